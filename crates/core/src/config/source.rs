@@ -1,0 +1,149 @@
+//! The text of a configuration file, and the way from a byte in it to a line.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+
+use super::ConfigError;
+
+/// A configuration's text and where it came from.
+#[derive(Debug, Clone, Default)]
+pub struct Source {
+    path: Option<PathBuf>,
+    text: String,
+}
+
+impl Source {
+    /// Reads a file of at most 1 MiB.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let fail = |message: String| ConfigError {
+            path: Some(path.into()),
+            place: None,
+            message,
+        };
+        let size = std::fs::metadata(path)
+            .map_err(|e| {
+                fail(format!(
+                    "cannot be read: {e}; name an existing file with --config"
+                ))
+            })?
+            .len();
+        if size > MAX_BYTES {
+            return Err(fail(format!(
+                "is larger than {MAX_BYTES} bytes; is it the right file?"
+            )));
+        }
+        let text =
+            std::fs::read_to_string(path).map_err(|e| fail(format!("cannot be read: {e}")))?;
+        Ok(Self {
+            path: Some(path.into()),
+            text,
+        })
+    }
+
+    /// A text that is not in a file.
+    pub fn from_text(text: impl Into<String>) -> Self {
+        Self {
+            path: None,
+            text: text.into(),
+        }
+    }
+
+    /// The file, where there is one.
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+
+    /// Turns the text into a value, or says where and why it cannot be.
+    pub fn parse<T: DeserializeOwned>(&self) -> Result<T, ConfigError> {
+        toml::from_str(&self.text).map_err(|error| {
+            let message = error.message().trim_end().replace('\n', " ");
+            match error.span() {
+                Some(span) => self.error(&span, message),
+                None => ConfigError {
+                    path: self.path.clone(),
+                    place: None,
+                    message,
+                },
+            }
+        })
+    }
+
+    /// An error at a place in the text. A span of `0..0` stands for "not from this text".
+    pub fn error(&self, span: &Range<usize>, message: impl Into<String>) -> ConfigError {
+        ConfigError {
+            path: self.path.clone(),
+            place: self.place(span),
+            message: message.into(),
+        }
+    }
+
+    /// Line and column (from 1) of the start of a span.
+    pub fn place(&self, span: &Range<usize>) -> Option<(usize, usize)> {
+        if *span == (0..0) {
+            return None;
+        }
+        let before = self.text.get(..span.start)?;
+        let line = before.matches('\n').count() + 1;
+        let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
+        Some((line, column))
+    }
+
+    /// `FILE:LINE` of a span, or what stands for it when it is not from a file.
+    pub fn locate(&self, span: &Range<usize>) -> String {
+        match (&self.path, self.place(span)) {
+            (Some(path), Some((line, _))) => format!("{}:{line}", path.display()),
+            (None, Some((line, _))) => format!("line {line}"),
+            _ => "built-in default".into(),
+        }
+    }
+}
+
+/// No configuration written by hand comes near this; a device or a log named by mistake does.
+const MAX_BYTES: u64 = 1 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::Deserialize;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Sample {
+        #[allow(dead_code)]
+        grace: super::super::Span,
+    }
+
+    #[test]
+    fn an_unknown_key_names_line_and_known_keys() {
+        let error = Source::from_text("\ngrace = '1s'\ngarce = '1s'\n")
+            .parse::<Sample>()
+            .unwrap_err();
+        assert_eq!(error.place.unwrap().0, 3);
+        assert!(
+            error.message.contains("garce") && error.message.contains("grace"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_wrong_unit_names_line_and_remedy() {
+        let error = Source::from_text("grace = '10'")
+            .parse::<Sample>()
+            .unwrap_err();
+        assert_eq!(error.place, Some((1, 9)));
+        assert!(error.message.contains("\"30s\""), "{error}");
+    }
+
+    #[test]
+    fn a_missing_file_says_so() {
+        let error = Source::read(Path::new("/nonexistent.toml")).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .starts_with("/nonexistent.toml: cannot be read"),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,7 @@
+//! core
+pub mod access;
+pub mod config;
+pub mod endpoint;
+pub mod exit;
+pub mod listen;
+pub mod sys;

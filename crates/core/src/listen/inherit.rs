@@ -1,0 +1,280 @@
+//! Sockets that came with the process: systemd's `LISTEN_FDS`, a numbered descriptor, or inetd's
+//! descriptor 0. Each is probed for domain, type and state before it is believed.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+
+use nix::sys::stat::fstat;
+use socket2::{Domain, Socket, Type};
+
+use super::{Bound, ListenError, Shape};
+use crate::endpoint::{Endpoint, Transport};
+use crate::exit::{Exit, Fatal};
+use crate::sys;
+
+/// The sockets passed to this process that nobody has taken yet.
+#[derive(Debug, Default)]
+pub struct Inherited {
+    passed: Vec<Passed>,
+    /// Why none were passed, for error messages.
+    absent: String,
+}
+
+#[derive(Debug)]
+struct Passed {
+    name: String,
+    socket: Socket,
+}
+
+/// The peer's name as a UCSPI program (tcpserver, s6-tcpserver) or systemd put it into the
+/// environment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UcspiPeer {
+    /// Address, and port where it is known.
+    pub address: SocketAddr,
+}
+
+impl Inherited {
+    /// Nothing was passed.
+    pub fn none() -> Self {
+        Self {
+            passed: Vec::new(),
+            absent: "LISTEN_FDS is not set".into(),
+        }
+    }
+
+    /// Takes what `LISTEN_FDS`, `LISTEN_PID` and `LISTEN_FDNAMES` announce (sd_listen_fds(3)) and
+    /// removes these variables. To be called before any thread is started.
+    ///
+    /// Variables meant for another process (`LISTEN_PID`) are ignored, as the interface demands.
+    pub fn from_environment() -> Result<Self, Fatal> {
+        let variables: HashMap<&str, String> = VARIABLES
+            .iter()
+            .filter_map(|name| Some((*name, std::env::var(name).ok()?)))
+            .collect();
+        sys::forget_variables(&VARIABLES);
+        let Some(count) = variables.get("LISTEN_FDS") else {
+            return Ok(Self::none());
+        };
+        let wrong = |what: String| Fatal::new(Exit::Config, what);
+        let count: u16 = count.parse().map_err(|_| {
+            wrong(format!(
+                "LISTEN_FDS is '{count}', which is not a number of descriptors"
+            ))
+        })?;
+        if let Some(pid) = variables
+            .get("LISTEN_PID")
+            .filter(|pid| !is_this_process(pid))
+        {
+            let absent = format!("LISTEN_FDS is meant for process {pid}, not for this one");
+            return Ok(Self {
+                passed: Vec::new(),
+                absent,
+            });
+        }
+        if !variables.contains_key("LISTEN_PID") {
+            return Err(wrong(
+                "LISTEN_FDS is set without LISTEN_PID; unset it or set both".into(),
+            ));
+        }
+        let names: Vec<String> = match variables.get("LISTEN_FDNAMES") {
+            Some(names) => names.split(':').map(Into::into).collect(),
+            None => vec![UNNAMED.into(); count.into()],
+        };
+        if names.len() != usize::from(count) {
+            return Err(wrong(format!(
+                "LISTEN_FDNAMES has {} names for {count} descriptors",
+                names.len()
+            )));
+        }
+        let mut passed = Vec::new();
+        for (number, name) in (FIRST..).zip(names) {
+            let fd = sys::adopt(number).map_err(|e| {
+                wrong(format!(
+                    "LISTEN_FDS announces descriptor {number}, which is not usable: {e}"
+                ))
+            })?;
+            passed.push(Passed {
+                name,
+                socket: fd.into(),
+            });
+        }
+        Ok(Self {
+            passed,
+            absent: "LISTEN_FDS passed no socket of that name".into(),
+        })
+    }
+
+    /// The names of the sockets nobody has taken yet, in the order they were passed.
+    pub fn names(&self) -> Vec<String> {
+        self.passed
+            .iter()
+            .map(|passed| passed.name.clone())
+            .collect()
+    }
+
+    /// Takes the sockets of an inherited endpoint.
+    pub(super) fn take(
+        &mut self,
+        endpoint: &Endpoint,
+        transport: Transport,
+    ) -> Result<Vec<Bound>, ListenError> {
+        let not_passed = |why| ListenError::NotPassed {
+            endpoint: endpoint.clone(),
+            why,
+        };
+        let sockets: Vec<Socket> = match endpoint {
+            Endpoint::Systemd(name) => {
+                let wanted = |p: &Passed| name.as_ref().is_none_or(|name| *name == p.name);
+                let (taken, rest) = self.passed.drain(..).partition(wanted);
+                self.passed = rest;
+                Vec::into_iter(taken).map(|passed| passed.socket).collect()
+            }
+            Endpoint::Fd(number) => {
+                vec![adopt_socket(*number).map_err(|e| not_passed(e.to_string()))?]
+            }
+            _ => vec![adopt_socket(0).map_err(|e| {
+                not_passed(format!(
+                    "descriptor 0 is not a socket ({e}); start us from an inetd"
+                ))
+            })?],
+        };
+        if sockets.is_empty() {
+            return Err(not_passed(format!(
+                "{}; passed: {:?}",
+                self.absent,
+                self.names()
+            )));
+        }
+        sockets
+            .into_iter()
+            .map(|socket| probe(endpoint, socket, transport))
+            .collect()
+    }
+}
+
+/// Who is at the other end of descriptor 0 when the socket itself cannot tell.
+///
+/// UCSPI's `TCPREMOTEIP`/`TCPREMOTEPORT`, then systemd's `REMOTE_ADDR`/`REMOTE_PORT`.
+pub fn ucspi_peer() -> Option<UcspiPeer> {
+    let read = |ip: &str, port: &str| {
+        let ip: IpAddr = std::env::var(ip).ok()?.parse().ok()?;
+        let port = std::env::var(port)
+            .ok()
+            .and_then(|port| port.parse().ok())
+            .unwrap_or(0);
+        Some(UcspiPeer {
+            address: SocketAddr::new(ip.to_canonical(), port),
+        })
+    };
+    read("TCPREMOTEIP", "TCPREMOTEPORT").or_else(|| read("REMOTE_ADDR", "REMOTE_PORT"))
+}
+
+fn adopt_socket(number: i32) -> io::Result<Socket> {
+    let fd = sys::adopt(number)?;
+    let is_socket = fstat(&fd)?.st_mode & libc::S_IFMT == libc::S_IFSOCK;
+    if is_socket {
+        Ok(fd.into())
+    } else {
+        Err(io::Error::from_raw_os_error(libc::ENOTSOCK))
+    }
+}
+
+/// Believes nothing: asks the socket what it is, and refuses what the daemon cannot serve.
+fn probe(endpoint: &Endpoint, socket: Socket, transport: Transport) -> Result<Bound, ListenError> {
+    let kernel = |error| super::kernel_error(endpoint, error);
+    let kind = socket.r#type().map_err(kernel)?;
+    let domain = socket.domain().map_err(kernel)?;
+    let listening = socket.is_listener().map_err(kernel)?;
+    let connected = socket.peer_addr().is_ok();
+    let (found, shape) = match (kind, listening, connected) {
+        (Type::STREAM, true, _) => ("a listening stream socket", Some(Shape::Listening)),
+        (Type::STREAM, false, true) => ("a connection", Some(Shape::Connected)),
+        (Type::STREAM, false, false) => (
+            "a stream socket that neither listens nor is connected",
+            None,
+        ),
+        (Type::DGRAM, _, false) => ("a datagram socket", Some(Shape::Datagram)),
+        (Type::DGRAM, _, true) => ("a connected datagram socket", None),
+        _ => ("a socket of another type", None),
+    };
+    let unfit = |wanted, remedy| {
+        Err(ListenError::Unfit {
+            endpoint: endpoint.clone(),
+            found,
+            wanted,
+            remedy,
+        })
+    };
+    if ![Domain::IPV4, Domain::IPV6, Domain::UNIX].contains(&domain) {
+        return unfit("IPv4, IPv6 and Unix sockets", "pass one of those");
+    }
+    let shape = match (shape, transport) {
+        (Some(shape @ (Shape::Listening | Shape::Connected)), Transport::Stream)
+        | (Some(shape @ Shape::Datagram), Transport::Datagram) => shape,
+        (_, Transport::Stream) => {
+            return unfit(
+                "streams",
+                "use ListenStream= (systemd) or socket_type = stream (inetd)",
+            );
+        }
+        (_, Transport::Datagram) => {
+            return unfit(
+                "datagrams",
+                "use ListenDatagram= (systemd) or socket_type = dgram (inetd)",
+            );
+        }
+    };
+    socket.set_nonblocking(true).map_err(kernel)?;
+    if shape == Shape::Datagram {
+        let local = socket.local_addr().map_err(kernel)?.as_socket();
+        if let Some(local) = local.filter(|local| local.ip().is_unspecified()) {
+            super::options::packet_info(&socket, local).map_err(kernel)?;
+        }
+    }
+    Ok(Bound {
+        endpoint: real_endpoint(endpoint, &socket, transport),
+        socket,
+        shape,
+        inherited: true,
+        file: None,
+    })
+}
+
+/// The address an inherited socket is bound to, which says more in a log than `systemd:echo`.
+fn real_endpoint(endpoint: &Endpoint, socket: &Socket, transport: Transport) -> Endpoint {
+    let Ok(local) = socket.local_addr() else {
+        return endpoint.clone();
+    };
+    if let Some(address) = local.as_socket() {
+        match transport {
+            Transport::Stream => Endpoint::Tcp(address.into()),
+            Transport::Datagram => Endpoint::Udp(address.into()),
+        }
+    } else if let Some(path) = local.as_pathname() {
+        Endpoint::Unix(path.into())
+    } else if let Some(name) = local.as_abstract_namespace() {
+        Endpoint::Abstract(String::from_utf8_lossy(name).into_owned())
+    } else {
+        endpoint.clone()
+    }
+}
+
+/// `LISTEN_PID` is ours, and `LISTEN_PIDFDID`, where set, is checked by pid reuse rules that only
+/// matter across a fork; a plain comparison is what sd_listen_fds(3) does.
+fn is_this_process(pid: &str) -> bool {
+    pid.parse::<u32>()
+        .is_ok_and(|pid| pid == std::process::id())
+}
+
+/// SD_LISTEN_FDS_START.
+const FIRST: i32 = 3;
+/// What sd_listen_fds_with_names(3) calls a socket without a name.
+const UNNAMED: &str = "unknown";
+const VARIABLES: [&str; 4] = [
+    "LISTEN_FDS",
+    "LISTEN_PID",
+    "LISTEN_FDNAMES",
+    "LISTEN_PIDFDID",
+];

@@ -1,0 +1,41 @@
+//! Portyard's protocols as pure values: bytes in, bytes out.
+//!
+//! Nothing here opens a socket, reads a clock, a file or the environment, or starts a thread. What
+//! a protocol needs of the world (the time, randomness, limits, secrets) is an argument. So every
+//! rule is tested without a network, every decoder is fuzzed as it is, and a failure replays from
+//! its arguments.
+//!
+//! # The map
+//!
+//! Time flows from a number to text. [`civil`] turns Unix seconds and a zone offset into a calendar
+//! date, [`ctime`] writes that date as the 24 characters everybody knows, [`daytime`] ends it with
+//! CRLF (RFC 867), and [`timestamp`] puts it in brackets before what a peer said. [`time`] is the
+//! other branch: 32 bits of seconds (RFC 868). [`sntp`] is the third: the 48-byte packet, the
+//! server's rules and the client's arithmetic (RFC 5905, RFC 4330).
+//!
+//! What a person types arrives as lines: [`mod@line`] finds where one ends, under a cap.
+//! [`command`] and [`sleep`] parse such a line, [`fib`] parses a datagram, and each has an error
+//! whose text is the answer the person gets. Those texts quote the peer only through [`escape`].
+//!
+//! [`chargen`] is the endless pattern (RFC 864). Echo (RFC 862) and discard (RFC 863) need nothing
+//! from here.
+//!
+//! [`signature`] tells whether a datagram looks like one of our own answers, which is never
+//! answered: most of these protocols have no direction field, and two servers pointed at each other
+//! would talk for ever.
+
+#![forbid(unsafe_code)]
+
+pub mod chargen;
+pub mod civil;
+pub mod command;
+pub mod ctime;
+pub mod daytime;
+pub mod escape;
+pub mod fib;
+pub mod line;
+pub mod signature;
+pub mod sleep;
+pub mod sntp;
+pub mod time;
+pub mod timestamp;

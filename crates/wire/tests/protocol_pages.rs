@@ -1,0 +1,265 @@
+//! The examples on the protocol pages are true: each block tagged `vector` is run against the
+//! crate.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a page that cannot be read must fail the test"
+)]
+
+use portyard_wire::chargen::Chargen;
+use portyard_wire::command::{Command, HELP};
+use portyard_wire::ctime::Ctime;
+use portyard_wire::daytime::Daytime;
+use portyard_wire::sntp::{Server, Timestamp};
+use portyard_wire::{fib, line, signature, sleep, time, timestamp};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+const ECHO_TCP: &str = include_str!(concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../../docs/protocols/echo-tcp.md"
+));
+const TIME_UDP: &str = include_str!(concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../../docs/protocols/time-udp.md"
+));
+
+#[test]
+fn a_wrong_example_is_noticed() {
+    let page = "```vector\nservice: fib\nmax: 9\nin: \"1\"\nout: \"2\"\n```\n";
+    let vectors = vectors(page);
+    assert_eq!(vectors.len(), 1);
+    assert_ne!(datagram_answer(&vectors[0]), vectors[0].out());
+}
+
+#[test]
+fn the_examples_of_echo_tcp_hold() {
+    let vectors = vectors(ECHO_TCP);
+    assert!(vectors.len() >= 28, "only {} examples found", vectors.len());
+    for service in [
+        "echo",
+        "discard",
+        "chargen",
+        "daytime",
+        "time",
+        "timestamp",
+        "command",
+        "sleep",
+    ] {
+        assert!(
+            vectors.iter().any(|v| v.text("service") == service),
+            "no example of {service}"
+        );
+    }
+    for vector in &vectors {
+        let (answer, means) = stream_answer(vector);
+        if let Some(start) = vector.field("starts") {
+            assert!(answer.unwrap().starts_with(&bytes(start)), "{vector:?}");
+        } else if vector.field("out").is_some() {
+            assert_eq!(answer, vector.out(), "{vector:?}");
+        }
+        assert_eq!(
+            means.map(String::into_bytes),
+            vector.field("means").map(bytes),
+            "{vector:?}"
+        );
+    }
+}
+
+#[test]
+fn the_examples_of_time_udp_hold() {
+    let vectors = vectors(TIME_UDP);
+    assert!(vectors.len() >= 30, "only {} examples found", vectors.len());
+    for service in [
+        "ctime",
+        "daytime",
+        "time",
+        "timestamp",
+        "echo",
+        "discard",
+        "sntp",
+        "fib",
+    ] {
+        assert!(
+            vectors.iter().any(|v| v.text("service") == service),
+            "no example of {service}"
+        );
+    }
+    for vector in &vectors {
+        assert_eq!(datagram_answer(vector), vector.out(), "{vector:?}");
+    }
+}
+
+/// All that a client gets for `in`, and what the line is understood as.
+fn stream_answer(vector: &Vector) -> (Option<Vec<u8>>, Option<String>) {
+    let mut out = Vec::new();
+    let mut means = None;
+    let input = vector.field("in").map(bytes).unwrap_or_default();
+    match vector.text("service") {
+        "echo" => out = input,
+        "discard" => {}
+        "chargen" => out.extend_from_slice(Chargen::new().chunk()),
+        "daytime" => {
+            let (now, offset) = vector.now();
+            out.extend_from_slice(Daytime::from_unix(now, offset).as_bytes());
+        }
+        "time" => out.extend(time::encode(vector.now().0).into_iter().flatten()),
+        "timestamp" => {
+            let (now, offset) = vector.now();
+            let mut rest = &input[..];
+            while !rest.is_empty() {
+                let len = line::find_line(rest, 1_024).unwrap().unwrap_or(rest.len());
+                timestamp::stamp(&Ctime::from_unix(now, offset), &rest[..len], &mut out);
+                rest = &rest[len..];
+            }
+        }
+        "command" => match Command::parse(&input) {
+            Ok(Command::Help) => line::answer(HELP, &input, &mut out),
+            Ok(command) => {
+                if command == Command::Date && vector.field("now").is_some() {
+                    let (now, offset) = vector.now();
+                    line::answer(Ctime::from_unix(now, offset).as_str(), &input, &mut out);
+                }
+                means = Some(command.to_string());
+            }
+            Err(error) => line::answer(&error.to_string(), &input, &mut out),
+        },
+        "sleep" => match sleep::parse(&input, Duration::from_secs(vector.number("max"))) {
+            Ok(duration) => {
+                line::answer(&sleep::answer(duration), &input, &mut out);
+                means = Some(duration.as_secs_f64().to_string());
+            }
+            Err(error) => line::answer(&error.to_string(), &input, &mut out),
+        },
+        service => panic!("unknown service {service}"),
+    }
+    (Some(out), means)
+}
+
+/// The answer to `in`, or `None` for silence.
+fn datagram_answer(vector: &Vector) -> Option<Vec<u8>> {
+    let request = bytes(vector.text("in"));
+    let service = vector.text("service");
+    let signed = matches!(service, "ctime" | "daytime" | "time" | "timestamp" | "fib");
+    let (now, offset) = vector.field("now").map_or((0, 0), |_| vector.now());
+    if signed && signature::is_own_answer(&request, now) {
+        return None;
+    }
+    match service {
+        "ctime" => Some(Ctime::from_unix(now, offset).as_bytes().to_vec()),
+        "daytime" => Some(Daytime::from_unix(now, offset).as_bytes().to_vec()),
+        "time" => time::encode(now).map(Vec::from),
+        "timestamp" => {
+            let mut out = Vec::new();
+            timestamp::stamp(&Ctime::from_unix(now, offset), &request, &mut out);
+            Some(out)
+        }
+        "echo" => Some(request),
+        "discard" => None,
+        "sntp" => {
+            let server = match vector.text("server").strip_prefix("local ") {
+                Some(stratum) => Server::local(stratum.parse().unwrap()),
+                None => Server::unsynchronised(),
+            };
+            let port = u16::try_from(vector.number("port")).unwrap();
+            let now = Timestamp::from_unix(now, 0);
+            server.reply(&request, port, now, now).ok().map(Vec::from)
+        }
+        "fib" => {
+            let max = u32::try_from(vector.number("max")).unwrap();
+            Some(match fib::parse(&request, max) {
+                Ok(n) => fib::answer(n).into_bytes(),
+                Err(error) => error.to_string().into_bytes(),
+            })
+        }
+        service => panic!("unknown service {service}"),
+    }
+}
+
+/// One example: lines of `key: value`.
+#[derive(Debug)]
+struct Vector(BTreeMap<String, String>);
+
+impl Vector {
+    fn field(&self, key: &str) -> Option<&str> {
+        self.0.get(key).map(String::as_str)
+    }
+
+    fn text(&self, key: &str) -> &str {
+        self.field(key)
+            .unwrap_or_else(|| panic!("no {key} in {self:?}"))
+    }
+
+    fn number(&self, key: &str) -> u64 {
+        self.text(key).parse().unwrap()
+    }
+
+    /// Unix seconds and the offset in seconds east of UTC.
+    fn now(&self) -> (i64, i32) {
+        let (seconds, offset) = self.text("now").split_once(' ').unwrap();
+        (seconds.parse().unwrap(), offset.parse().unwrap())
+    }
+
+    fn out(&self) -> Option<Vec<u8>> {
+        Some(self.text("out"))
+            .filter(|out| *out != "none")
+            .map(bytes)
+    }
+}
+
+/// The examples of a page: fenced blocks tagged `vector`, in which an empty line separates two.
+fn vectors(page: &str) -> Vec<Vector> {
+    page.split("```vector\n")
+        .skip(1)
+        .map(|block| block.split_once("```").unwrap().0)
+        .flat_map(|block| block.split("\n\n"))
+        .map(|example| {
+            let fields = example.lines().map(|line| {
+                let (key, value) = line.split_once(": ").unwrap_or_else(|| panic!("{line}"));
+                let known = [
+                    "service", "now", "max", "port", "server", "in", "out", "starts", "means",
+                ];
+                assert!(known.contains(&key), "unknown key in {line}");
+                (key.to_owned(), value.to_owned())
+            });
+            Vector(fields.collect())
+        })
+        .collect()
+}
+
+/// The bytes of `"…"` with escapes, or of `hex …` with repetitions.
+fn bytes(value: &str) -> Vec<u8> {
+    if let Some(hex) = value.strip_prefix("hex ") {
+        return hex
+            .split(' ')
+            .flat_map(|token| {
+                let (byte, count) = token.split_once('*').unwrap_or((token, "1"));
+                vec![u8::from_str_radix(byte, 16).unwrap(); count.parse().unwrap()]
+            })
+            .collect();
+    }
+    let quoted = value
+        .strip_prefix('"')
+        .and_then(|rest| rest.strip_suffix('"'));
+    let mut rest = quoted
+        .unwrap_or_else(|| panic!("neither text nor hex: {value}"))
+        .bytes();
+    let mut out = Vec::new();
+    while let Some(byte) = rest.next() {
+        out.push(match byte {
+            b'\\' => match rest.next().unwrap() {
+                b'r' => b'\r',
+                b'n' => b'\n',
+                b't' => b'\t',
+                b'0' => 0,
+                b'x' => {
+                    let digits = [rest.next().unwrap(), rest.next().unwrap()];
+                    u8::from_str_radix(str::from_utf8(&digits).unwrap(), 16).unwrap()
+                }
+                quoted @ (b'\\' | b'"') => quoted,
+                other => panic!("unknown escape {other} in {value}"),
+            },
+            byte => byte,
+        });
+    }
+    out
+}

@@ -1,7 +1,33 @@
-//! core
+//! Everything of Portyard that touches the operating system, once.
+//!
+//! A daemon's `main` is one call of [`daemon::run`], which reads in boot order: the command line
+//! ([`cli`]), one TOML file ([`config`]), the log ([`observe`]), the sockets ([`endpoint`],
+//! [`listen`]), then a control thread and one [`event_loop`] per core, READY ([`life`]), and in the
+//! end the drain.
+//!
+//! What arrives at a socket flows one of two ways. A stream goes through [`serve`]: accept, permit
+//! ([`limits`], [`listener`]), access list ([`access`]), service. A datagram goes through
+//! [`datagram`]: batch, source guard, access list, rate, service, batch. Services answer with the
+//! pure protocols of [`wire`]; what would stall a loop goes to the [`offload`] pool.
+//!
+//! [`sys`] is the one file with `unsafe`.
+
 pub mod access;
+pub mod cli;
+pub mod clock;
 pub mod config;
+pub mod daemon;
+pub mod datagram;
 pub mod endpoint;
+pub mod event_loop;
 pub mod exit;
+pub mod life;
+pub mod limits;
 pub mod listen;
+pub mod listener;
+pub mod observe;
+pub mod offload;
+pub mod serve;
 pub mod sys;
+
+pub use portyard_wire as wire;

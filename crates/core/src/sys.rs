@@ -12,6 +12,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use tokio::io::unix::AsyncFd;
 
 /// Takes ownership of a descriptor that this process was started with, and marks it close-on-exec.
 ///
@@ -65,6 +66,13 @@ pub fn set_defer_accept(socket: &socket2::Socket, wait: Duration) -> io::Result<
     } else {
         Err(io::Error::last_os_error())
     }
+}
+
+/// Registers a non-blocking socket with the current loop.
+pub fn register(socket: socket2::Socket) -> io::Result<AsyncFd<socket2::Socket>> {
+    // SAFETY: a Socket owns its descriptor, gives the same one for every as_fd, and closes it only
+    // when it is dropped, which AsyncFd does after deregistering it.
+    Ok(unsafe { AsyncFd::register(socket) }?)
 }
 
 /// A batch of received datagrams and their answers: `recvmmsg(2)`, then `sendmmsg(2)`.

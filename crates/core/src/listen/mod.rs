@@ -12,6 +12,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use socket2::{Domain, Protocol, Socket, Type};
 
 pub use inherit::{Inherited, UcspiPeer, ucspi_peer};
+pub(crate) use options::set_tos;
 pub use unix::UnixFile;
 
 use crate::config::SocketOptions;

@@ -1,0 +1,115 @@
+//! A daemon from its first line to its last: what all five share, in boot order.
+//!
+//! A daemon is a name, a flavour (streams or datagrams) and a table of services. [`run`] does the
+//! rest: arguments, configuration, log, sockets, READY, serve, reload, drain.
+
+mod control;
+mod plan;
+mod report;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::cli::Arguments;
+use crate::config::{Config, ListenerConfig};
+use crate::event_loop::Run;
+use crate::exit::{Exit, Fatal};
+use crate::life::{self, Notifier};
+use crate::listen::Inherited;
+use crate::listener::Flavour;
+use crate::observe::log;
+use plan::Plan;
+
+/// A daemon: what [`run`] needs to know of it.
+pub trait Daemon: Sized + 'static {
+    /// Streams or datagrams.
+    type Flavour: Run<Limits: Default + DeserializeOwned + Serialize>;
+    /// The `[listener.options]` table.
+    type Options: Clone + Default + DeserializeOwned + Serialize;
+
+    /// The name of program, package, configuration, unit and protocol page.
+    const NAME: &'static str;
+    /// The version that `--version` prints.
+    const VERSION: &'static str;
+    /// One line for `--help`.
+    const ABOUT: &'static str;
+    /// The services; the first is the default.
+    const SERVICES: &'static [ServiceRow<Self>];
+}
+
+/// One row of a daemon's table of services.
+pub struct ServiceRow<D: Daemon> {
+    /// The name in `service = "…"` and on the command line.
+    pub name: &'static str,
+    /// The port on the loopback address that the built-in defaults use.
+    pub port: u16,
+    /// One line for `--help`.
+    pub about: &'static str,
+    /// Builds the service for a listener, or says which option is wrong and what to do.
+    pub build: fn(&ListenerOf<D>) -> Result<ServiceOf<D>, String>,
+}
+
+/// A daemon's service.
+pub type ServiceOf<D> = Arc<<<D as Daemon>::Flavour as Flavour>::Service>;
+/// A daemon's `[[listener]]` table.
+pub type ListenerOf<D> =
+    ListenerConfig<<<D as Daemon>::Flavour as Flavour>::Limits, <D as Daemon>::Options>;
+/// A daemon's configuration.
+pub type ConfigOf<D> = Config<<<D as Daemon>::Flavour as Flavour>::Limits, <D as Daemon>::Options>;
+
+/// Runs the daemon that the command line asks for. This is the whole of its `main`.
+pub fn run<D: Daemon>() -> ExitCode {
+    let arguments = Arguments::parse_for(D::NAME, D::VERSION, D::ABOUT, &service_table::<D>());
+    // Under an inetd, descriptor 2 is the peer: no message of ours may go there.
+    let stderr_is_peer = log::stderr_is_peer();
+    match boot::<D>(&arguments, stderr_is_peer) {
+        Ok(()) => Exit::Ok.into(),
+        Err(fatal) => {
+            tracing::error!("{fatal}");
+            if !stderr_is_peer && !tracing::event_enabled!(tracing::Level::ERROR) {
+                eprintln!("{}: {fatal}", D::NAME);
+            }
+            fatal.exit.into()
+        }
+    }
+}
+
+fn boot<D: Daemon>(arguments: &Arguments, stderr_is_peer: bool) -> Result<(), Fatal> {
+    let inherited = Inherited::from_environment()?;
+    let notifier = Notifier::from_environment();
+    let plan = Plan::<D>::load(arguments, &inherited.names())?;
+    if let Some(answer) = answer_only(arguments, &plan)? {
+        // A reader that has gone (`| head`) has what it wanted.
+        let _ = io::stdout().write_all(answer.as_bytes());
+        return Ok(());
+    }
+    let log = log::start(D::NAME, &plan.log_config(arguments), stderr_is_peer);
+    life::raise_descriptor_limit();
+    control::run(arguments, plan, inherited, notifier, &log)
+}
+
+/// What `--check`, `--print-config` and `--explain` print instead of serving.
+fn answer_only<D: Daemon>(arguments: &Arguments, plan: &Plan<D>) -> Result<Option<String>, Fatal> {
+    if let Some(address) = arguments.explain {
+        return Ok(Some(plan.explain(address)));
+    }
+    if arguments.print_config {
+        return plan.print().map(Some);
+    }
+    if arguments.check {
+        return Ok(Some(format!("{}: the configuration is good\n", D::NAME)));
+    }
+    Ok(None)
+}
+
+fn service_table<D: Daemon>() -> String {
+    let mut text = String::from("Services (default port on 127.0.0.1):\n");
+    for row in D::SERVICES {
+        text += &format!("  {:<10} {:<6} {}\n", row.name, row.port, row.about);
+    }
+    text
+}

@@ -1,0 +1,210 @@
+//! A configuration that has passed every check that needs no socket.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use toml::Spanned;
+
+use super::{ConfigOf, Daemon, ListenerOf, ServiceOf, ServiceRow};
+use crate::access::AccessList;
+use crate::cli::Arguments;
+use crate::config::{ConfigError, LogConfig, SocketOptions, Source};
+use crate::endpoint::{Endpoint, Transport};
+use crate::exit::{Exit, Fatal};
+use crate::listener::{Flavour, Settings};
+
+/// What a daemon is going to do.
+pub struct Plan<D: Daemon> {
+    pub config: ConfigOf<D>,
+    pub listeners: Vec<Planned<D>>,
+}
+
+/// One endpoint of one `[[listener]]`.
+pub struct Planned<D: Daemon> {
+    pub label: String,
+    pub service_name: &'static str,
+    pub endpoint: Endpoint,
+    pub socket: SocketOptions,
+    limits: <D::Flavour as Flavour>::Limits,
+    access: Arc<AccessList>,
+    service: ServiceOf<D>,
+}
+
+impl<D: Daemon> Plan<D> {
+    /// Reads and checks what the arguments say. `passed` are the names of the sockets that came
+    /// with `LISTEN_FDS`.
+    pub fn load(arguments: &Arguments, passed: &[String]) -> Result<Self, ConfigError> {
+        let source = match &arguments.config {
+            Some(path) => Source::read(path)?,
+            None => Source::default(),
+        };
+        let mut config: ConfigOf<D> = source.parse()?;
+        let mut listen = arguments.listen.clone();
+        if let Some(service) = &arguments.inetd {
+            listen.push(service.as_ref().map_or("inetd".into(), |name| format!("inetd={name}")));
+        }
+        if !listen.is_empty() {
+            config.listeners = listen
+                .iter()
+                .map(|text| from_command_line::<D>(text, &config.listeners))
+                .collect::<Result<_, _>>()?;
+        } else if arguments.config.is_none() {
+            config.listeners = if passed.is_empty() { defaults::<D>() } else { named::<D>(passed)? };
+        }
+        if config.listeners.is_empty() {
+            return Err(ConfigError {
+                path: source.path().map(Into::into),
+                place: None,
+                message: format!(
+                    "has no [[listener]]; add one with service = \"{}\" and listen = [\"…\"]",
+                    D::SERVICES[0].name
+                ),
+            });
+        }
+        let mut listeners = Vec::new();
+        for listener in &mut config.listeners {
+            listeners.extend(plan_listener::<D>(listener, &config.access, &source)?);
+        }
+        Ok(Self { config, listeners })
+    }
+
+    /// The log settings, with what the command line changes.
+    pub fn log_config(&self, arguments: &Arguments) -> LogConfig {
+        let mut log = self.config.log.clone();
+        log.level = arguments.log_level.unwrap_or(log.level);
+        log
+    }
+
+    /// The effective configuration as TOML.
+    pub fn print(&self) -> Result<String, Fatal> {
+        toml::to_string(&self.config)
+            .map_err(|error| Fatal::new(Exit::Software, format!("cannot print the configuration: {error}")))
+    }
+
+    /// A line per listener: whether `address` may use it, and why.
+    pub fn explain(&self, address: IpAddr) -> String {
+        let line = |planned: &Planned<D>| {
+            let why = planned.access.explain(address);
+            format!("{} {} {why}\n", planned.label, planned.endpoint)
+        };
+        self.listeners.iter().map(line).collect()
+    }
+
+    /// Whether an inetd started us.
+    pub fn is_inetd(&self) -> bool {
+        self.listeners.iter().all(|planned| planned.endpoint == Endpoint::Inetd)
+    }
+}
+
+impl<D: Daemon> Planned<D> {
+    /// The settings for a listener that runs by this plan.
+    pub fn settings(&self) -> Settings<D::Flavour> {
+        Settings {
+            limits: self.limits.clone(),
+            access: AccessList::clone(&self.access),
+            service: self.service.clone(),
+        }
+    }
+}
+
+fn plan_listener<D: Daemon>(
+    listener: &mut ListenerOf<D>,
+    access: &crate::access::AccessConfig,
+    source: &Source,
+) -> Result<Vec<Planned<D>>, ConfigError> {
+    let at_service = listener.service.span();
+    let row = row::<D>(listener.service.get_ref())
+        .map_err(|message| source.error(&at_service, message))?;
+    let access = AccessList::new(listener.access.as_ref().unwrap_or(access), source);
+    let access = Arc::new(access);
+    let service = (row.build)(listener)
+        .map_err(|message| source.error(&at_service, format!("service {}: {message}", row.name)))?;
+    if listener.listen.is_empty() {
+        let message = "listen is empty; name at least one endpoint, such as \"tcp://127.0.0.1:7007\"";
+        return Err(source.error(&at_service, message));
+    }
+    let transport = <D::Flavour as Flavour>::TRANSPORT;
+    if transport == Transport::Datagram && listener.socket.dscp.is_some() {
+        let message = "socket.dscp cannot be set: datagram answers carry a mark of ours there, \
+                       which keeps them out of loops";
+        return Err(source.error(&at_service, message));
+    }
+    let mut planned = Vec::new();
+    for spanned in &mut listener.listen {
+        let span = spanned.span();
+        let endpoint = spanned.get_ref().clone().with_transport(transport);
+        if !endpoint.fits(transport) {
+            let wanted = if transport == Transport::Stream { "tcp://" } else { "udp://" };
+            let message = format!("{endpoint} does not fit {}; use {wanted} or unix:", D::NAME);
+            return Err(source.error(&span, message));
+        }
+        *spanned = Spanned::new(span, endpoint.clone());
+        planned.push(Planned {
+            label: listener.name.clone().unwrap_or_else(|| row.name.into()),
+            service_name: row.name,
+            endpoint,
+            socket: listener.socket.clone(),
+            limits: listener.limits.clone(),
+            access: access.clone(),
+            service: service.clone(),
+        });
+    }
+    Ok(planned)
+}
+
+fn row<D: Daemon>(name: &str) -> Result<&'static ServiceRow<D>, String> {
+    D::SERVICES.iter().find(|row| row.name == name).ok_or_else(|| {
+        let known: Vec<_> = D::SERVICES.iter().map(|row| row.name).collect();
+        format!("'{name}' is not a service of {}; use one of {}", D::NAME, known.join(", "))
+    })
+}
+
+/// Every service on its default port.
+fn defaults<D: Daemon>() -> Vec<ListenerOf<D>> {
+    let endpoint = |row: &ServiceRow<D>| match <D::Flavour as Flavour>::TRANSPORT {
+        Transport::Stream => Endpoint::tcp_loopback(row.port),
+        Transport::Datagram => Endpoint::udp_loopback(row.port),
+    };
+    D::SERVICES.iter().map(|row| ListenerOf::<D>::new(row.name, endpoint(row))).collect()
+}
+
+/// Passed sockets, each with the service it is named after. A socket without a name of its own
+/// (systemd then says `unknown`, `connection` or the unit's name) gets the default service.
+fn named<D: Daemon>(passed: &[String]) -> Result<Vec<ListenerOf<D>>, ConfigError> {
+    let mut names: Vec<&String> = passed.iter().collect();
+    names.sort_unstable();
+    names.dedup();
+    let listener = |name: &String| {
+        let unnamed = ["unknown", "connection"].contains(&name.as_str())
+            || name.ends_with(".socket")
+            || name.ends_with(".service");
+        let service = if unnamed { D::SERVICES[0].name } else { name };
+        row::<D>(service).map_err(|message| {
+            ConfigError::new(format!("LISTEN_FDNAMES passes a socket: {message}"))
+        })?;
+        Ok(ListenerOf::<D>::new(service, Endpoint::Systemd(Some(name.clone()))))
+    };
+    names.into_iter().map(listener).collect()
+}
+
+/// A `--listen` argument: the settings of the first configured listener with that service, at
+/// another place.
+fn from_command_line<D: Daemon>(
+    text: &str,
+    configured: &[ListenerOf<D>],
+) -> Result<ListenerOf<D>, ConfigError> {
+    let wrong = |message: String| ConfigError::new(format!("--listen {text}: {message}"));
+    // A path may hold '='; a service name is known.
+    let (place, service) = match text.rsplit_once('=') {
+        Some((place, name)) => (place, row::<D>(name).map_err(wrong)?.name),
+        None => (text, D::SERVICES[0].name),
+    };
+    let endpoint: Endpoint = place.parse().map_err(|error| wrong(format!("{error}")))?;
+    let mut listener = configured
+        .iter()
+        .find(|listener| listener.service.get_ref() == service)
+        .cloned()
+        .unwrap_or_else(|| ListenerOf::<D>::new(service, endpoint.clone()));
+    listener.listen = vec![Spanned::new(0..0, endpoint)];
+    Ok(listener)
+}

@@ -1,0 +1,124 @@
+//! What the admin endpoint tells of a running daemon.
+
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde_json::{Value, json};
+
+use super::Daemon;
+use crate::event_loop::Loops;
+use crate::limits::Gate;
+use crate::listener::{Flavour, Listener};
+use crate::observe::admin::Report;
+use crate::observe::metrics::{Drop, Ending, Metrics, Refusal};
+use crate::offload::Offload;
+
+/// The state that the control thread and the admin endpoint share.
+pub struct State<D: Daemon> {
+    pub loops: Loops<D::Flavour>,
+    pub metrics: Arc<Metrics>,
+    pub total: Arc<Gate>,
+    pub offload: Offload,
+    pub started: Instant,
+    pub phase: Cell<Phase>,
+    pub listeners: RefCell<Vec<Arc<Listener<D::Flavour>>>>,
+}
+
+/// Where in its life the daemon is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    Starting,
+    Ready,
+    Draining,
+}
+
+impl<D: Daemon> Report for State<D> {
+    fn healthy(&self) -> Pin<Box<dyn Future<Output = bool>>> {
+        let loops = self.loops.clone();
+        Box::pin(async move { loops.probe().await })
+    }
+
+    fn ready(&self) -> bool {
+        self.phase.get() == Phase::Ready
+    }
+
+    fn metrics(&self) -> String {
+        self.metrics.render(self.started.elapsed(), self.offload.waiting())
+    }
+
+    fn status(&self) -> Value {
+        let listeners: Vec<Value> =
+            self.listeners.borrow().iter().map(|listener| describe(listener)).collect();
+        json!({
+            "daemon": D::NAME,
+            "version": D::VERSION,
+            "pid": std::process::id(),
+            "state": match self.phase.get() {
+                Phase::Starting => "starting",
+                Phase::Ready => "ready",
+                Phase::Draining => "draining",
+            },
+            "uptime_seconds": self.started.elapsed().as_secs(),
+            "loops": self.loops.count(),
+            "connections": { "present": self.total.present(), "limit": self.total.ceiling() },
+            "offload_waiting": self.offload.waiting(),
+            "listeners": listeners,
+        })
+    }
+}
+
+fn describe<F: Flavour>(listener: &Listener<F>) -> Value {
+    let metrics = &listener.metrics;
+    let counts = |labels: Vec<&'static str>, counters: &[prometheus_client::metrics::counter::Counter]| {
+        let seen = labels.into_iter().zip(counters).filter(|(_, counter)| counter.get() > 0);
+        Value::Object(seen.map(|(label, counter)| (label.into(), counter.get().into())).collect())
+    };
+    let mut value = json!({
+        "name": listener.name,
+        "service": listener.service,
+        "endpoint": listener.endpoint.to_string(),
+        "inherited": listener.inherited,
+        "received_bytes": metrics.received_bytes.get(),
+        "sent_bytes": metrics.sent_bytes.get(),
+        "bad_input": metrics.bad_input.get(),
+    });
+    let more = match F::TRANSPORT {
+        crate::endpoint::Transport::Stream => {
+            let limit = listener.gate.ceiling();
+            let busiest: Vec<Value> = listener
+                .sources
+                .busiest(BUSIEST)
+                .into_iter()
+                .map(|(source, count)| json!({ "source": source.to_string(), "connections": count }))
+                .collect();
+            json!({
+                "connections": {
+                    "present": listener.gate.present(),
+                    "limit": if limit == u32::MAX { Value::Null } else { limit.into() },
+                    "waiting": listener.waiting.present(),
+                    "accepted": metrics.accepted.get(),
+                    "refused": counts(Refusal::ALL.iter().map(|r| r.label()).collect(), &metrics.refused),
+                    "ended": counts(Ending::ALL.iter().map(|e| e.label()).collect(), &metrics.ended),
+                },
+                "busiest_sources": busiest,
+            })
+        }
+        crate::endpoint::Transport::Datagram => json!({
+            "datagrams": {
+                "received": metrics.datagrams.get(),
+                "answered": metrics.answers.get(),
+                "dropped": counts(Drop::ALL.iter().map(|d| d.label()).collect(), &metrics.dropped),
+            },
+        }),
+    };
+    if let (Value::Object(value), Value::Object(more)) = (&mut value, more) {
+        value.extend(more);
+    }
+    value
+}
+
+/// Sources that are named in the status.
+const BUSIEST: usize = 10;

@@ -1,0 +1,364 @@
+//! The datagram loop: receive a batch, drop what must not be answered, answer the rest.
+//!
+//! The order of the checks is the security of the service: size and source first ([`guard`]), then
+//! the access list, then marks and signatures of our own answers, then the rate, and only then is
+//! anything parsed. Every drop is counted by its reason.
+
+mod guard;
+mod later;
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use portyard_wire::signature::is_own_answer;
+use socket2::Socket;
+use tokio::io::unix::AsyncFd;
+use tokio::task::JoinSet;
+
+pub use guard::{Guard, Own};
+
+use crate::access::Action;
+use crate::clock::Now;
+use crate::event_loop::EventLoop;
+use crate::limits::Token;
+use crate::listener::{Datagrams, Listener, Settings, source_of};
+use crate::observe::metrics::Drop;
+use crate::sys::{self, Batch, Datagram, Reply};
+
+/// A datagram that passed all checks, as its service sees it.
+#[derive(Clone, Copy)]
+pub struct Request<'a> {
+    /// What was sent.
+    pub payload: &'a [u8],
+    /// Who sent it; `None` on Unix sockets.
+    pub source: Option<SocketAddr>,
+    /// When the batch was received.
+    pub now: Now,
+    /// The loop: its clock.
+    pub home: &'a EventLoop,
+}
+
+/// What a service answers.
+pub enum Answer {
+    /// What was written to the buffer.
+    Buffer,
+    /// The request's own payload.
+    Echo,
+    /// Nothing, for this reason.
+    Ignore(Drop),
+    /// What this work will give, done on the pool; the loop goes on meanwhile.
+    Later(Work),
+}
+
+/// Work for the pool that gives an answer.
+pub type Work = Box<dyn FnOnce() -> Vec<u8> + Send>;
+
+/// What a datagram listener serves. One value serves all loops.
+pub trait DatagramService: Send + Sync + 'static {
+    /// Answers one request. Must not block and must not panic, whatever the payload.
+    fn answer(&self, request: Request<'_>, answer: &mut Vec<u8>) -> Answer;
+
+    /// What to say to a source over its rate: `true` when `answer` holds it. Called for the few
+    /// that the leak lets through.
+    fn over_rate(&self, _request: Request<'_>, _answer: &mut Vec<u8>) -> bool {
+        false
+    }
+
+    /// How the service keeps itself out of loops.
+    fn guard(&self) -> Guard {
+        Guard::SIGNATURE
+    }
+}
+
+/// Registers a bound, non-blocking datagram socket with the current loop, and gives what it sends
+/// the mark of an answer.
+pub fn register(socket: Socket) -> io::Result<AsyncFd<Socket>> {
+    if let Some(local) = socket.local_addr()?.as_socket() {
+        crate::listen::set_tos(&socket, local, REPLY_MARK)?;
+    }
+    sys::register(socket)
+}
+
+/// Serves a datagram socket until its listener is stopped; then what is being worked on is still
+/// answered.
+pub async fn run(home: Rc<EventLoop>, listener: Arc<Listener<Datagrams>>, socket: AsyncFd<Socket>) {
+    let socket = Rc::new(socket);
+    let mut port = match Port::new(home, listener.clone(), socket.clone()) {
+        Ok(port) => port,
+        Err(error) => {
+            tracing::error!(listener = %listener.name, %error, "the datagram socket is unusable");
+            return;
+        }
+    };
+    let stopped = listener.stop.clone().cancelled_owned();
+    tokio::pin!(stopped);
+    loop {
+        let mut ready = tokio::select! {
+            biased;
+            () = &mut stopped => break,
+            ready = socket.readable() => match ready {
+                Ok(ready) => ready,
+                Err(_) => break,
+            },
+        };
+        match port.turn() {
+            // A batch that was not full has emptied the socket; a later arrival is a new event.
+            Ok(received) if received < BATCH => ready.clear_ready(),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
+            // An ICMP error of an earlier answer, or no memory: nothing that is ours to mend.
+            Err(error) => tracing::debug!(listener = %listener.name, %error, "receive failed"),
+        }
+        drop(ready);
+        port.send().await;
+        while port.later.try_join_next().is_some() {}
+    }
+    while port.later.join_next().await.is_some() {}
+}
+
+/// A socket at work.
+struct Port {
+    home: Rc<EventLoop>,
+    listener: Arc<Listener<Datagrams>>,
+    socket: Rc<AsyncFd<Socket>>,
+    batch: Batch,
+    /// Whether the kernel tells more than source and payload.
+    control: bool,
+    /// Answers that the pool is working on.
+    later: JoinSet<()>,
+}
+
+/// A request on its way through the checks.
+struct Candidate {
+    source: Option<SocketAddr>,
+    local: Option<IpAddr>,
+    /// Payload bytes plus headers, as it crossed the wire.
+    wire: usize,
+    length: usize,
+}
+
+impl Port {
+    fn new(
+        home: Rc<EventLoop>,
+        listener: Arc<Listener<Datagrams>>,
+        socket: Rc<AsyncFd<Socket>>,
+    ) -> io::Result<Self> {
+        let settings = listener.settings();
+        let local = socket.get_ref().local_addr()?.as_socket();
+        let marked = settings.service.guard().mark;
+        if let Some(local) = local.filter(|_| marked) {
+            guard::report_mark(socket.get_ref(), local)?;
+        }
+        let control = marked || local.is_some_and(|local| local.ip().is_unspecified());
+        let batch = Batch::new(BATCH, settings.limits.max_datagram.bytes().min(MAX_DATAGRAM));
+        Ok(Self { home, listener, socket, batch, control, later: JoinSet::new() })
+    }
+
+    /// Receives a batch and queues its answers; returns how many datagrams came.
+    fn turn(&mut self) -> io::Result<usize> {
+        let received = self.batch.receive(std::os::fd::AsFd::as_fd(self.socket.get_ref()), self.control)?;
+        let settings = self.listener.settings();
+        let now = self.home.clock.now();
+        let mut bytes = 0;
+        for slot in 0..received {
+            let datagram = self.batch.datagram(slot);
+            bytes += datagram.payload.len() as u64;
+            let outcome = self
+                .check(&settings, &datagram, now)
+                .map(|()| Candidate::new(&datagram))
+                .and_then(|candidate| self.answer(&settings, slot, &candidate, now));
+            if let Err(reason) = outcome {
+                self.listener.metrics.drop(reason);
+            }
+        }
+        self.listener.metrics.datagrams.inc_by(received as u64);
+        self.listener.metrics.received_bytes.inc_by(bytes);
+        Ok(received)
+    }
+
+    /// Everything that can be known without parsing.
+    fn check(
+        &self,
+        settings: &Settings<Datagrams>,
+        datagram: &Datagram<'_>,
+        now: Now,
+    ) -> Result<(), Drop> {
+        if datagram.truncated {
+            return Err(Drop::Oversize);
+        }
+        if !datagram.named {
+            return Err(Drop::Unnamed);
+        }
+        let guard = settings.service.guard();
+        if let Some(source) = datagram.source {
+            self.home.own.check(source, settings.limits.min_source_port, guard.ntp)?;
+            if settings.access.check(source.ip()) == Action::Deny {
+                return Err(Drop::Access);
+            }
+        }
+        if guard.mark && datagram.tos.is_some_and(|tos| tos & DSCP == REPLY_MARK) {
+            return Err(Drop::Mark);
+        }
+        if guard.signature && is_own_answer(datagram.payload, now.seconds) {
+            return Err(Drop::Signature);
+        }
+        Ok(())
+    }
+
+    fn answer(
+        &mut self,
+        settings: &Arc<Settings<Datagrams>>,
+        slot: usize,
+        candidate: &Candidate,
+        now: Now,
+    ) -> Result<(), Drop> {
+        let over_rate = self.over_rate(settings, candidate)?;
+        let (payload, buffer) = self.batch.answer_buffer(slot);
+        let request = Request { payload, source: candidate.source, now, home: &self.home };
+        let reply = if over_rate {
+            if !settings.service.over_rate(request, buffer) {
+                return Err(Drop::Rate);
+            }
+            Reply::Buffer
+        } else {
+            match settings.service.answer(request, buffer) {
+                Answer::Buffer => Reply::Buffer,
+                Answer::Echo => Reply::Echo,
+                Answer::Ignore(reason) => return Err(reason),
+                Answer::Later(work) => return self.later(settings, candidate, work),
+            }
+        };
+        let length = if reply == Reply::Echo { candidate.length } else { buffer.len() };
+        candidate.allows(settings, length)?;
+        self.batch.queue(slot, reply, candidate.local);
+        Ok(())
+    }
+
+    /// Whether the source is over its rate and was picked by the leak all the same.
+    fn over_rate(
+        &self,
+        settings: &Settings<Datagrams>,
+        candidate: &Candidate,
+    ) -> Result<bool, Drop> {
+        let limits = &settings.limits;
+        let address = candidate.source.map(|source| source.ip());
+        let exempt = limits.rate.is_none()
+            || (limits.exempt_loopback && address.is_none_or(crate::listen::is_loopback));
+        if exempt {
+            return Ok(false);
+        }
+        match self.listener.take_token(source_of(address), self.home.milliseconds()) {
+            Token::Taken => Ok(false),
+            Token::Wait(_) if self.listener.leak(limits.leak) => Ok(true),
+            Token::Wait(_) => Err(Drop::Rate),
+        }
+    }
+
+    /// Has the pool work out an answer, and sends it when it is there.
+    fn later(
+        &mut self,
+        settings: &Arc<Settings<Datagrams>>,
+        candidate: &Candidate,
+        work: Work,
+    ) -> Result<(), Drop> {
+        // A Unix peer's name is not kept beyond the batch.
+        let to = candidate.source.ok_or(Drop::Unnamed)?;
+        let back = later::Return { to, from: candidate.local };
+        let (home, settings) = (self.home.clone(), settings.clone());
+        let (listener, socket) = (self.listener.clone(), self.socket.clone());
+        let (wire, length) = (candidate.wire, candidate.length);
+        self.later.spawn_local(async move {
+            let candidate = Candidate { source: Some(to), local: back.from, wire, length };
+            let Ok(answer) = home.offload.run(work).await else {
+                return listener.metrics.drop(Drop::Busy);
+            };
+            if let Err(reason) = candidate.allows(&settings, answer.len()) {
+                return listener.metrics.drop(reason);
+            }
+            match later::send(&socket, back, &answer).await {
+                Ok(()) => {
+                    listener.metrics.answers.inc();
+                    listener.metrics.sent_bytes.inc_by(answer.len() as u64);
+                }
+                Err(_) => listener.metrics.drop(Drop::SendFailed),
+            }
+        });
+        Ok(())
+    }
+
+    /// Sends what is queued. A full send buffer makes the port wait, which makes the kernel drop
+    /// further requests: the only backpressure there is for datagrams.
+    async fn send(&mut self) {
+        let (bytes, count) = self.batch.queued();
+        let metrics = &self.listener.metrics;
+        let mut failed = 0;
+        loop {
+            match self.batch.send(std::os::fd::AsFd::as_fd(self.socket.get_ref())) {
+                Ok(()) => break,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    match self.socket.writable().await {
+                        Ok(mut ready) => ready.clear_ready(),
+                        Err(_) => break,
+                    }
+                }
+                Err(error) => {
+                    tracing::debug!(listener = %self.listener.name, %error, "answer not sent");
+                    metrics.drop(Drop::SendFailed);
+                    failed += 1;
+                    self.batch.skip();
+                }
+            }
+        }
+        metrics.answers.inc_by((count - failed) as u64);
+        metrics.sent_bytes.inc_by(bytes as u64);
+    }
+}
+
+impl Candidate {
+    fn new(datagram: &Datagram<'_>) -> Self {
+        let headers = match datagram.source {
+            Some(SocketAddr::V4(_)) => 28,
+            Some(SocketAddr::V6(source)) if source.ip().to_ipv4_mapped().is_some() => 28,
+            Some(SocketAddr::V6(_)) => 48,
+            None => 0,
+        };
+        Self {
+            source: datagram.source,
+            local: datagram.local,
+            wire: datagram.payload.len() + headers,
+            length: datagram.payload.len(),
+        }
+    }
+
+    /// Whether a stranger may make us send an answer of `length` bytes. A Unix socket's peer cannot
+    /// forge its name, so there is no limit.
+    fn allows(&self, settings: &Settings<Datagrams>, length: usize) -> Result<(), Drop> {
+        if self.source.is_none() {
+            return Ok(());
+        }
+        let limits = &settings.limits;
+        if limits.strict && length > self.length {
+            return Err(Drop::Strict);
+        }
+        let headers = self.wire - self.length;
+        let factor = usize::try_from(limits.amplification.get()).unwrap_or(usize::MAX);
+        if length + headers > self.wire.saturating_mul(factor) {
+            return Err(Drop::Amplification);
+        }
+        Ok(())
+    }
+}
+
+/// The type-of-service byte of every answer: DSCP 3, of the pool for local use (RFC 2474, 6).
+///
+/// No client sends it by itself, so a datagram that carries it is an answer, whatever its payload:
+/// this keeps services without a direction in their protocol (echo) out of loops.
+pub const REPLY_MARK: u8 = 0x0c;
+/// The DSCP part of the type-of-service byte; the rest is congestion notification.
+const DSCP: u8 = 0xfc;
+/// Datagrams in a turn: more gain nothing, and others on the loop have to wait for them.
+const BATCH: usize = 64;
+/// The longest UDP payload over IPv4.
+const MAX_DATAGRAM: usize = 65_507;

@@ -1,0 +1,27 @@
+//! How many descriptors the process may have, and how many connections that allows.
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+/// Raises the soft descriptor limit to the hard one. The soft default of 1024 protects programs
+/// that use `select(2)`, which we do not.
+pub fn raise_descriptor_limit() {
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < hard
+        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
+    {
+        tracing::warn!(%error, soft, hard, "the descriptor limit stays at its soft value");
+    }
+}
+
+/// The most connections that can exist without running out of descriptors: the limit, less what is
+/// open now, less some for logs, directories and the administrator.
+pub fn connection_limit() -> u32 {
+    let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(FALLBACK_LIMIT, |(soft, _)| soft);
+    let open = std::fs::read_dir("/proc/self/fd").map_or(FALLBACK_OPEN, |entries| entries.count() as u64);
+    let left = limit.saturating_sub(open).saturating_sub(HEADROOM).max(1);
+    u32::try_from(left).unwrap_or(u32::MAX)
+}
+
+const HEADROOM: u64 = 16;
+const FALLBACK_LIMIT: u64 = 1024;
+const FALLBACK_OPEN: u64 = 64;

@@ -1,0 +1,177 @@
+//! The admin endpoint: `/healthz`, `/readyz`, `/metrics` and `/status` over HTTP, for probes,
+//! scrapers and people on this machine.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::time::Duration;
+
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::Semaphore;
+
+use crate::endpoint::{Endpoint, Transport};
+use crate::exit::{Exit, Fatal};
+use crate::listen::{Bound, Inherited, Shape, is_loopback, open};
+use crate::config::SocketOptions;
+use crate::serve::Stream;
+
+/// What the endpoint tells; the control thread implements it.
+pub trait Report {
+    /// Whether the loops run and their sockets accept.
+    fn healthy(&self) -> Pin<Box<dyn Future<Output = bool>>>;
+    /// Whether new work is welcome: started, and not draining.
+    fn ready(&self) -> bool;
+    /// Metrics in Prometheus' text format.
+    fn metrics(&self) -> String;
+    /// The state of everything, as JSON.
+    fn status(&self) -> serde_json::Value;
+}
+
+/// The bound endpoint.
+pub struct Admin {
+    bound: Vec<Bound>,
+}
+
+impl Admin {
+    /// Opens the endpoint. Anything that other machines can reach is refused: the endpoint has no
+    /// authentication of its own.
+    pub fn open(endpoint: &Endpoint, inherited: &mut Inherited) -> Result<Self, Fatal> {
+        let endpoint = endpoint.clone().with_transport(Transport::Stream);
+        let bound = open(&endpoint, Transport::Stream, &SocketOptions::default(), inherited, 1)?;
+        for bound in &bound {
+            if bound.address().is_some_and(|address| !is_loopback(address.ip())) {
+                return Err(Fatal::new(
+                    Exit::Config,
+                    format!(
+                        "admin.listen = \"{}\" can be reached by other machines; use a loopback \
+                         address or a Unix socket",
+                        bound.endpoint
+                    ),
+                ));
+            }
+            if bound.shape != Shape::Listening {
+                let message = format!("admin.listen = \"{endpoint}\" is not a listening socket");
+                return Err(Fatal::new(Exit::Config, message));
+            }
+        }
+        Ok(Self { bound })
+    }
+
+    /// Where it is.
+    pub fn endpoints(&self) -> impl Iterator<Item = &Endpoint> {
+        self.bound.iter().map(|bound| &bound.endpoint)
+    }
+
+    /// Serves until dropped. To be run on the control thread.
+    pub async fn serve(&self, report: Rc<dyn Report>) -> std::io::Result<()> {
+        let mut listeners = Vec::new();
+        for bound in &self.bound {
+            let socket = bound.share()?;
+            listeners.push(match bound.address() {
+                Some(_) => Socket::Tcp(TcpListener::from_std(socket.into())?),
+                None => Socket::Unix(UnixListener::from_std(socket.into())?),
+            });
+        }
+        let mut tasks = tokio::task::JoinSet::new();
+        for listener in listeners {
+            tasks.spawn_local(accept(listener, report.clone()));
+        }
+        while tasks.join_next().await.is_some() {}
+        Ok(())
+    }
+}
+
+enum Socket {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+async fn accept(listener: Socket, report: Rc<dyn Report>) {
+    let places = std::sync::Arc::new(Semaphore::new(CONNECTIONS));
+    let mut connections = tokio::task::JoinSet::new();
+    loop {
+        // Never closed, so acquiring cannot fail.
+        let Ok(place) = places.clone().acquire_owned().await else { return };
+        while connections.try_join_next().is_some() {}
+        let stream = match &listener {
+            Socket::Tcp(listener) => listener.accept().await.map(|(s, _)| Stream::Tcp(s)),
+            Socket::Unix(listener) => listener.accept().await.map(|(s, _)| Stream::Unix(s)),
+        };
+        let Ok(stream) = stream else {
+            // Out of descriptors, most likely: the services come first.
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            continue;
+        };
+        let report = report.clone();
+        connections.spawn_local(async move {
+            let service = service_fn(|request| answer(request, report.clone()));
+            let connection = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEADER_WAIT)
+                .max_buf_size(HEADER_MAX)
+                .serve_connection(TokioIo::new(stream), service);
+            let _ = tokio::time::timeout(CONNECTION_WAIT, connection).await;
+            drop(place);
+        });
+    }
+}
+
+async fn answer(
+    request: Request<Incoming>,
+    report: Rc<dyn Report>,
+) -> Result<Response<Full<Bytes>>, hyper::Error> {
+    if request.method() != Method::GET && request.method() != Method::HEAD {
+        let mut refused = text(StatusCode::METHOD_NOT_ALLOWED, "use GET\n".into());
+        refused.headers_mut().insert(ALLOW, hyper::header::HeaderValue::from_static("GET, HEAD"));
+        return Ok(refused);
+    }
+    Ok(match request.uri().path() {
+        "/healthz" => {
+            let healthy = tokio::time::timeout(PROBE_WAIT, report.healthy()).await == Ok(true);
+            verdict(healthy, "ok\n", "a loop does not accept\n")
+        }
+        "/readyz" => verdict(report.ready(), "ready\n", "starting or draining\n"),
+        "/metrics" => typed(StatusCode::OK, METRICS_TYPE, report.metrics()),
+        "/status" => typed(StatusCode::OK, "application/json", format!("{:#}\n", report.status())),
+        "/" => text(StatusCode::OK, "/healthz /readyz /metrics /status\n".into()),
+        _ => text(StatusCode::NOT_FOUND, "try /healthz /readyz /metrics /status\n".into()),
+    })
+}
+
+fn verdict(good: bool, yes: &str, no: &str) -> Response<Full<Bytes>> {
+    if good {
+        text(StatusCode::OK, yes.into())
+    } else {
+        text(StatusCode::SERVICE_UNAVAILABLE, no.into())
+    }
+}
+
+fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {
+    typed(status, "text/plain; charset=utf-8", body)
+}
+
+fn typed(status: StatusCode, kind: &'static str, body: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(body));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(kind));
+    headers.insert(CACHE_CONTROL, hyper::header::HeaderValue::from_static("no-store"));
+    response
+}
+
+const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// A scraper, a probe and a person, several times over.
+const CONNECTIONS: usize = 16;
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+const HEADER_WAIT: Duration = Duration::from_secs(5);
+const HEADER_MAX: usize = 16 * 1024;
+/// One connection, keep-alive included.
+const CONNECTION_WAIT: Duration = Duration::from_secs(60);
+const PROBE_WAIT: Duration = Duration::from_secs(2);

@@ -1,0 +1,9 @@
+//! What an operator sees: logs, metrics, and the admin endpoint that serves them.
+
+pub mod admin;
+pub mod log;
+pub mod metrics;
+mod syslog;
+mod throttle;
+
+pub use throttle::Throttle;

@@ -1,0 +1,166 @@
+//! A small pool of threads for work that would stall a loop, with a bounded queue.
+
+use std::collections::VecDeque;
+use std::num::NonZeroU16;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use tokio::sync::oneshot;
+
+/// A handle to the pool; the threads end when the last handle is gone and the queue is empty.
+#[derive(Clone)]
+pub struct Offload {
+    queue: Arc<Queue>,
+    /// Joined by whoever drops the last handle.
+    _threads: Arc<Threads>,
+}
+
+/// The pool has as many jobs waiting as it takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("too much work is waiting; try again later")]
+pub struct Busy;
+
+type Job = Box<dyn FnOnce() + Send>;
+
+struct Queue {
+    state: Mutex<State>,
+    work: Condvar,
+    limit: usize,
+}
+
+struct State {
+    jobs: VecDeque<Job>,
+    closed: bool,
+}
+
+struct Threads {
+    queue: Arc<Queue>,
+    handles: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Offload {
+    /// A pool of `threads` threads before which at most `limit` jobs wait.
+    pub fn new(threads: NonZeroU16, limit: u32) -> std::io::Result<Self> {
+        let queue = Arc::new(Queue {
+            state: Mutex::new(State { jobs: VecDeque::new(), closed: false }),
+            work: Condvar::new(),
+            limit: limit as usize,
+        });
+        let mut handles = Vec::new();
+        for number in 0..threads.get() {
+            let queue = queue.clone();
+            let name = format!("offload-{number}");
+            handles.push(thread::Builder::new().name(name).spawn(move || queue.work())?);
+        }
+        let threads = Arc::new(Threads { queue: queue.clone(), handles: Mutex::new(handles) });
+        Ok(Self { queue, _threads: threads })
+    }
+
+    /// Runs `job` on the pool and returns its result; `Err(Busy)` when too many wait already, or
+    /// when the job panicked.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        job: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Busy> {
+        let (send, receive) = oneshot::channel();
+        {
+            let mut state = self.queue.lock();
+            if state.jobs.len() >= self.queue.limit {
+                return Err(Busy);
+            }
+            state.jobs.push_back(Box::new(move || {
+                // Who asked may have gone meanwhile; then nobody needs the result.
+                let _ = send.send(job());
+            }));
+        }
+        self.queue.work.notify_one();
+        receive.await.map_err(|_| Busy)
+    }
+
+    /// How many jobs are waiting for a thread.
+    pub fn waiting(&self) -> usize {
+        self.queue.lock().jobs.len()
+    }
+}
+
+impl Queue {
+    fn work(&self) {
+        loop {
+            let mut state = self.lock();
+            let job = loop {
+                if let Some(job) = state.jobs.pop_front() {
+                    break job;
+                }
+                if state.closed {
+                    return;
+                }
+                state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+            };
+            drop(state);
+            // A panic must not cost the pool a thread; the asker sees its channel close.
+            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(job));
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // No code runs under the lock that could panic half-way through a change.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        self.queue.lock().closed = true;
+        self.queue.work.notify_all();
+        let handles = std::mem::take(&mut *self.handles.lock().unwrap_or_else(PoisonError::into_inner));
+        for handle in handles {
+            // The last handle may be dropped by a job itself; a thread cannot join itself.
+            if handle.thread().id() != thread::current().id() {
+                let _ = handle.join();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    #[tokio::test]
+    async fn a_full_queue_refuses_and_recovers() {
+        let pool = Offload::new(NonZeroU16::MIN, 1).unwrap();
+        let (release, blocked) = mpsc::channel::<()>();
+        let (started, start) = oneshot::channel();
+        let running = tokio::spawn({
+            let pool = pool.clone();
+            async move {
+                pool.run(move || {
+                    let _ = started.send(());
+                    let _ = blocked.recv();
+                    1
+                })
+                .await
+            }
+        });
+        start.await.unwrap();
+        let waiting = tokio::spawn({
+            let pool = pool.clone();
+            async move { pool.run(|| 2).await }
+        });
+        while pool.waiting() == 0 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(pool.run(|| 3).await, Err(Busy));
+        release.send(()).unwrap();
+        assert_eq!(running.await.unwrap(), Ok(1));
+        assert_eq!(waiting.await.unwrap(), Ok(2));
+    }
+
+    #[tokio::test]
+    async fn a_panicking_job_costs_no_thread() {
+        let pool = Offload::new(NonZeroU16::MIN, 4).unwrap();
+        assert_eq!(pool.run(|| panic!("on purpose")).await, Err::<(), _>(Busy));
+        assert_eq!(pool.run(|| 7).await, Ok(7));
+    }
+}

@@ -1,0 +1,170 @@
+//! Who is served, who waits, and who is turned away.
+
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt;
+
+use super::Stream;
+use super::connection::{Peer, Session};
+use crate::access::Action;
+use crate::config::AtLimit;
+use crate::event_loop::EventLoop;
+use crate::limits::{Prefix, Token};
+use crate::listener::{Listener, Permit, Streams, source_of};
+use crate::observe::metrics::Refusal;
+
+/// Decides about an accepted connection and starts to serve it.
+///
+/// Returns late only when all places are taken and the listener queues: not accepting more is how
+/// the kernel's backlog, and with it the peers, are made to wait.
+pub(super) async fn admit(
+    home: &Rc<EventLoop>,
+    listener: &Arc<Listener<Streams>>,
+    stream: Stream,
+    peer: Peer,
+) {
+    listener.metrics.accepted.inc();
+    let settings = listener.settings();
+    if let Some(address) = peer.ip()
+        && settings.access.check(address) == Action::Deny
+    {
+        tracing::debug!(
+            listener = %listener.name, %peer, rule = %settings.access.explain(address), "refused"
+        );
+        return turn_away(home, listener, stream, Refusal::Access, AtLimit::Refuse);
+    }
+    let limits = &settings.limits;
+    let permit = match listener.try_enter() {
+        Some(permit) => permit,
+        None if limits.at_limit == AtLimit::Queue => listener.enter().await,
+        None => return turn_away(home, listener, stream, Refusal::Connections, limits.at_limit),
+    };
+    let mut applicant = Applicant { permit, source: source_of(peer.ip()), has_token: false };
+    match applicant.apply(home) {
+        Ok(()) => start(home, stream, peer, applicant.permit),
+        Err((refusal, _)) if limits.at_limit != AtLimit::Queue => {
+            turn_away(home, listener, stream, refusal, limits.at_limit);
+        }
+        Err((refusal, wait)) => queue(home, stream, peer, applicant, refusal, wait),
+    }
+}
+
+/// A connection that has a place and still needs its source's leave.
+struct Applicant {
+    permit: Permit,
+    source: Prefix,
+    /// Whether the rate has let it pass already.
+    has_token: bool,
+}
+
+impl Applicant {
+    /// Passes rate and per-source limit, or says which one stopped it and when to try again.
+    fn apply(&mut self, home: &EventLoop) -> Result<(), (Refusal, Duration)> {
+        let listener = self.permit.listener().clone();
+        let limits = &listener.settings().limits;
+        if !self.has_token && limits.rate.is_some() {
+            match listener.take_token(self.source, home.milliseconds()) {
+                Token::Taken => self.has_token = true,
+                Token::Wait(wait) => return Err((Refusal::Rate, wait)),
+            }
+        }
+        match limits.per_source {
+            Some(ceiling) if !self.permit.try_count(self.source, ceiling.get()) => {
+                Err((Refusal::PerSource, PER_SOURCE_RETRY))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn start(home: &Rc<EventLoop>, stream: Stream, peer: Peer, permit: Permit) {
+    // The registry accounts for the task: a drain waits until every session has left it.
+    tokio::task::spawn_local(Session::new(stream, peer, permit, home.clone()));
+}
+
+/// Lets an applicant wait for its turn, in a room of bounded size and for a bounded time.
+fn queue(
+    home: &Rc<EventLoop>,
+    stream: Stream,
+    peer: Peer,
+    mut applicant: Applicant,
+    refusal: Refusal,
+    mut wait: Duration,
+) {
+    let listener = applicant.permit.listener().clone();
+    if !listener.waiting.try_enter() {
+        return turn_away(home, &listener, stream, refusal, AtLimit::Refuse);
+    }
+    let home = home.clone();
+    tokio::task::spawn_local(async move {
+        let deadline = tokio::time::sleep(listener.settings().limits.queue_timeout.0);
+        tokio::pin!(deadline);
+        let mut refusal = refusal;
+        let turned_away = loop {
+            tokio::select! {
+                () = tokio::time::sleep(wait.max(RETRY_MIN)) => {}
+                () = &mut deadline => break true,
+                () = listener.stop.cancelled() => break true,
+            }
+            match applicant.apply(&home) {
+                Ok(()) => break false,
+                Err(again) => (refusal, wait) = again,
+            }
+        };
+        listener.waiting.leave();
+        if turned_away {
+            turn_away(&home, &listener, stream, refusal, AtLimit::Refuse);
+        } else {
+            start(&home, stream, peer, applicant.permit);
+        }
+    });
+}
+
+fn turn_away(
+    home: &EventLoop,
+    listener: &Arc<Listener<Streams>>,
+    mut stream: Stream,
+    why: Refusal,
+    how: AtLimit,
+) {
+    listener.metrics.refuse(why);
+    if why != Refusal::Access
+        && let Some(held) = home.refusals.pass()
+    {
+        tracing::info!(listener = %listener.name, %why, held, "connection refused at a limit");
+    }
+    if how == AtLimit::Banner {
+        let settings = listener.settings();
+        tokio::task::spawn_local(async move {
+            // A fresh connection has room for a banner; one that has not gets a reset.
+            let banner = settings.limits.banner.as_bytes();
+            let said = async {
+                stream.write_all(banner).await?;
+                stream.shutdown().await
+            };
+            if !matches!(tokio::time::timeout(BANNER_WAIT, said).await, Ok(Ok(()))) {
+                stream.reset_on_close();
+            }
+        });
+    } else {
+        stream.reset_on_close();
+    }
+}
+
+impl Peer {
+    /// The peer's address, where it has one.
+    pub fn ip(&self) -> Option<IpAddr> {
+        match self {
+            Self::Internet(address) => Some(address.ip()),
+            Self::Local => None,
+        }
+    }
+}
+
+/// How often an applicant looks whether its source has left a place.
+const PER_SOURCE_RETRY: Duration = Duration::from_millis(50);
+const RETRY_MIN: Duration = Duration::from_millis(5);
+const BANNER_WAIT: Duration = Duration::from_secs(1);

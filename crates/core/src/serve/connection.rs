@@ -1,0 +1,280 @@
+//! One connection as its service sees it: bytes in, bytes out, deadlines and limits kept for it.
+
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::registry::{Deadlines, collect};
+use super::{Ended, Serving, Stream};
+use crate::event_loop::EventLoop;
+use crate::listener::{Listener, Permit, Streams};
+use crate::observe::metrics::Ending;
+
+/// A connection that is being served. Dropping it closes it and gives its permit back.
+pub struct Connection {
+    stream: Stream,
+    home: Rc<EventLoop>,
+    slot: usize,
+    peer: Peer,
+    /// The peer has sent its end of stream.
+    ended: bool,
+    permit: Permit,
+}
+
+/// Who is at the other end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Peer {
+    /// An Internet address.
+    Internet(SocketAddr),
+    /// Another process of this machine, over a Unix socket.
+    Local,
+}
+
+impl Connection {
+    /// Who is at the other end.
+    pub fn peer(&self) -> Peer {
+        self.peer
+    }
+
+    /// The loop that serves the connection: its clock, its pool, its buffer.
+    pub fn home(&self) -> &Rc<EventLoop> {
+        &self.home
+    }
+
+    /// The listener that accepted it.
+    pub fn listener(&self) -> &Arc<Listener<Streams>> {
+        self.permit.listener()
+    }
+
+    /// Whether the daemon is about to stop: finish what has begun, begin nothing new.
+    pub fn draining(&self) -> bool {
+        self.home.registry.draining()
+    }
+
+    /// The service works by itself now (computes, sleeps): the idle deadline rests until the next
+    /// byte moves.
+    pub fn busy(&self) {
+        self.home.registry.busy(self.slot);
+    }
+
+    /// Counts an input that was answered with an error line.
+    pub fn count_bad_input(&self) {
+        self.listener().metrics.bad_input.inc();
+    }
+
+    /// Reads into `buffer`; 0 at the end of the stream.
+    ///
+    /// While the daemon drains, a read that would wait is the end of the stream: what the peer had
+    /// sent before is still served.
+    pub fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut into = ReadBuf::new(buffer);
+        match Pin::new(&mut self.stream).poll_read(cx, &mut into) {
+            Poll::Ready(Ok(())) => {
+                let length = into.filled().len();
+                self.ended |= length == 0;
+                self.home.registry.received(self.slot, length);
+                Poll::Ready(Ok(length))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending if self.draining() => Poll::Ready(Ok(0)),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// Writes some of `bytes`; a peer that takes nothing is held to the write-stall deadline.
+    pub fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match Pin::new(&mut self.stream).poll_write(cx, bytes) {
+            Poll::Ready(Ok(length)) => {
+                self.home.registry.sent(self.slot, length);
+                if length < bytes.len() {
+                    self.home.registry.stalled(self.slot);
+                }
+                Poll::Ready(Ok(length))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => {
+                self.home.registry.stalled(self.slot);
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Reads what is there, at most `limit` bytes, and appends it to `pending`; 0 at the end of
+    /// the stream. Memory is taken only once bytes have arrived.
+    pub async fn read_some(&mut self, pending: &mut Vec<u8>, limit: usize) -> io::Result<usize> {
+        poll_fn(|cx| {
+            let home = self.home.clone();
+            home.with_buffer(|buffer| {
+                let limit = limit.min(buffer.len());
+                let read = self.poll_read(cx, &mut buffer[..limit]);
+                if let Poll::Ready(Ok(length)) = read {
+                    pending.extend_from_slice(&buffer[..length]);
+                }
+                read
+            })
+        })
+        .await
+    }
+
+    /// Writes all of `bytes`.
+    pub async fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let length = poll_fn(|cx| self.poll_write(cx, bytes)).await?;
+            bytes = &bytes[length..];
+        }
+        Ok(())
+    }
+
+    /// Ends the connection so that the peer gets all that was written: FIN, then what it still
+    /// sends is read and thrown away until it closes too, for a bounded time.
+    ///
+    /// A close with unread data would be a reset, which may destroy our answer on its way.
+    pub async fn finish(mut self) {
+        if self.ended {
+            return;
+        }
+        if poll_fn(|cx| Pin::new(&mut self.stream).poll_shutdown(cx)).await.is_err() {
+            return;
+        }
+        let home = self.home.clone();
+        let discard = poll_fn(|cx| {
+            home.with_buffer(|buffer| {
+                for _ in 0..LINGER_READS {
+                    let mut into = ReadBuf::new(buffer);
+                    match Pin::new(&mut self.stream).poll_read(cx, &mut into) {
+                        Poll::Ready(Ok(())) if !into.filled().is_empty() => {}
+                        Poll::Ready(_) => return Poll::Ready(()),
+                        Poll::Pending => return Poll::Pending,
+                    }
+                }
+                Poll::Ready(())
+            })
+        });
+        let _ = tokio::time::timeout(LINGER, discard).await;
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        let registry = &self.home.registry;
+        if registry.cut(self.slot).is_some_and(|why| why != Ending::Idle) {
+            self.stream.reset_on_close();
+        }
+    }
+}
+
+/// Runs a connection's service until it ends or is cut, then counts and logs the end.
+pub(super) struct Session {
+    /// Taken when it is over, so that the connection is gone before its slot is.
+    serving: Option<Serving>,
+    home: Rc<EventLoop>,
+    listener: Arc<Listener<Streams>>,
+    slot: usize,
+    peer: Peer,
+    watched: bool,
+}
+
+impl Session {
+    pub(super) fn new(stream: Stream, peer: Peer, permit: Permit, home: Rc<EventLoop>) -> Self {
+        let listener = permit.listener().clone();
+        let settings = listener.settings();
+        let slot = home.registry.enter(Deadlines::new(&settings.limits));
+        tracing::debug!(listener = %listener.name, %peer, "connection");
+        let connection =
+            Connection { stream, home: home.clone(), slot, peer, ended: false, permit };
+        let serving = Some(settings.service.serve(connection));
+        Self { serving, home, listener, slot, peer, watched: false }
+    }
+
+    fn end(&mut self, why: Ending) -> Poll<()> {
+        self.serving = None;
+        self.listener.metrics.end(why);
+        let age = self.home.registry.age(self.slot);
+        tracing::debug!(listener = %self.listener.name, peer = %self.peer, %why, ?age, "ended");
+        Poll::Ready(())
+    }
+}
+
+impl Future for Session {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(cut) = self.home.registry.cut(self.slot) {
+            return self.end(cut);
+        }
+        if !self.watched {
+            self.home.registry.watch(self.slot, cx.waker());
+            self.watched = true;
+        }
+        let Some(serving) = &mut self.serving else { return Poll::Ready(()) };
+        match serving.as_mut().poll(cx) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Ended::Done) => self.end(Ending::Done),
+            Poll::Ready(Ended::Broken) => self.end(Ending::Broken),
+            Poll::Ready(Ended::Protocol) => self.end(Ending::Protocol),
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if self.serving.take().is_some() && std::thread::panicking() {
+            self.listener.metrics.end(Ending::Panic);
+            tracing::error!(listener = %self.listener.name, peer = %self.peer, "service panicked");
+        }
+        collect(&self.listener.metrics, self.home.registry.leave(self.slot));
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let read = Connection::poll_read(self.get_mut(), cx, buffer.initialize_unfilled());
+        read.map_ok(|length| buffer.advance(length))
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Connection::poll_write(self.get_mut(), cx, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Internet(address) => {
+                SocketAddr::new(address.ip().to_canonical(), address.port()).fmt(f)
+            }
+            Self::Local => f.write_str("local"),
+        }
+    }
+}
+
+/// How long a peer may take to close its side after we closed ours.
+const LINGER: Duration = Duration::from_secs(2);
+/// How many buffers of late data are thrown away before the close becomes a reset.
+const LINGER_READS: usize = 64;

@@ -1,0 +1,328 @@
+//! Every connection of one loop, with its deadlines.
+//!
+//! One sweep every 100 ms looks at all of them, instead of a timer each: moving a deadline is one
+//! store per message, and an idle connection costs less than a hundred bytes here.
+
+use std::cell::{Cell, RefCell};
+use std::task::Waker;
+use std::time::Duration;
+
+use slab::Slab;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::config::StreamLimits;
+use crate::observe::metrics::{Ending, ListenerMetrics};
+
+/// The connections of a loop.
+pub struct Registry {
+    entries: RefCell<Slab<Entry>>,
+    start: Instant,
+    /// Tenths of a second since `start`, as of the last sweep or arrival.
+    now: Cell<Ticks>,
+    draining: Cell<bool>,
+    changed: Notify,
+}
+
+/// Tenths of a second. 2^32 of them are 13 years.
+type Ticks = u32;
+
+/// What the loop knows of one connection.
+struct Entry {
+    waker: Option<Waker>,
+    deadlines: Deadlines,
+    opened: Ticks,
+    /// When something last moved; `BUSY` while the service works without the peer.
+    moved: Ticks,
+    /// When the peer stopped taking what we send; 0: it takes it.
+    stalled: Ticks,
+    cut: Option<Ending>,
+    received: u64,
+    sent: u64,
+}
+
+/// A connection's deadlines in ticks; `Ticks::MAX` for none.
+#[derive(Debug, Clone, Copy)]
+pub struct Deadlines {
+    idle: Ticks,
+    write_stall: Ticks,
+    total: Ticks,
+}
+
+impl Registry {
+    /// No connections yet.
+    pub fn new() -> Self {
+        Self {
+            entries: RefCell::default(),
+            start: Instant::now(),
+            now: Cell::new(1),
+            draining: Cell::new(false),
+            changed: Notify::new(),
+        }
+    }
+
+    /// Enters a connection and returns its slot.
+    pub fn enter(&self, deadlines: Deadlines) -> usize {
+        // The sweep sleeps while there is nobody, so its last time may be long ago.
+        let now = self.read_clock();
+        let mut entries = self.entries.borrow_mut();
+        let slot = entries.insert(Entry {
+            waker: None,
+            deadlines,
+            opened: now,
+            moved: now,
+            stalled: 0,
+            cut: None,
+            received: 0,
+            sent: 0,
+        });
+        if entries.len() == 1 {
+            self.changed.notify_one();
+        }
+        slot
+    }
+
+    /// Takes a connection out; returns bytes received and sent that were not collected yet.
+    pub fn leave(&self, slot: usize) -> (u64, u64) {
+        let mut entries = self.entries.borrow_mut();
+        let entry = entries.remove(slot);
+        (entry.received, entry.sent)
+    }
+
+    /// Remembers whom to wake for a cut or a drain.
+    pub fn watch(&self, slot: usize, waker: &Waker) {
+        let entry = &mut self.entries.borrow_mut()[slot];
+        if !entry.waker.as_ref().is_some_and(|old| old.will_wake(waker)) {
+            entry.waker = Some(waker.clone());
+        }
+    }
+
+    /// Why the connection is to be cut, if it is.
+    pub fn cut(&self, slot: usize) -> Option<Ending> {
+        self.entries.borrow()[slot].cut
+    }
+
+    /// Something was received.
+    pub fn received(&self, slot: usize, bytes: usize) {
+        let entry = &mut self.entries.borrow_mut()[slot];
+        entry.moved = self.now.get();
+        entry.received += bytes as u64;
+    }
+
+    /// The peer took something.
+    pub fn sent(&self, slot: usize, bytes: usize) {
+        let entry = &mut self.entries.borrow_mut()[slot];
+        entry.moved = self.now.get();
+        entry.stalled = 0;
+        entry.sent += bytes as u64;
+    }
+
+    /// The peer takes nothing at the moment.
+    pub fn stalled(&self, slot: usize) {
+        let entry = &mut self.entries.borrow_mut()[slot];
+        if entry.stalled == 0 {
+            entry.stalled = self.now.get();
+        }
+    }
+
+    /// The service works by itself until something moves: the idle deadline rests.
+    pub fn busy(&self, slot: usize) {
+        self.entries.borrow_mut()[slot].moved = BUSY;
+    }
+
+    /// How long the connection has existed, to a tenth of a second.
+    pub fn age(&self, slot: usize) -> Duration {
+        let opened = self.entries.borrow()[slot].opened;
+        TICK * self.now.get().saturating_sub(opened)
+    }
+
+    /// Whether connections are to finish what they have begun.
+    pub fn draining(&self) -> bool {
+        self.draining.get()
+    }
+
+    /// How many connections there are.
+    pub fn len(&self) -> usize {
+        self.entries.borrow().len()
+    }
+
+    /// Asks all connections to finish.
+    pub fn drain(&self) {
+        self.draining.set(true);
+        self.wake(|_| true);
+    }
+
+    /// Cuts all connections.
+    pub fn cut_all(&self) {
+        self.wake(|entry| {
+            entry.cut.get_or_insert(Ending::Drain);
+            true
+        });
+    }
+
+    /// Returns when no connection is left.
+    pub async fn empty(&self) {
+        while self.len() > 0 {
+            tokio::time::sleep(TICK / 10).await;
+        }
+    }
+
+    /// Moves the clock and cuts what is past a deadline, for as long as the loop runs. It sleeps
+    /// while there is nobody.
+    pub async fn sweep(&self) {
+        loop {
+            if self.len() == 0 {
+                self.changed.notified().await;
+            }
+            let now = self.read_clock();
+            self.wake(|entry| {
+                entry.cut = entry.cut.or_else(|| entry.overdue(now));
+                entry.cut.is_some()
+            });
+            tokio::time::sleep(TICK).await;
+        }
+    }
+
+    fn read_clock(&self) -> Ticks {
+        let ticks = self.start.elapsed().as_millis() / TICK.as_millis();
+        // Tick 0 is left out: it stands for "not stalled".
+        let now = Ticks::try_from(ticks).unwrap_or(BUSY - 2) + 1;
+        self.now.set(now);
+        now
+    }
+
+    /// Applies `change` to every connection and wakes those for which it says so.
+    fn wake(&self, mut change: impl FnMut(&mut Entry) -> bool) {
+        // Waking only marks a task as ready, it runs nothing, so the borrow is safe.
+        for (_, entry) in self.entries.borrow_mut().iter_mut() {
+            if change(entry)
+                && let Some(waker) = &entry.waker
+            {
+                waker.wake_by_ref();
+            }
+        }
+    }
+}
+
+impl Entry {
+    fn overdue(&self, now: Ticks) -> Option<Ending> {
+        let past = |since: Ticks, limit: Ticks| limit != NEVER && now.saturating_sub(since) >= limit;
+        if past(self.opened, self.deadlines.total) {
+            Some(Ending::Total)
+        } else if self.stalled != 0 && past(self.stalled, self.deadlines.write_stall) {
+            Some(Ending::WriteStall)
+        } else if self.moved != BUSY && past(self.moved, self.deadlines.idle) {
+            Some(Ending::Idle)
+        } else {
+            None
+        }
+    }
+}
+
+impl Deadlines {
+    /// The deadlines of a listener's connections, rounded up to tenths of a second, plus one tenth
+    /// for the tick that has begun.
+    pub fn new(limits: &StreamLimits) -> Self {
+        let ticks = |span: Duration| {
+            if span.is_zero() {
+                return NEVER;
+            }
+            let ticks = span.as_millis().div_ceil(TICK.as_millis()) + 1;
+            Ticks::try_from(ticks).unwrap_or(NEVER)
+        };
+        Self {
+            idle: ticks(limits.idle.0),
+            write_stall: ticks(limits.write_stall.0),
+            total: ticks(limits.total.0),
+        }
+    }
+}
+
+/// Collects what a connection moved into its listener's counters.
+pub fn collect(metrics: &ListenerMetrics, (received, sent): (u64, u64)) {
+    metrics.received_bytes.inc_by(received);
+    metrics.sent_bytes.inc_by(sent);
+}
+
+/// The grain of all connection deadlines.
+const TICK: Duration = Duration::from_millis(100);
+const BUSY: Ticks = Ticks::MAX;
+const NEVER: Ticks = Ticks::MAX;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Span;
+    use std::rc::Rc;
+    use std::task::Poll;
+
+    fn deadlines(idle: u64, write_stall: u64, total: u64) -> Deadlines {
+        Deadlines::new(&StreamLimits {
+            idle: Span::millis(idle),
+            write_stall: Span::millis(write_stall),
+            total: Span::millis(total),
+            ..StreamLimits::default()
+        })
+    }
+
+    /// Waits for a cut as a connection does: by being woken.
+    async fn cut_of(registry: &Registry, slot: usize) -> Ending {
+        std::future::poll_fn(|cx| {
+            registry.watch(slot, cx.waker());
+            registry.cut(slot).map_or(Poll::Pending, Poll::Ready)
+        })
+        .await
+    }
+
+    async fn with_sweep<T>(registry: Rc<Registry>, work: impl Future<Output = T>) -> T {
+        tokio::select! {
+            () = registry.sweep() => unreachable!("the sweep does not end"),
+            result = work => result,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_deadline_cuts_with_its_reason() {
+        let registry = Rc::new(Registry::new());
+        with_sweep(registry.clone(), async {
+            let idle = registry.enter(deadlines(500, 0, 0));
+            assert_eq!(cut_of(&registry, idle).await, Ending::Idle);
+            let stall = registry.enter(deadlines(0, 300, 0));
+            registry.stalled(stall);
+            assert_eq!(cut_of(&registry, stall).await, Ending::WriteStall);
+            let total = registry.enter(deadlines(0, 0, 200));
+            assert_eq!(cut_of(&registry, total).await, Ending::Total);
+        })
+        .await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_moves_or_works_is_not_idle() {
+        let registry = Rc::new(Registry::new());
+        with_sweep(registry.clone(), async {
+            let moving = registry.enter(deadlines(500, 0, 0));
+            let working = registry.enter(deadlines(500, 0, 0));
+            registry.busy(working);
+            for _ in 0..20 {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+                registry.received(moving, 1);
+            }
+            assert_eq!((registry.cut(moving), registry.cut(working)), (None, None));
+            registry.sent(working, 1);
+            assert_eq!(cut_of(&registry, working).await, Ending::Idle);
+        })
+        .await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_drain_wakes_and_a_cut_names_it() {
+        let registry = Rc::new(Registry::new());
+        let slot = registry.enter(deadlines(0, 0, 0));
+        registry.drain();
+        assert!(registry.draining());
+        registry.cut_all();
+        assert_eq!(cut_of(&registry, slot).await, Ending::Drain);
+        registry.leave(slot);
+        registry.empty().await;
+    }
+}

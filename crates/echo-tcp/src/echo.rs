@@ -1,0 +1,114 @@
+//! RFC 862: what arrives goes back, until the peer ends its side; then what is left, then FIN.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use portyard_core::event_loop::EventLoop;
+use portyard_core::serve::{Connection, Ended, Serving, StreamService};
+
+/// The echo service.
+pub struct Echo;
+
+impl StreamService for Echo {
+    fn serve(&self, connection: Connection) -> Serving {
+        let spill = Spill::new(connection.home().clone());
+        Box::pin(async move {
+            let mut echoing = Echoing { connection, spill };
+            match (&mut echoing).await {
+                Ok(()) => {
+                    echoing.connection.finish().await;
+                    Ended::Done
+                }
+                Err(error) => error.into(),
+            }
+        })
+    }
+}
+
+/// Reads into the loop's buffer and writes from it in the same turn. Only what the peer does not
+/// take at once is kept, and while any is kept nothing more is read: a peer that writes and never
+/// reads is held by its own full buffers.
+struct Echoing {
+    connection: Connection,
+    spill: Spill,
+}
+
+impl Future for &mut Echoing {
+    type Output = io::Result<()>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Echoing { connection, spill } = &mut **self.get_mut();
+        loop {
+            while let Some(pending) = spill.pending() {
+                let taken = ready!(connection.poll_write(cx, pending))?;
+                spill.advance(taken);
+            }
+            let home = spill.home.clone();
+            let read = home.with_buffer(|buffer| {
+                let size = home.read_size();
+                let length = ready!(connection.poll_read(cx, &mut buffer[..size]))?;
+                let taken = match connection.poll_write(cx, &buffer[..length]) {
+                    Poll::Ready(taken) => taken?,
+                    Poll::Pending => 0,
+                };
+                if taken < length {
+                    spill.keep(&buffer[taken..length]);
+                }
+                Poll::Ready(Ok::<_, io::Error>(length))
+            });
+            if ready!(read)? == 0 {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+}
+
+/// What a slow peer has not taken yet, counted in its loop.
+struct Spill {
+    home: Rc<EventLoop>,
+    bytes: Vec<u8>,
+    taken: usize,
+}
+
+impl Spill {
+    fn new(home: Rc<EventLoop>) -> Self {
+        Self { home, bytes: Vec::new(), taken: 0 }
+    }
+
+    fn pending(&self) -> Option<&[u8]> {
+        (self.taken < self.bytes.len()).then(|| &self.bytes[self.taken..])
+    }
+
+    fn keep(&mut self, bytes: &[u8]) {
+        self.release();
+        self.bytes = bytes.to_vec();
+        self.count(|spilled| spilled + bytes.len());
+    }
+
+    fn advance(&mut self, taken: usize) {
+        self.taken += taken;
+        if self.taken == self.bytes.len() {
+            self.release();
+        }
+    }
+
+    fn release(&mut self) {
+        let length = self.bytes.len();
+        self.count(|spilled| spilled - length);
+        (self.bytes, self.taken) = (Vec::new(), 0);
+    }
+
+    fn count(&self, change: impl FnOnce(usize) -> usize) {
+        let spilled = self.home.spilled();
+        spilled.set(change(spilled.get()));
+    }
+}
+
+impl Drop for Spill {
+    fn drop(&mut self) {
+        self.release();
+    }
+}

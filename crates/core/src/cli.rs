@@ -80,7 +80,11 @@ impl Arguments {
 /// clap exits with 2 on a wrong command line; sysexits says 64.
 fn exit_with(error: &clap::Error) -> ! {
     let _ = error.print();
-    let code = if error.use_stderr() { crate::exit::Exit::Usage as i32 } else { 0 };
+    let code = if error.use_stderr() {
+        crate::exit::Exit::Usage as i32
+    } else {
+        0
+    };
     std::process::exit(code)
 }
 
@@ -117,14 +121,19 @@ mod tests {
     use super::*;
 
     fn parse(arguments: &[&str]) -> Result<Arguments, clap::Error> {
-        let all = std::iter::once("x").chain(arguments.iter().copied()).map(OsString::from);
+        let all = std::iter::once("x")
+            .chain(arguments.iter().copied())
+            .map(OsString::from);
         Arguments::try_parse_for("x", "1", "about", "services", all)
     }
 
     #[test]
     fn inetd_takes_a_service_only_behind_an_equals_sign() {
         assert_eq!(parse(&["--inetd"]).unwrap().inetd, Some(None));
-        assert_eq!(parse(&["--inetd=time"]).unwrap().inetd, Some(Some("time".into())));
+        assert_eq!(
+            parse(&["--inetd=time"]).unwrap().inetd,
+            Some(Some("time".into()))
+        );
         assert!(parse(&["--inetd", "time"]).is_err());
     }
 

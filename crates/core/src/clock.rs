@@ -49,7 +49,10 @@ impl Zone {
 impl Clock {
     /// A clock in this zone.
     pub fn new(zone: Zone) -> Self {
-        Self { zone, text: Cell::new(None) }
+        Self {
+            zone,
+            text: Cell::new(None),
+        }
     }
 
     /// The wall clock.
@@ -83,8 +86,14 @@ impl Now {
                 let before = before.duration();
                 let seconds = i64::try_from(before.as_secs()).map_or(i64::MIN, |s| -s);
                 match before.subsec_nanos() {
-                    0 => Self { seconds, nanoseconds: 0 },
-                    n => Self { seconds: seconds.saturating_sub(1), nanoseconds: 1_000_000_000 - n },
+                    0 => Self {
+                        seconds,
+                        nanoseconds: 0,
+                    },
+                    n => Self {
+                        seconds: seconds.saturating_sub(1),
+                        nanoseconds: 1_000_000_000 - n,
+                    },
                 }
             }
         }
@@ -98,7 +107,15 @@ mod tests {
     #[test]
     fn a_new_second_has_a_new_text() {
         let clock = Clock::new(Zone::system());
-        let at = |seconds| clock.ctime(Now { seconds, nanoseconds: 0 }).as_str().to_owned();
+        let at = |seconds| {
+            clock
+                .ctime(Now {
+                    seconds,
+                    nanoseconds: 0,
+                })
+                .as_str()
+                .to_owned()
+        };
         let (first, same, next) = (at(1_000_000), at(1_000_000), at(1_000_001));
         assert_eq!(first, same);
         assert_ne!(first, next);

@@ -138,7 +138,8 @@ impl<F: Flavour> Listener<F> {
 
     /// Replaces the settings; connections and counts stay.
     pub fn reload(&self, settings: Settings<F>) {
-        self.gate.set_ceiling(F::ceiling(&settings.limits).unwrap_or(u32::MAX));
+        self.gate
+            .set_ceiling(F::ceiling(&settings.limits).unwrap_or(u32::MAX));
         self.waiting.set_ceiling(F::queue(&settings.limits));
         if F::rate(&self.settings().limits) != F::rate(&settings.limits) {
             *self.lock_buckets() = new_buckets::<F>(&settings.limits);
@@ -148,12 +149,16 @@ impl<F: Flavour> Listener<F> {
 
     /// Takes a token of a source, if the listener has a rate. `now` is in milliseconds.
     pub fn take_token(&self, source: Prefix, now: u64) -> Token {
-        self.lock_buckets().as_mut().map_or(Token::Taken, |buckets| buckets.take(source, now))
+        self.lock_buckets()
+            .as_mut()
+            .map_or(Token::Taken, |buckets| buckets.take(source, now))
     }
 
     /// True once in `chance` calls, at random.
     pub fn leak(&self, chance: u32) -> bool {
-        self.lock_buckets().as_mut().is_some_and(|buckets| buckets.leak(chance))
+        self.lock_buckets()
+            .as_mut()
+            .is_some_and(|buckets| buckets.leak(chance))
     }
 
     fn lock_buckets(&self) -> std::sync::MutexGuard<'_, Option<Buckets>> {
@@ -188,7 +193,11 @@ impl Listener<Streams> {
 
     fn half_permit(self: &Arc<Self>) -> Permit {
         self.metrics.present.inc();
-        Permit { listener: self.clone(), source: None, in_total: false }
+        Permit {
+            listener: self.clone(),
+            source: None,
+            in_total: false,
+        }
     }
 }
 

@@ -42,7 +42,10 @@ impl Offload {
     /// A pool of `threads` threads before which at most `limit` jobs wait.
     pub fn new(threads: NonZeroU16, limit: u32) -> std::io::Result<Self> {
         let queue = Arc::new(Queue {
-            state: Mutex::new(State { jobs: VecDeque::new(), closed: false }),
+            state: Mutex::new(State {
+                jobs: VecDeque::new(),
+                closed: false,
+            }),
             work: Condvar::new(),
             limit: limit as usize,
         });
@@ -50,10 +53,20 @@ impl Offload {
         for number in 0..threads.get() {
             let queue = queue.clone();
             let name = format!("offload-{number}");
-            handles.push(thread::Builder::new().name(name).spawn(move || queue.work())?);
+            handles.push(
+                thread::Builder::new()
+                    .name(name)
+                    .spawn(move || queue.work())?,
+            );
         }
-        let threads = Arc::new(Threads { queue: queue.clone(), handles: Mutex::new(handles) });
-        Ok(Self { queue, _threads: threads })
+        let threads = Arc::new(Threads {
+            queue: queue.clone(),
+            handles: Mutex::new(handles),
+        });
+        Ok(Self {
+            queue,
+            _threads: threads,
+        })
     }
 
     /// Runs `job` on the pool and returns its result; `Err(Busy)` when too many wait already, or
@@ -94,7 +107,10 @@ impl Queue {
                 if state.closed {
                     return;
                 }
-                state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+                state = self
+                    .work
+                    .wait(state)
+                    .unwrap_or_else(PoisonError::into_inner);
             };
             drop(state);
             // A panic must not cost the pool a thread; the asker sees its channel close.
@@ -112,7 +128,8 @@ impl Drop for Threads {
     fn drop(&mut self) {
         self.queue.lock().closed = true;
         self.queue.work.notify_all();
-        let handles = std::mem::take(&mut *self.handles.lock().unwrap_or_else(PoisonError::into_inner));
+        let handles =
+            std::mem::take(&mut *self.handles.lock().unwrap_or_else(PoisonError::into_inner));
         for handle in handles {
             // The last handle may be dropped by a job itself; a thread cannot join itself.
             if handle.thread().id() != thread::current().id() {

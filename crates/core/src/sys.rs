@@ -82,6 +82,8 @@ pub fn register(socket: socket2::Socket) -> io::Result<AsyncFd<socket2::Socket>>
 pub struct Batch {
     /// Bytes that a slot can receive.
     capacity: usize,
+    /// Bytes of control messages that a slot can receive.
+    control_length: usize,
     payloads: Vec<u8>,
     answers: Vec<Vec<u8>>,
     names: Vec<libc::sockaddr_storage>,
@@ -103,14 +105,14 @@ struct Control([u8; CONTROL_LEN]);
 /// One received datagram.
 #[derive(Debug, Clone, Copy)]
 pub struct Datagram<'a> {
-    /// What was sent; cut at the batch's capacity when `truncated`.
+    /// What was sent, cut at the batch's capacity.
     pub payload: &'a [u8],
+    /// How long it was when it was sent.
+    pub length: usize,
     /// Who sent it; `None` for Unix sockets.
     pub source: Option<SocketAddr>,
     /// Whether the sender has an address that an answer can reach.
     pub named: bool,
-    /// Whether the datagram was longer than the batch's capacity.
-    pub truncated: bool,
     /// The address it was sent to, where the socket reports it (`IP_PKTINFO`).
     pub local: Option<IpAddr>,
     /// The type-of-service or traffic-class byte, where the socket reports it.
@@ -127,9 +129,9 @@ pub enum Reply {
 }
 
 impl Batch {
-    /// A batch of `slots` datagrams of at most `capacity` bytes each.
-    pub fn new(slots: usize, capacity: usize) -> Self {
-        // One byte more than asked for, so that a datagram of exactly `capacity` is not cut.
+    /// A batch of `slots` datagrams of at most `capacity` bytes each; `control` says whether the
+    /// socket reports more than payload and source.
+    pub fn new(slots: usize, capacity: usize, control: bool) -> Self {
         let capacity = capacity.max(1);
         let empty_iov = libc::iovec {
             iov_base: std::ptr::null_mut(),
@@ -142,8 +144,9 @@ impl Batch {
                 mem::zeroed::<libc::sockaddr_storage>(),
             )
         };
-        Self {
+        let mut batch = Self {
             capacity,
+            control_length: if control { CONTROL_LEN } else { 0 },
             payloads: vec![0; slots * capacity],
             answers: vec![Vec::new(); slots],
             names: vec![name; slots],
@@ -155,30 +158,40 @@ impl Batch {
             received: 0,
             queued: 0,
             sent: 0,
+        };
+        for slot in 0..slots {
+            batch.prepare(slot);
+        }
+        batch
+    }
+
+    /// Points a slot's receive header to the slot's memory, none of which ever moves.
+    fn prepare(&mut self, slot: usize) {
+        self.receive_iovs[slot] = libc::iovec {
+            iov_base: self.payloads[slot * self.capacity..].as_mut_ptr().cast(),
+            iov_len: self.capacity,
+        };
+        let header = &mut self.receive_headers[slot].msg_hdr;
+        header.msg_name = (&raw mut self.names[slot]).cast();
+        header.msg_namelen = length_of::<libc::sockaddr_storage>();
+        header.msg_iov = &raw mut self.receive_iovs[slot];
+        header.msg_iovlen = 1;
+        if self.control_length > 0 {
+            header.msg_control = self.controls[slot].0.as_mut_ptr().cast();
+            header.msg_controllen = self.control_length;
         }
     }
 
     /// Receives as many datagrams as are waiting, without blocking. `WouldBlock` when none is.
-    pub fn receive(&mut self, socket: BorrowedFd<'_>, control: bool) -> io::Result<usize> {
+    pub fn receive(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
         self.queued = 0;
         self.sent = 0;
-        for slot in 0..self.names.len() {
-            self.receive_iovs[slot] = libc::iovec {
-                iov_base: self.payloads[slot * self.capacity..].as_mut_ptr().cast(),
-                iov_len: self.capacity,
-            };
-            let header = &mut self.receive_headers[slot].msg_hdr;
-            header.msg_name = (&raw mut self.names[slot]).cast();
-            header.msg_namelen = length_of::<libc::sockaddr_storage>();
-            header.msg_iov = &raw mut self.receive_iovs[slot];
-            header.msg_iovlen = 1;
-            header.msg_control = if control {
-                self.controls[slot].0.as_mut_ptr().cast()
-            } else {
-                std::ptr::null_mut()
-            };
-            header.msg_controllen = if control { CONTROL_LEN } else { 0 };
+        // The kernel changes the headers it fills, and no others.
+        for header in &mut self.receive_headers[..self.received] {
+            header.msg_hdr.msg_namelen = length_of::<libc::sockaddr_storage>();
+            header.msg_hdr.msg_controllen = self.control_length;
         }
+        self.received = 0;
         let slots = libc::c_uint::try_from(self.names.len()).unwrap_or(libc::c_uint::MAX);
         // SAFETY: each header points to a name, one iovec and a control buffer of this batch, with
         // their true lengths; they outlive the call, and `&mut self` keeps others away.
@@ -187,7 +200,8 @@ impl Batch {
                 socket.as_raw_fd(),
                 self.receive_headers.as_mut_ptr(),
                 slots,
-                libc::MSG_DONTWAIT,
+                // MSG_TRUNC makes msg_len the true length of a datagram that did not fit.
+                libc::MSG_DONTWAIT | libc::MSG_TRUNC,
                 std::ptr::null_mut(),
             )
         };
@@ -207,11 +221,11 @@ impl Batch {
         let source = socket_address(&self.names[slot], received.msg_hdr.msg_namelen);
         Datagram {
             payload: &self.payloads[start..start + length],
+            length: received.msg_len as usize,
             source,
             // An unnamed Unix socket has an address of its family alone.
             named: source.is_some()
                 || received.msg_hdr.msg_namelen > length_of::<libc::sa_family_t>(),
-            truncated: received.msg_hdr.msg_flags & libc::MSG_TRUNC != 0,
             local,
             tos,
         }
@@ -433,19 +447,20 @@ mod tests {
         server.set_nonblocking(true).unwrap();
         let client = UdpSocket::bind("127.0.0.1:0").unwrap();
         let to = SocketAddr::from(([127, 0, 0, 9], server.local_addr().unwrap().port()));
-        let mut batch = Batch::new(4, 16);
+        let mut batch = Batch::new(4, 16, true);
         assert_eq!(
-            batch.receive(server.as_fd(), true).unwrap_err().kind(),
+            batch.receive(server.as_fd()).unwrap_err().kind(),
             io::ErrorKind::WouldBlock
         );
         client.send_to(b"one", to).unwrap();
         client.send_to(&[7; 17], to).unwrap();
-        assert_eq!(batch.receive(server.as_fd(), true).unwrap(), 2);
+        assert_eq!(batch.receive(server.as_fd()).unwrap(), 2);
         let first = batch.datagram(0);
         assert_eq!(first.payload, b"one");
         assert_eq!(first.source, Some(client.local_addr().unwrap()));
         assert_eq!(first.local, Some([127, 0, 0, 9].into()));
-        assert!(!first.truncated && batch.datagram(1).truncated);
+        assert_eq!((first.length, batch.datagram(1).length), (3, 17));
+        assert_eq!(batch.datagram(1).payload, [7; 16]);
         let local = first.local;
         batch.queue(0, Reply::Echo, local);
         batch.answer_buffer(1).1.extend_from_slice(b"two");
@@ -473,8 +488,8 @@ mod tests {
         let client = UdpSocket::bind("[::1]:0").unwrap();
         let to = SocketAddr::from((Ipv6Addr::LOCALHOST, server.local_addr().unwrap().port()));
         client.send_to(b"x", to).unwrap();
-        let mut batch = Batch::new(1, 16);
-        assert_eq!(batch.receive(server.as_fd(), true).unwrap(), 1);
+        let mut batch = Batch::new(1, 16, true);
+        assert_eq!(batch.receive(server.as_fd()).unwrap(), 1);
         assert_eq!(batch.datagram(0).local, Some(Ipv6Addr::LOCALHOST.into()));
         assert_eq!(batch.datagram(0).tos, Some(0));
         batch.queue(0, Reply::Echo, batch.datagram(0).local);

@@ -33,7 +33,10 @@ impl Command {
     pub fn new(options: &Options) -> Result<Self, String> {
         let root = options.root.as_ref().map(open_root).transpose()?;
         let max_entries = options.max_entries as usize;
-        Ok(Self { cap: options.line_cap()?, listing: Arc::new(Listing { root, max_entries }) })
+        Ok(Self {
+            cap: options.line_cap()?,
+            listing: Arc::new(Listing { root, max_entries }),
+        })
     }
 }
 
@@ -48,7 +51,11 @@ fn open_root(path: &PathBuf) -> Result<File, String> {
 
 impl StreamService for Command {
     fn serve(&self, connection: Connection) -> Serving {
-        let session = Session { connection, listing: self.listing.clone(), cap: self.cap };
+        let session = Session {
+            connection,
+            listing: self.listing.clone(),
+            cap: self.cap,
+        };
         Box::pin(async move { session.run().await.unwrap_or_else(Ended::from) })
     }
 }
@@ -79,7 +86,8 @@ impl Session {
                 },
                 Line::TooLong => {
                     self.connection.count_bad_input();
-                    self.say(&LineTooLong { max: self.cap }.to_string(), b"\n").await?;
+                    self.say(&LineTooLong { max: self.cap }.to_string(), b"\n")
+                        .await?;
                     Some(Ended::Protocol)
                 }
                 Line::End => Some(Ended::Done),
@@ -99,7 +107,11 @@ impl Session {
             command::Command::Ls(directory) => {
                 let listing = self.listing.clone();
                 // A directory may be on a disk that takes its time.
-                match home.offload.run(move || listing.list(directory.as_deref())).await {
+                match home
+                    .offload
+                    .run(move || listing.list(directory.as_deref()))
+                    .await
+                {
                     Ok(Ok(text) | Err(text)) => text,
                     Err(busy) => format!("error: {busy}"),
                 }
@@ -161,14 +173,25 @@ impl Listing {
                 more = true;
                 break;
             }
-            let mark = if entry.file_type() == Some(nix::dir::Type::Directory) { "/" } else { "" };
+            let mark = if entry.file_type() == Some(nix::dir::Type::Directory) {
+                "/"
+            } else {
+                ""
+            };
             names.push(escape(name, NAME_MAX) + mark);
         }
         names.sort_unstable();
         if more {
-            names.push(format!("... (only {} entries are listed)", self.max_entries));
+            names.push(format!(
+                "... (only {} entries are listed)",
+                self.max_entries
+            ));
         }
-        Ok(if names.is_empty() { "(empty)".into() } else { names.join("\n") })
+        Ok(if names.is_empty() {
+            "(empty)".into()
+        } else {
+            names.join("\n")
+        })
     }
 }
 

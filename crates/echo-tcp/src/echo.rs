@@ -15,8 +15,8 @@ pub struct Echo;
 impl StreamService for Echo {
     fn serve(&self, connection: Connection) -> Serving {
         let spill = Spill::new(connection.home().clone());
+        let mut echoing = Echoing { connection, spill };
         Box::pin(async move {
-            let mut echoing = Echoing { connection, spill };
             match (&mut echoing).await {
                 Ok(()) => {
                     echoing.connection.finish().await;
@@ -75,7 +75,11 @@ struct Spill {
 
 impl Spill {
     fn new(home: Rc<EventLoop>) -> Self {
-        Self { home, bytes: Vec::new(), taken: 0 }
+        Self {
+            home,
+            bytes: Vec::new(),
+            taken: 0,
+        }
     }
 
     fn pending(&self) -> Option<&[u8]> {

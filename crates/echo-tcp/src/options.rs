@@ -27,7 +27,10 @@ impl Options {
     pub fn line_cap(&self) -> Result<usize, String> {
         match self.max_line.bytes() {
             cap @ 1..=MAX_LINE_LIMIT => Ok(cap),
-            _ => Err(format!("options.max_line = \"{}\" is not from 1B to 1MiB", self.max_line)),
+            _ => Err(format!(
+                "options.max_line = \"{}\" is not from 1B to 1MiB",
+                self.max_line
+            )),
         }
     }
 }

@@ -26,14 +26,48 @@ impl Daemon for EchoTcp {
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
     const ABOUT: &'static str = "Stream services: echo, discard, chargen, daytime, time and more";
     const SERVICES: &'static [ServiceRow<Self>] = &[
-        row("echo", 7007, "returns what it is sent (RFC 862)", |_| Ok(Arc::new(Echo))),
-        row("discard", 7009, "throws away what it is sent (RFC 863)", |_| Ok(Arc::new(Discard))),
-        row("chargen", 7019, "sends characters without end (RFC 864)", |_| Ok(Arc::new(Chargen))),
-        row("daytime", 7013, "says the local time as text (RFC 867)", |_| Ok(Arc::new(Daytime))),
-        row("time", 7037, "says the time as a number (RFC 868)", |_| Ok(Arc::new(Time))),
-        row("timestamp", 7014, "returns each line with the time before it", timestamp),
-        row("command", 7015, "answers date, os, ls, ls DIR, help, quit", command),
-        row("sleep", 7016, "answers a number of seconds after that long", sleep),
+        row("echo", 7007, "returns what it is sent (RFC 862)", |_| {
+            Ok(Arc::new(Echo))
+        }),
+        row(
+            "discard",
+            7009,
+            "throws away what it is sent (RFC 863)",
+            |_| Ok(Arc::new(Discard)),
+        ),
+        row(
+            "chargen",
+            7019,
+            "sends characters without end (RFC 864)",
+            |_| Ok(Arc::new(Chargen)),
+        ),
+        row(
+            "daytime",
+            7013,
+            "says the local time as text (RFC 867)",
+            |_| Ok(Arc::new(Daytime)),
+        ),
+        row("time", 7037, "says the time as a number (RFC 868)", |_| {
+            Ok(Arc::new(Time))
+        }),
+        row(
+            "timestamp",
+            7014,
+            "returns each line with the time before it",
+            timestamp,
+        ),
+        row(
+            "command",
+            7015,
+            "answers date, os, ls, ls DIR, help, quit",
+            command,
+        ),
+        row(
+            "sleep",
+            7016,
+            "answers a number of seconds after that long",
+            sleep,
+        ),
     ];
 }
 
@@ -43,7 +77,12 @@ const fn row(
     about: &'static str,
     build: fn(&ListenerOf<EchoTcp>) -> Result<ServiceOf<EchoTcp>, String>,
 ) -> ServiceRow<EchoTcp> {
-    ServiceRow { name, port, about, build }
+    ServiceRow {
+        name,
+        port,
+        about,
+        build,
+    }
 }
 
 fn timestamp(listener: &ListenerOf<EchoTcp>) -> Result<ServiceOf<EchoTcp>, String> {

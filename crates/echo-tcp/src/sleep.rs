@@ -18,14 +18,21 @@ pub struct Sleep {
 impl Sleep {
     /// Takes `max_line` and `max_sleep` out of the options.
     pub fn new(options: &Options) -> Result<Self, String> {
-        Ok(Self { cap: options.line_cap()?, max: options.max_sleep.0 })
+        Ok(Self {
+            cap: options.line_cap()?,
+            max: options.max_sleep.0,
+        })
     }
 }
 
 impl StreamService for Sleep {
     fn serve(&self, connection: Connection) -> Serving {
         let (cap, max) = (self.cap, self.max);
-        Box::pin(async move { answer(connection, cap, max).await.unwrap_or_else(Ended::from) })
+        Box::pin(async move {
+            answer(connection, cap, max)
+                .await
+                .unwrap_or_else(Ended::from)
+        })
     }
 }
 

@@ -21,14 +21,21 @@ impl Timestamp {
     /// Takes `max_line` and `quiet` out of the options.
     pub fn new(options: &Options) -> Result<Self, String> {
         let quiet = (!options.quiet.0.is_zero()).then_some(options.quiet.0);
-        Ok(Self { cap: options.line_cap()?, quiet })
+        Ok(Self {
+            cap: options.line_cap()?,
+            quiet,
+        })
     }
 }
 
 impl StreamService for Timestamp {
     fn serve(&self, connection: Connection) -> Serving {
         let (cap, lines) = (self.cap, LineReader::new(self.cap, self.quiet));
-        Box::pin(async move { answer(connection, lines, cap).await.unwrap_or_else(Ended::from) })
+        Box::pin(async move {
+            answer(connection, lines, cap)
+                .await
+                .unwrap_or_else(Ended::from)
+        })
     }
 }
 

@@ -19,7 +19,11 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { stratum: 0, reference: None, max_n: DEFAULT_MAX_N }
+        Self {
+            stratum: 0,
+            reference: None,
+            max_n: DEFAULT_MAX_N,
+        }
     }
 }
 

@@ -23,6 +23,10 @@ pub struct Echo;
 pub struct Discard;
 
 impl DatagramService for Ctime {
+    fn reads(&self) -> usize {
+        0
+    }
+
     fn answer(&self, request: Request<'_>, answer: &mut Vec<u8>) -> Answer {
         answer.extend_from_slice(request.home.clock.ctime(request.now).as_bytes());
         Answer::Buffer
@@ -30,6 +34,10 @@ impl DatagramService for Ctime {
 }
 
 impl DatagramService for Daytime {
+    fn reads(&self) -> usize {
+        0
+    }
+
     fn answer(&self, request: Request<'_>, answer: &mut Vec<u8>) -> Answer {
         answer.extend_from_slice(request.home.clock.ctime(request.now).as_bytes());
         answer.extend_from_slice(b"\r\n");
@@ -38,6 +46,10 @@ impl DatagramService for Daytime {
 }
 
 impl DatagramService for Time {
+    fn reads(&self) -> usize {
+        0
+    }
+
     fn answer(&self, request: Request<'_>, answer: &mut Vec<u8>) -> Answer {
         // Past the range of the format the RFC wants the datagram discarded.
         let Some(time) = time::encode(request.now.seconds) else {
@@ -67,6 +79,10 @@ impl DatagramService for Echo {
 }
 
 impl DatagramService for Discard {
+    fn reads(&self) -> usize {
+        0
+    }
+
     fn answer(&self, _: Request<'_>, _: &mut Vec<u8>) -> Answer {
         Answer::Ignore(Drop::Silent)
     }

@@ -21,15 +21,39 @@ impl Daemon for TimeUdp {
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
     const ABOUT: &'static str = "Datagram services: ctime, daytime, time, sntp, echo and more";
     const SERVICES: &'static [ServiceRow<Self>] = &[
-        row("ctime", 3737, "answers any datagram with the local time", |_| Ok(Arc::new(Ctime))),
-        row("daytime", 3713, "the same as a line (RFC 867)", |_| Ok(Arc::new(Daytime))),
-        row("time", 3738, "says the time as a number (RFC 868)", |_| Ok(Arc::new(Time))),
-        row("timestamp", 3714, "returns the data with the time before it", |_| {
-            Ok(Arc::new(Timestamp))
+        row(
+            "ctime",
+            3737,
+            "answers any datagram with the local time",
+            |_| Ok(Arc::new(Ctime)),
+        ),
+        row("daytime", 3713, "the same as a line (RFC 867)", |_| {
+            Ok(Arc::new(Daytime))
         }),
-        row("echo", 3707, "returns the datagram (RFC 862)", |_| Ok(Arc::new(Echo))),
-        row("discard", 3709, "throws the datagram away (RFC 863)", |_| Ok(Arc::new(Discard))),
-        row("sntp", 3723, "the time for NTP clients (RFC 5905, 4330)", sntp),
+        row("time", 3738, "says the time as a number (RFC 868)", |_| {
+            Ok(Arc::new(Time))
+        }),
+        row(
+            "timestamp",
+            3714,
+            "returns the data with the time before it",
+            |_| Ok(Arc::new(Timestamp)),
+        ),
+        row("echo", 3707, "returns the datagram (RFC 862)", |_| {
+            Ok(Arc::new(Echo))
+        }),
+        row(
+            "discard",
+            3709,
+            "throws the datagram away (RFC 863)",
+            |_| Ok(Arc::new(Discard)),
+        ),
+        row(
+            "sntp",
+            3723,
+            "the time for NTP clients (RFC 5905, 4330)",
+            sntp,
+        ),
         row("fib", 3715, "answers n with the n-th Fibonacci number", fib),
     ];
 }
@@ -40,7 +64,12 @@ const fn row(
     about: &'static str,
     build: fn(&ListenerOf<TimeUdp>) -> Result<ServiceOf<TimeUdp>, String>,
 ) -> ServiceRow<TimeUdp> {
-    ServiceRow { name, port, about, build }
+    ServiceRow {
+        name,
+        port,
+        about,
+        build,
+    }
 }
 
 fn sntp(listener: &ListenerOf<TimeUdp>) -> Result<ServiceOf<TimeUdp>, String> {

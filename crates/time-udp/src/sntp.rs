@@ -19,9 +19,11 @@ impl Sntp {
     pub fn new(options: &Options) -> Result<Self, String> {
         let mut server = match options.stratum {
             0 if options.reference.is_some() => {
-                return Err("options.reference says who we follow, which needs a stratum from 1 \
+                return Err(
+                    "options.reference says who we follow, which needs a stratum from 1 \
                             to 15"
-                    .into());
+                        .into(),
+                );
             }
             0 => Server::unsynchronised(),
             stratum @ 1..=15 => Server::local(stratum),
@@ -55,11 +57,18 @@ fn reference_id(stratum: u8, text: &str) -> Result<[u8; 4], String> {
 }
 
 impl DatagramService for Sntp {
+    fn reads(&self) -> usize {
+        sntp::LEN
+    }
+
     fn answer(&self, request: Request<'_>, answer: &mut Vec<u8>) -> Answer {
         let received = stamp(request.now);
         let port = request.source.map_or(0, |source| source.port());
         // The transmit time is read as late as possible: now, not when the batch came.
-        match self.server.reply(request.payload, port, received, stamp(Now::read())) {
+        match self
+            .server
+            .reply(request.payload, port, received, stamp(Now::read()))
+        {
             Ok(reply) => {
                 answer.extend_from_slice(&reply);
                 Answer::Buffer
@@ -71,7 +80,13 @@ impl DatagramService for Sntp {
     fn over_rate(&self, request: Request<'_>, answer: &mut Vec<u8>) -> bool {
         let port = request.source.map_or(0, |source| source.port());
         let received = stamp(request.now);
-        let kiss = sntp::kiss(KissCode::Rate, request.payload, port, received, stamp(Now::read()));
+        let kiss = sntp::kiss(
+            KissCode::Rate,
+            request.payload,
+            port,
+            received,
+            stamp(Now::read()),
+        );
         if let Some(kiss) = &kiss {
             answer.extend_from_slice(kiss);
         }

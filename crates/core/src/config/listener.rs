@@ -79,7 +79,8 @@ pub struct SocketOptions {
     /// Unacknowledged data older than this ends the connection (`TCP_USER_TIMEOUT`); `"0s"`: the
     /// kernel's own rule, which may take a quarter of an hour.
     pub user_timeout: Span,
-    /// Receive buffer; absent: the kernel's default.
+    /// Receive buffer; absent: the kernel's default for streams, 4 MiB (or as much of it as
+    /// `net.core.rmem_max` allows) for datagrams.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub receive_buffer: Option<Size>,
     /// Send buffer; absent: the kernel's default.

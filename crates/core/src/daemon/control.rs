@@ -158,7 +158,11 @@ impl<'a, D: Daemon> Control<'a, D> {
         let one_connection = self.serves_connections_only();
         let loops = self.state.loops.clone();
         let finished = async move {
-            if one_connection { loops.empty().await } else { std::future::pending().await }
+            if one_connection {
+                loops.empty().await
+            } else {
+                std::future::pending().await
+            }
         };
         tokio::pin!(finished);
         let mut watchdog = Heartbeat::new(self.notifier.watchdog_interval());
@@ -209,17 +213,26 @@ impl<'a, D: Daemon> Control<'a, D> {
             (&planned.label, planned.service_name),
             endpoint,
             inherited,
-            self.state.metrics.listener(&planned.label, planned.service_name),
+            self.state
+                .metrics
+                .listener(&planned.label, planned.service_name),
             self.state.total.clone(),
             planned.settings(),
         ));
-        Active { endpoint: planned.endpoint.clone(), options: planned.socket.clone(), listener, bound }
+        Active {
+            endpoint: planned.endpoint.clone(),
+            options: planned.socket.clone(),
+            listener,
+            bound,
+        }
     }
 
     fn hand_to_loops(&self, active: &Active<D>) -> Result<(), Fatal> {
         let loops = &self.state.loops;
         let share = |bound: &Bound| {
-            bound.share().map_err(|error| os_error("a socket cannot be shared", &error))
+            bound
+                .share()
+                .map_err(|error| os_error("a socket cannot be shared", &error))
         };
         let listener = &active.listener;
         match active.bound.as_slice() {
@@ -245,9 +258,17 @@ impl<'a, D: Daemon> Control<'a, D> {
 
     /// Lets the rest of the process know which listeners there are.
     fn publish(&self) {
-        let listeners: Vec<_> = self.active.iter().map(|active| active.listener.clone()).collect();
-        let addresses: Vec<_> =
-            self.active.iter().flat_map(|active| &active.bound).filter_map(Bound::address).collect();
+        let listeners: Vec<_> = self
+            .active
+            .iter()
+            .map(|active| active.listener.clone())
+            .collect();
+        let addresses: Vec<_> = self
+            .active
+            .iter()
+            .flat_map(|active| &active.bound)
+            .filter_map(Bound::address)
+            .collect();
         self.own.refresh(&addresses);
         *self.state.listeners.borrow_mut() = listeners;
     }
@@ -271,7 +292,11 @@ impl<'a, D: Daemon> Control<'a, D> {
     }
 
     fn status_line(&self) -> String {
-        format!("{} listeners on {} loops", self.active.len(), self.state.loops.count())
+        format!(
+            "{} listeners on {} loops",
+            self.active.len(),
+            self.state.loops.count()
+        )
     }
 
     /// Reads the configuration again. A bad one changes nothing.
@@ -332,7 +357,9 @@ impl<'a, D: Daemon> Control<'a, D> {
         {
             tracing::warn!("changes of loops, [admin] and [offload] take effect at the next start");
         }
-        self.state.total.set_ceiling(max_connections::<D>(&plan.config));
+        self.state
+            .total
+            .set_ceiling(max_connections::<D>(&plan.config));
         log.set_level(plan.log_config(self.arguments).level);
         self.zone.reload();
         self.config = plan.config;
@@ -357,10 +384,13 @@ impl<'a, D: Daemon> Control<'a, D> {
 
     /// The names of the sockets that came with the process, used or not.
     fn passed_names(&self) -> Vec<String> {
-        let used = self.active.iter().filter_map(|active| match &active.endpoint {
-            Endpoint::Systemd(Some(name)) => Some(name.clone()),
-            _ => None,
-        });
+        let used = self
+            .active
+            .iter()
+            .filter_map(|active| match &active.endpoint {
+                Endpoint::Systemd(Some(name)) => Some(name.clone()),
+                _ => None,
+            });
         used.chain(self.inherited.names()).collect()
     }
 
@@ -380,7 +410,10 @@ impl<'a, D: Daemon> Control<'a, D> {
             () = sleep(grace) => "the grace period is over",
             () = stop_signal(signals) => "a second signal came",
         };
-        tracing::warn!(connections = self.state.total.present(), "{over}, cutting the rest");
+        tracing::warn!(
+            connections = self.state.total.present(),
+            "{over}, cutting the rest"
+        );
         loops.send_all(|| Order::Cut);
         // Cutting is immediate; this only lets the resets go out.
         let _ = timeout(CUT_WAIT, loops.empty()).await;
@@ -404,7 +437,10 @@ impl<'a, D: Daemon> Control<'a, D> {
 
     /// Whether all we have are connections that we were started with.
     fn serves_connections_only(&self) -> bool {
-        self.active.iter().flat_map(|active| &active.bound).all(|b| b.shape == Shape::Connected)
+        self.active
+            .iter()
+            .flat_map(|active| &active.bound)
+            .all(|b| b.shape == Shape::Connected)
     }
 
     fn stop(self) {
@@ -423,7 +459,13 @@ fn open_planned<D: Daemon>(
     count: usize,
 ) -> Result<Vec<Bound>, Fatal> {
     let transport = <D::Flavour as Flavour>::TRANSPORT;
-    Ok(open(&planned.endpoint, transport, &planned.socket, inherited, count)?)
+    Ok(open(
+        &planned.endpoint,
+        transport,
+        &planned.socket,
+        inherited,
+        count,
+    )?)
 }
 
 /// Copies of one address belong to one listener; inherited sockets are one each.
@@ -445,9 +487,10 @@ fn loop_count<D: Daemon>(plan: &Plan<D>) -> usize {
         // An inetd's process serves one connection, or few peers for a while.
         return 1;
     }
-    plan.config
-        .loops
-        .map_or_else(|| available_parallelism().map_or(1, usize::from), |loops| loops.get().into())
+    plan.config.loops.map_or_else(
+        || available_parallelism().map_or(1, usize::from),
+        |loops| loops.get().into(),
+    )
 }
 
 /// What the configuration says, but never more than there are descriptors for.
@@ -455,7 +498,11 @@ fn max_connections<D: Daemon>(config: &ConfigOf<D>) -> u32 {
     let possible = connection_limit();
     match config.max_connections {
         Some(wanted) if wanted > possible => {
-            tracing::warn!(wanted, possible, "max_connections is lowered: raise LimitNOFILE");
+            tracing::warn!(
+                wanted,
+                possible,
+                "max_connections is lowered: raise LimitNOFILE"
+            );
             possible
         }
         Some(wanted) => wanted,
@@ -476,7 +523,10 @@ struct Heartbeat {
 impl Heartbeat {
     fn new(interval: Option<Duration>) -> Self {
         let next = interval.map(|interval| Deadline::now() + interval);
-        Self { interval: interval.unwrap_or(Duration::MAX), next }
+        Self {
+            interval: interval.unwrap_or(Duration::MAX),
+            next,
+        }
     }
 
     async fn beat(&mut self) {
@@ -499,9 +549,15 @@ struct IdleWatch {
 
 impl IdleWatch {
     fn new<D: Daemon>(active: &[Active<D>], limit: Duration, one_connection: bool) -> Self {
-        let from_inetd = active.iter().all(|active| active.endpoint == Endpoint::Inetd);
+        let from_inetd = active
+            .iter()
+            .all(|active| active.endpoint == Endpoint::Inetd);
         let limit = (from_inetd && !one_connection && !limit.is_zero()).then_some(limit);
-        Self { limit, seen: 0, since: Deadline::now() }
+        Self {
+            limit,
+            seen: 0,
+            since: Deadline::now(),
+        }
     }
 
     /// Returns when it is time to look again.
@@ -515,14 +571,20 @@ impl IdleWatch {
     fn is_over<D: Daemon>(&mut self, active: &[Active<D>]) -> bool {
         let work = |active: &Active<D>| {
             let metrics = &active.listener.metrics;
-            (metrics.accepted.get() + metrics.datagrams.get(), active.listener.gate.present())
+            (
+                metrics.accepted.get() + metrics.datagrams.get(),
+                active.listener.gate.present(),
+            )
         };
-        let (count, present) =
-            active.iter().map(work).fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+        let (count, present) = active
+            .iter()
+            .map(work)
+            .fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
         if count != self.seen || present > 0 {
             (self.seen, self.since) = (count, Deadline::now());
         }
-        self.limit.is_some_and(|limit| self.since.elapsed() >= limit)
+        self.limit
+            .is_some_and(|limit| self.since.elapsed() >= limit)
     }
 }
 

@@ -41,7 +41,11 @@ impl<D: Daemon> Plan<D> {
         let mut config: ConfigOf<D> = source.parse()?;
         let mut listen = arguments.listen.clone();
         if let Some(service) = &arguments.inetd {
-            listen.push(service.as_ref().map_or("inetd".into(), |name| format!("inetd={name}")));
+            listen.push(
+                service
+                    .as_ref()
+                    .map_or("inetd".into(), |name| format!("inetd={name}")),
+            );
         }
         if !listen.is_empty() {
             config.listeners = listen
@@ -49,7 +53,11 @@ impl<D: Daemon> Plan<D> {
                 .map(|text| from_command_line::<D>(text, &config.listeners))
                 .collect::<Result<_, _>>()?;
         } else if arguments.config.is_none() {
-            config.listeners = if passed.is_empty() { defaults::<D>() } else { named::<D>(passed)? };
+            config.listeners = if passed.is_empty() {
+                defaults::<D>()
+            } else {
+                named::<D>(passed)?
+            };
         }
         if config.listeners.is_empty() {
             return Err(ConfigError {
@@ -77,8 +85,12 @@ impl<D: Daemon> Plan<D> {
 
     /// The effective configuration as TOML.
     pub fn print(&self) -> Result<String, Fatal> {
-        toml::to_string(&self.config)
-            .map_err(|error| Fatal::new(Exit::Software, format!("cannot print the configuration: {error}")))
+        toml::to_string(&self.config).map_err(|error| {
+            Fatal::new(
+                Exit::Software,
+                format!("cannot print the configuration: {error}"),
+            )
+        })
     }
 
     /// A line per listener: whether `address` may use it, and why.
@@ -92,7 +104,9 @@ impl<D: Daemon> Plan<D> {
 
     /// Whether an inetd started us.
     pub fn is_inetd(&self) -> bool {
-        self.listeners.iter().all(|planned| planned.endpoint == Endpoint::Inetd)
+        self.listeners
+            .iter()
+            .all(|planned| planned.endpoint == Endpoint::Inetd)
     }
 }
 
@@ -120,7 +134,8 @@ fn plan_listener<D: Daemon>(
     let service = (row.build)(listener)
         .map_err(|message| source.error(&at_service, format!("service {}: {message}", row.name)))?;
     if listener.listen.is_empty() {
-        let message = "listen is empty; name at least one endpoint, such as \"tcp://127.0.0.1:7007\"";
+        let message =
+            "listen is empty; name at least one endpoint, such as \"tcp://127.0.0.1:7007\"";
         return Err(source.error(&at_service, message));
     }
     let transport = <D::Flavour as Flavour>::TRANSPORT;
@@ -134,7 +149,11 @@ fn plan_listener<D: Daemon>(
         let span = spanned.span();
         let endpoint = spanned.get_ref().clone().with_transport(transport);
         if !endpoint.fits(transport) {
-            let wanted = if transport == Transport::Stream { "tcp://" } else { "udp://" };
+            let wanted = if transport == Transport::Stream {
+                "tcp://"
+            } else {
+                "udp://"
+            };
             let message = format!("{endpoint} does not fit {}; use {wanted} or unix:", D::NAME);
             return Err(source.error(&span, message));
         }
@@ -153,10 +172,17 @@ fn plan_listener<D: Daemon>(
 }
 
 fn row<D: Daemon>(name: &str) -> Result<&'static ServiceRow<D>, String> {
-    D::SERVICES.iter().find(|row| row.name == name).ok_or_else(|| {
-        let known: Vec<_> = D::SERVICES.iter().map(|row| row.name).collect();
-        format!("'{name}' is not a service of {}; use one of {}", D::NAME, known.join(", "))
-    })
+    D::SERVICES
+        .iter()
+        .find(|row| row.name == name)
+        .ok_or_else(|| {
+            let known: Vec<_> = D::SERVICES.iter().map(|row| row.name).collect();
+            format!(
+                "'{name}' is not a service of {}; use one of {}",
+                D::NAME,
+                known.join(", ")
+            )
+        })
 }
 
 /// Every service on its default port.
@@ -165,7 +191,10 @@ fn defaults<D: Daemon>() -> Vec<ListenerOf<D>> {
         Transport::Stream => Endpoint::tcp_loopback(row.port),
         Transport::Datagram => Endpoint::udp_loopback(row.port),
     };
-    D::SERVICES.iter().map(|row| ListenerOf::<D>::new(row.name, endpoint(row))).collect()
+    D::SERVICES
+        .iter()
+        .map(|row| ListenerOf::<D>::new(row.name, endpoint(row)))
+        .collect()
 }
 
 /// Passed sockets, each with the service it is named after. A socket without a name of its own
@@ -182,7 +211,10 @@ fn named<D: Daemon>(passed: &[String]) -> Result<Vec<ListenerOf<D>>, ConfigError
         row::<D>(service).map_err(|message| {
             ConfigError::new(format!("LISTEN_FDNAMES passes a socket: {message}"))
         })?;
-        Ok(ListenerOf::<D>::new(service, Endpoint::Systemd(Some(name.clone()))))
+        Ok(ListenerOf::<D>::new(
+            service,
+            Endpoint::Systemd(Some(name.clone())),
+        ))
     };
     names.into_iter().map(listener).collect()
 }

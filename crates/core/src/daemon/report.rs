@@ -46,12 +46,17 @@ impl<D: Daemon> Report for State<D> {
     }
 
     fn metrics(&self) -> String {
-        self.metrics.render(self.started.elapsed(), self.offload.waiting())
+        self.metrics
+            .render(self.started.elapsed(), self.offload.waiting())
     }
 
     fn status(&self) -> Value {
-        let listeners: Vec<Value> =
-            self.listeners.borrow().iter().map(|listener| describe(listener)).collect();
+        let listeners: Vec<Value> = self
+            .listeners
+            .borrow()
+            .iter()
+            .map(|listener| describe(listener))
+            .collect();
         json!({
             "daemon": D::NAME,
             "version": D::VERSION,
@@ -72,9 +77,16 @@ impl<D: Daemon> Report for State<D> {
 
 fn describe<F: Flavour>(listener: &Listener<F>) -> Value {
     let metrics = &listener.metrics;
-    let counts = |labels: Vec<&'static str>, counters: &[prometheus_client::metrics::counter::Counter]| {
-        let seen = labels.into_iter().zip(counters).filter(|(_, counter)| counter.get() > 0);
-        Value::Object(seen.map(|(label, counter)| (label.into(), counter.get().into())).collect())
+    let counts = |labels: Vec<&'static str>,
+                  counters: &[prometheus_client::metrics::counter::Counter]| {
+        let seen = labels
+            .into_iter()
+            .zip(counters)
+            .filter(|(_, counter)| counter.get() > 0);
+        Value::Object(
+            seen.map(|(label, counter)| (label.into(), counter.get().into()))
+                .collect(),
+        )
     };
     let mut value = json!({
         "name": listener.name,
@@ -92,7 +104,9 @@ fn describe<F: Flavour>(listener: &Listener<F>) -> Value {
                 .sources
                 .busiest(BUSIEST)
                 .into_iter()
-                .map(|(source, count)| json!({ "source": source.to_string(), "connections": count }))
+                .map(
+                    |(source, count)| json!({ "source": source.to_string(), "connections": count }),
+                )
                 .collect();
             json!({
                 "connections": {

@@ -33,20 +33,41 @@ pub struct Own(ArcSwap<Addresses>);
 struct Addresses {
     ports: Vec<u16>,
     local: HashSet<IpAddr>,
-    broadcast: HashSet<IpAddr>,
+    /// A handful; looking through them is quicker than hashing.
+    broadcast: Vec<IpAddr>,
 }
 
 impl Guard {
     /// For answers that start with our own text.
-    pub const SIGNATURE: Self = Self { signature: true, mark: false, ntp: false };
+    pub const SIGNATURE: Self = Self {
+        signature: true,
+        mark: false,
+        ntp: false,
+    };
     /// For answers that are the request itself.
-    pub const MARK: Self = Self { signature: false, mark: true, ntp: false };
+    pub const MARK: Self = Self {
+        signature: false,
+        mark: true,
+        ntp: false,
+    };
     /// For answers of which only some start with our own text.
-    pub const SIGNATURE_AND_MARK: Self = Self { signature: true, mark: true, ntp: false };
+    pub const SIGNATURE_AND_MARK: Self = Self {
+        signature: true,
+        mark: true,
+        ntp: false,
+    };
     /// For protocols with a direction of their own (NTP's mode field).
-    pub const DIRECTION: Self = Self { signature: false, mark: false, ntp: true };
+    pub const DIRECTION: Self = Self {
+        signature: false,
+        mark: false,
+        ntp: true,
+    };
     /// For services that answer nothing.
-    pub const SILENT: Self = Self { signature: false, mark: false, ntp: false };
+    pub const SILENT: Self = Self {
+        signature: false,
+        mark: false,
+        ntp: false,
+    };
 }
 
 impl Own {
@@ -54,13 +75,17 @@ impl Own {
     pub fn refresh(&self, listening: &[SocketAddr]) {
         let mut own = Addresses {
             ports: listening.iter().map(SocketAddr::port).collect(),
-            local: listening.iter().map(|address| address.ip().to_canonical()).collect(),
-            broadcast: HashSet::new(),
+            local: listening
+                .iter()
+                .map(|address| address.ip().to_canonical())
+                .collect(),
+            broadcast: Vec::new(),
         };
         // Without /proc or netlink there is no list; loopback and the bound addresses remain.
         for interface in getifaddrs().into_iter().flatten() {
             own.local.extend(interface.address.as_ref().and_then(ip_of));
-            own.broadcast.extend(interface.broadcast.as_ref().and_then(ip_of));
+            own.broadcast
+                .extend(interface.broadcast.as_ref().and_then(ip_of));
         }
         self.0.store(Arc::new(own));
     }
@@ -84,7 +109,7 @@ impl Own {
             }
             IpAddr::V6(v6) => v6.is_unspecified() || v6.is_multicast(),
         };
-        if forged || (!own.broadcast.is_empty() && own.broadcast.contains(&ip)) {
+        if forged || own.broadcast.contains(&ip) {
             return Err(Drop::SourceAddress);
         }
         if own.ports.contains(&port) && (is_loopback(ip) || own.local.contains(&ip)) {
@@ -121,7 +146,10 @@ mod tests {
     #[test]
     fn sources_that_must_not_be_answered() {
         let own = Own::default();
-        own.refresh(&["127.0.0.1:3737".parse().unwrap(), "0.0.0.0:3713".parse().unwrap()]);
+        own.refresh(&[
+            "127.0.0.1:3737".parse().unwrap(),
+            "0.0.0.0:3713".parse().unwrap(),
+        ]);
         let check = |source: &str| own.check(source.parse().unwrap(), 1024, false);
         for (source, reason) in [
             ("192.0.2.1:0", Drop::SourcePort),
@@ -141,6 +169,9 @@ mod tests {
         for source in ["127.0.0.1:50000", "192.0.2.1:3737", "[2001:db8::1]:5000"] {
             assert_eq!(check(source), Ok(()), "{source}");
         }
-        assert_eq!(own.check("192.0.2.1:123".parse().unwrap(), 1024, true), Ok(()));
+        assert_eq!(
+            own.check("192.0.2.1:123".parse().unwrap(), 1024, true),
+            Ok(())
+        );
     }
 }

@@ -18,27 +18,39 @@ pub(super) struct Return {
 
 /// Sends one datagram, waiting for room in the send buffer.
 pub(super) async fn send(socket: &AsyncFd<Socket>, back: Return, bytes: &[u8]) -> io::Result<()> {
-    socket.async_io(Interest::WRITABLE, |socket| send_now(socket, back, bytes)).await
+    socket
+        .async_io(Interest::WRITABLE, |socket| send_now(socket, back, bytes))
+        .await
 }
 
 fn send_now(socket: &Socket, back: Return, bytes: &[u8]) -> io::Result<()> {
     let to = SockaddrStorage::from(back.to);
     let iov = [io::IoSlice::new(bytes)];
     let send = |control: &[ControlMessage<'_>]| {
-        sendmsg(socket.as_raw_fd(), &iov, control, MsgFlags::MSG_DONTWAIT, Some(&to))
+        sendmsg(
+            socket.as_raw_fd(),
+            &iov,
+            control,
+            MsgFlags::MSG_DONTWAIT,
+            Some(&to),
+        )
     };
     match back.from {
         Some(IpAddr::V4(from)) => {
             let info = libc::in_pktinfo {
                 ipi_ifindex: 0,
-                ipi_spec_dst: libc::in_addr { s_addr: u32::from(from).to_be() },
+                ipi_spec_dst: libc::in_addr {
+                    s_addr: u32::from(from).to_be(),
+                },
                 ipi_addr: libc::in_addr { s_addr: 0 },
             };
             send(&[ControlMessage::Ipv4PacketInfo(&info)])
         }
         Some(IpAddr::V6(from)) => {
             let info = libc::in6_pktinfo {
-                ipi6_addr: libc::in6_addr { s6_addr: from.octets() },
+                ipi6_addr: libc::in6_addr {
+                    s6_addr: from.octets(),
+                },
                 ipi6_ifindex: 0,
             };
             send(&[ControlMessage::Ipv6PacketInfo(&info)])

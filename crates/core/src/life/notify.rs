@@ -23,9 +23,14 @@ impl Notifier {
         let read = |name| std::env::var(name).ok();
         let socket = read("NOTIFY_SOCKET").and_then(|name| connect(&name));
         let ours = read("WATCHDOG_PID").is_none_or(|pid| pid == std::process::id().to_string());
-        let watchdog = read("WATCHDOG_USEC").and_then(|usec| usec.parse().ok()).filter(|_| ours);
+        let watchdog = read("WATCHDOG_USEC")
+            .and_then(|usec| usec.parse().ok())
+            .filter(|_| ours);
         sys::forget_variables(&["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"]);
-        Self { socket, watchdog: watchdog.map(Duration::from_micros) }
+        Self {
+            socket,
+            watchdog: watchdog.map(Duration::from_micros),
+        }
     }
 
     /// How often to call [`Notifier::watchdog`]: half the time the manager allows
@@ -55,7 +60,9 @@ impl Notifier {
     /// The drain has begun; it may take up to `grace` longer than the manager would wait.
     pub fn stopping(&self, grace: Duration) {
         let extend = (grace + Duration::from_secs(1)).as_micros();
-        self.send(&format!("STOPPING=1\nSTATUS=Draining\nEXTEND_TIMEOUT_USEC={extend}\n"));
+        self.send(&format!(
+            "STOPPING=1\nSTATUS=Draining\nEXTEND_TIMEOUT_USEC={extend}\n"
+        ));
     }
 
     /// A line for `systemctl status`.

@@ -17,7 +17,8 @@ pub fn raise_descriptor_limit() {
 /// open now, less some for logs, directories and the administrator.
 pub fn connection_limit() -> u32 {
     let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(FALLBACK_LIMIT, |(soft, _)| soft);
-    let open = std::fs::read_dir("/proc/self/fd").map_or(FALLBACK_OPEN, |entries| entries.count() as u64);
+    let open =
+        std::fs::read_dir("/proc/self/fd").map_or(FALLBACK_OPEN, |entries| entries.count() as u64);
     let left = limit.saturating_sub(open).saturating_sub(HEADROOM).max(1);
     u32::try_from(left).unwrap_or(u32::MAX)
 }

@@ -46,10 +46,19 @@ impl Buckets {
         let keys = RandomState::new();
         let random = keys.hash_one(0) | 1;
         // A rate is at most u32::MAX per second and a burst u32::MAX; f32 keeps seven digits.
-        #[expect(clippy::cast_possible_truncation, reason = "seven digits are enough for a rate")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "seven digits are enough for a rate"
+        )]
         let per_millisecond = (rate.hertz() / 1e3) as f32;
         let burst = burst.max(1) as f32;
-        Self { slots: vec![Slot::default(); SETS * WAYS], keys, per_millisecond, burst, random }
+        Self {
+            slots: vec![Slot::default(); SETS * WAYS],
+            keys,
+            per_millisecond,
+            burst,
+            random,
+        }
     }
 
     /// Takes a token of `source` at `now`, a time in milliseconds from any fixed start.
@@ -62,15 +71,26 @@ impl Buckets {
         let (per_millisecond, burst) = (self.per_millisecond, self.burst);
         let level = |slot: &Slot| {
             let elapsed = now.wrapping_sub(slot.updated) as f32;
-            if slot.key == 0 { f32::INFINITY } else { (slot.tokens + elapsed * per_millisecond).min(burst) }
+            if slot.key == 0 {
+                f32::INFINITY
+            } else {
+                (slot.tokens + elapsed * per_millisecond).min(burst)
+            }
         };
         let ways = &mut self.slots[set..set + WAYS];
-        let at = ways.iter().position(|slot| slot.key == key).unwrap_or_else(|| {
-            let fullest = |a: &usize, b: &usize| level(&ways[*a]).total_cmp(&level(&ways[*b]));
-            let victim = (0..WAYS).max_by(fullest).unwrap_or(0);
-            ways[victim] = Slot { key, tokens: burst, updated: now };
-            victim
-        });
+        let at = ways
+            .iter()
+            .position(|slot| slot.key == key)
+            .unwrap_or_else(|| {
+                let fullest = |a: &usize, b: &usize| level(&ways[*a]).total_cmp(&level(&ways[*b]));
+                let victim = (0..WAYS).max_by(fullest).unwrap_or(0);
+                ways[victim] = Slot {
+                    key,
+                    tokens: burst,
+                    updated: now,
+                };
+                victim
+            });
         let tokens = level(&ways[at]).min(burst);
         let slot = &mut ways[at];
         slot.updated = now;
@@ -79,7 +99,9 @@ impl Buckets {
             return Token::Taken;
         }
         slot.tokens = tokens;
-        Token::Wait(Duration::from_secs_f32(((1.0 - tokens) / per_millisecond / 1e3).min(3600.0)))
+        Token::Wait(Duration::from_secs_f32(
+            ((1.0 - tokens) / per_millisecond / 1e3).min(3600.0),
+        ))
     }
 
     /// True once in `chance` calls on average, at random; never for 0.
@@ -123,7 +145,9 @@ mod tests {
     fn an_empty_bucket_says_when_to_come_back() {
         let mut buckets = buckets("1/s", 1);
         assert_eq!(buckets.take(Prefix::Local, 0), Token::Taken);
-        let Token::Wait(wait) = buckets.take(Prefix::Local, 400) else { panic!("a token too many") };
+        let Token::Wait(wait) = buckets.take(Prefix::Local, 400) else {
+            panic!("a token too many")
+        };
         assert!((wait.as_secs_f32() - 0.6).abs() < 0.01, "{wait:?}");
     }
 

@@ -15,7 +15,11 @@ pub struct Gate {
 impl Gate {
     /// A gate that lets `ceiling` in at a time.
     pub fn new(ceiling: u32) -> Self {
-        Self { ceiling: ceiling.into(), present: 0.into(), left: Notify::new() }
+        Self {
+            ceiling: ceiling.into(),
+            present: 0.into(),
+            left: Notify::new(),
+        }
     }
 
     /// Enters if there is room. Each `true` must be paid back with one [`Gate::leave`].

@@ -51,7 +51,11 @@ impl Sources {
 
     /// The sources with the most connections, for status: at most `limit`, largest first.
     pub fn busiest(&self, limit: usize) -> Vec<(Prefix, u32)> {
-        let mut all: Vec<_> = self.lock().iter().map(|(prefix, count)| (*prefix, *count)).collect();
+        let mut all: Vec<_> = self
+            .lock()
+            .iter()
+            .map(|(prefix, count)| (*prefix, *count))
+            .collect();
         all.sort_unstable_by(|a, b| b.1.cmp(&a.1));
         all.truncate(limit);
         all

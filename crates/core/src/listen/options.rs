@@ -8,7 +8,7 @@ use std::time::Duration;
 use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Socket, TcpKeepalive};
 
-use crate::config::SocketOptions;
+use crate::config::{Size, SocketOptions};
 use crate::endpoint::Transport;
 use crate::sys;
 
@@ -31,8 +31,9 @@ pub(super) fn before_bind(
             socket.set_freebind_v4(true)?
         }
     }
-    if let Some(size) = options.receive_buffer {
-        socket.set_recv_buffer_size(size.bytes())?;
+    let burst = (transport == Transport::Datagram).then_some(DATAGRAM_BUFFER);
+    if let Some(size) = options.receive_buffer.map(Size::bytes).or(burst) {
+        socket.set_recv_buffer_size(size)?;
     }
     if let Some(size) = options.send_buffer {
         socket.set_send_buffer_size(size.bytes())?;
@@ -95,3 +96,7 @@ pub(crate) fn set_tos(socket: &Socket, address: SocketAddr, tos: u8) -> io::Resu
 fn at_least_a_second(span: Duration) -> Duration {
     span.max(Duration::from_secs(1))
 }
+
+/// Datagrams that come while we are busy wait in the receive buffer or are lost. Asking for more
+/// than `net.core.rmem_max` gives that much.
+const DATAGRAM_BUFFER: usize = 4 << 20;

@@ -16,10 +16,10 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
 
+use crate::config::SocketOptions;
 use crate::endpoint::{Endpoint, Transport};
 use crate::exit::{Exit, Fatal};
 use crate::listen::{Bound, Inherited, Shape, is_loopback, open};
-use crate::config::SocketOptions;
 use crate::serve::Stream;
 
 /// What the endpoint tells; the control thread implements it.
@@ -44,9 +44,18 @@ impl Admin {
     /// authentication of its own.
     pub fn open(endpoint: &Endpoint, inherited: &mut Inherited) -> Result<Self, Fatal> {
         let endpoint = endpoint.clone().with_transport(Transport::Stream);
-        let bound = open(&endpoint, Transport::Stream, &SocketOptions::default(), inherited, 1)?;
+        let bound = open(
+            &endpoint,
+            Transport::Stream,
+            &SocketOptions::default(),
+            inherited,
+            1,
+        )?;
         for bound in &bound {
-            if bound.address().is_some_and(|address| !is_loopback(address.ip())) {
+            if bound
+                .address()
+                .is_some_and(|address| !is_loopback(address.ip()))
+            {
                 return Err(Fatal::new(
                     Exit::Config,
                     format!(
@@ -98,7 +107,9 @@ async fn accept(listener: Socket, report: Rc<dyn Report>) {
     let mut connections = tokio::task::JoinSet::new();
     loop {
         // Never closed, so acquiring cannot fail.
-        let Ok(place) = places.clone().acquire_owned().await else { return };
+        let Ok(place) = places.clone().acquire_owned().await else {
+            return;
+        };
         while connections.try_join_next().is_some() {}
         let stream = match &listener {
             Socket::Tcp(listener) => listener.accept().await.map(|(s, _)| Stream::Tcp(s)),
@@ -129,7 +140,9 @@ async fn answer(
 ) -> Result<Response<Full<Bytes>>, hyper::Error> {
     if request.method() != Method::GET && request.method() != Method::HEAD {
         let mut refused = text(StatusCode::METHOD_NOT_ALLOWED, "use GET\n".into());
-        refused.headers_mut().insert(ALLOW, hyper::header::HeaderValue::from_static("GET, HEAD"));
+        refused
+            .headers_mut()
+            .insert(ALLOW, hyper::header::HeaderValue::from_static("GET, HEAD"));
         return Ok(refused);
     }
     Ok(match request.uri().path() {
@@ -139,9 +152,16 @@ async fn answer(
         }
         "/readyz" => verdict(report.ready(), "ready\n", "starting or draining\n"),
         "/metrics" => typed(StatusCode::OK, METRICS_TYPE, report.metrics()),
-        "/status" => typed(StatusCode::OK, "application/json", format!("{:#}\n", report.status())),
+        "/status" => typed(
+            StatusCode::OK,
+            "application/json",
+            format!("{:#}\n", report.status()),
+        ),
         "/" => text(StatusCode::OK, "/healthz /readyz /metrics /status\n".into()),
-        _ => text(StatusCode::NOT_FOUND, "try /healthz /readyz /metrics /status\n".into()),
+        _ => text(
+            StatusCode::NOT_FOUND,
+            "try /healthz /readyz /metrics /status\n".into(),
+        ),
     })
 }
 
@@ -162,7 +182,10 @@ fn typed(status: StatusCode, kind: &'static str, body: String) -> Response<Full<
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(kind));
-    headers.insert(CACHE_CONTROL, hyper::header::HeaderValue::from_static("no-store"));
+    headers.insert(
+        CACHE_CONTROL,
+        hyper::header::HeaderValue::from_static("no-store"),
+    );
     response
 }
 

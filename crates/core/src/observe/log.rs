@@ -41,7 +41,10 @@ pub fn start(program: &'static str, config: &LogConfig, stderr_is_peer: bool) ->
         other => other,
     };
     // A second start in one process (tests) keeps the first log.
-    let _ = tracing_subscriber::registry().with(filter).with(Lines { sink, form }).try_init();
+    let _ = tracing_subscriber::registry()
+        .with(filter)
+        .with(Lines { sink, form })
+        .try_init();
     LogControl(handle)
 }
 
@@ -65,14 +68,20 @@ fn level(level: config::Level) -> LevelFilter {
 
 /// systemd.exec(5): `JOURNAL_STREAM` holds device and inode of the stream that journald reads.
 fn stderr_is_journal() -> bool {
-    let Ok(stream) = std::env::var("JOURNAL_STREAM") else { return false };
-    let Ok(stat) = fstat(io::stderr()) else { return false };
+    let Ok(stream) = std::env::var("JOURNAL_STREAM") else {
+        return false;
+    };
+    let Ok(stat) = fstat(io::stderr()) else {
+        return false;
+    };
     stream == format!("{}:{}", stat.st_dev, stat.st_ino)
 }
 
 /// Whether descriptor 2 is a socket or the same file as descriptor 0, as an inetd leaves it.
 pub fn stderr_is_peer() -> bool {
-    let (Ok(err), Ok(input)) = (fstat(io::stderr()), fstat(io::stdin())) else { return true };
+    let (Ok(err), Ok(input)) = (fstat(io::stderr()), fstat(io::stdin())) else {
+        return true;
+    };
     let is_socket = err.st_mode & libc::S_IFMT == libc::S_IFSOCK;
     is_socket && (err.st_dev, err.st_ino) == (input.st_dev, input.st_ino)
 }
@@ -135,7 +144,11 @@ impl Fields {
         let mut text = self.message.clone();
         for (name, value) in &self.others {
             let quote = value.is_empty() || value.contains([' ', '"', '=']);
-            let _ = if quote { write!(text, " {name}={value:?}") } else { write!(text, " {name}={value}") };
+            let _ = if quote {
+                write!(text, " {name}={value:?}")
+            } else {
+                write!(text, " {name}={value}")
+            };
         }
         text
     }
@@ -173,7 +186,14 @@ impl Visit for Fields {
 
 /// Longer values are cut: a peer may choose their length.
 const FIELD_MAX: usize = 1000;
-const OURS: [&str; 6] = ["portyard", "echo_tcp", "time_udp", "kv_rpc", "rest_api", "fd_broker"];
+const OURS: [&str; 6] = [
+    "portyard",
+    "echo_tcp",
+    "time_udp",
+    "kv_rpc",
+    "rest_api",
+    "fd_broker",
+];
 
 #[cfg(test)]
 mod tests {
@@ -183,9 +203,15 @@ mod tests {
     fn a_line_quotes_what_could_be_mistaken_for_another_field() {
         let fields = Fields {
             message: "connection ended".into(),
-            others: vec![("peer", "127.0.0.1:9".into()), ("why", "level=error fake".into())],
+            others: vec![
+                ("peer", "127.0.0.1:9".into()),
+                ("why", "level=error fake".into()),
+            ],
         };
-        assert_eq!(fields.text(), "connection ended peer=127.0.0.1:9 why=\"level=error fake\"");
+        assert_eq!(
+            fields.text(),
+            "connection ended peer=127.0.0.1:9 why=\"level=error fake\""
+        );
         let json: serde_json::Value = serde_json::from_str(&fields.json(Level::INFO, "t")).unwrap();
         assert_eq!(json["why"], "level=error fake");
         assert_eq!(json["level"], "info");

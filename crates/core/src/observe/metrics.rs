@@ -184,10 +184,16 @@ impl Metrics {
                 family
             }};
         }
-        let accepted = family!("connections_accepted", "Connections accepted, refused ones included");
+        let accepted = family!(
+            "connections_accepted",
+            "Connections accepted, refused ones included"
+        );
         let present = family!("connections", "Connections that exist now");
         let refused = family!("connections_refused", "Connections that were not served");
-        let ended = family!("connections_ended", "Connections that were served and have ended");
+        let ended = family!(
+            "connections_ended",
+            "Connections that were served and have ended"
+        );
         let received_bytes = family!("received_bytes", "Bytes received from peers");
         let sent_bytes = family!("sent_bytes", "Bytes sent to peers");
         let datagrams = family!("datagrams", "Datagrams received");
@@ -198,7 +204,11 @@ impl Metrics {
         let uptime = Gauge::default();
         registry.register("uptime_seconds", "Seconds since the start", uptime.clone());
         let offload_waiting = Gauge::default();
-        registry.register("offload_waiting", "Jobs waiting for a thread", offload_waiting.clone());
+        registry.register(
+            "offload_waiting",
+            "Jobs waiting for a thread",
+            offload_waiting.clone(),
+        );
         Self {
             registry: Mutex::new(registry),
             accepted,
@@ -219,14 +229,19 @@ impl Metrics {
 
     /// The counters of one listener. The same names give the same counters.
     pub fn listener(&self, listener: &str, service: &str) -> ListenerMetrics {
-        let labels = Labels { listener: listener.into(), service: service.into() };
+        let labels = Labels {
+            listener: listener.into(),
+            service: service.into(),
+        };
         let reason = |reason| ReasonLabels {
             listener: listener.into(),
             service: service.into(),
             reason,
         };
         let by = |family: &Family<ReasonLabels, Counter>, all: &[&'static str]| {
-            all.iter().map(|label| family.get_or_create_owned(&reason(label))).collect()
+            all.iter()
+                .map(|label| family.get_or_create_owned(&reason(label)))
+                .collect()
         };
         let labels_of = |all: &[Refusal]| all.iter().map(|r| r.label()).collect::<Vec<_>>();
         let endings: Vec<_> = Ending::ALL.iter().map(|e| e.label()).collect();
@@ -254,7 +269,8 @@ impl Metrics {
     /// The text that a scraper gets.
     pub fn render(&self, uptime: std::time::Duration, offload_waiting: usize) -> String {
         self.uptime.set(uptime.as_secs_f64());
-        self.offload_waiting.set(i64::try_from(offload_waiting).unwrap_or(i64::MAX));
+        self.offload_waiting
+            .set(i64::try_from(offload_waiting).unwrap_or(i64::MAX));
         let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
         let mut text = String::new();
         match encode(&mut text, &registry) {

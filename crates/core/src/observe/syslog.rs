@@ -16,12 +16,20 @@ pub struct Syslog {
 impl Syslog {
     /// A log for this program; nothing is opened before the first line.
     pub fn new(program: &'static str) -> Self {
-        Self { program, socket: Mutex::new(None) }
+        Self {
+            program,
+            socket: Mutex::new(None),
+        }
     }
 
     /// Sends one line. A daemon that does not listen loses it: a log must not stop the work.
     pub fn send(&self, level: Level, message: &str) {
-        let line = format(self.program, level, &jiff::Timestamp::now().to_string(), message);
+        let line = format(
+            self.program,
+            level,
+            &jiff::Timestamp::now().to_string(),
+            message,
+        );
         let mut socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
         for _ in 0..2 {
             if socket.is_none() {
@@ -42,7 +50,10 @@ impl Syslog {
 /// knows it better.
 fn format(program: &str, level: Level, time: &str, message: &str) -> String {
     let priority = FACILITY_DAEMON * 8 + severity(level);
-    format!("<{priority}>1 {time} - {program} {} - - {message}", std::process::id())
+    format!(
+        "<{priority}>1 {time} - {program} {} - - {message}",
+        std::process::id()
+    )
 }
 
 /// The severity numbers of syslog(3), which journald's `<N>` prefixes share.
@@ -72,6 +83,9 @@ mod tests {
     fn a_line_has_the_fields_of_rfc_5424() {
         let line = format("echo-tcp", Level::WARN, "2026-11-20T11:41:40Z", "text");
         let pid = std::process::id();
-        assert_eq!(line, format!("<28>1 2026-11-20T11:41:40Z - echo-tcp {pid} - - text"));
+        assert_eq!(
+            line,
+            format!("<28>1 2026-11-20T11:41:40Z - echo-tcp {pid} - - text")
+        );
     }
 }

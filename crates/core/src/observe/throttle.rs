@@ -15,7 +15,11 @@ pub struct Throttle {
 impl Throttle {
     /// A throttle that lets the first event through.
     pub fn new() -> Self {
-        Self { start: Instant::now(), last: 0.into(), held: 0.into() }
+        Self {
+            start: Instant::now(),
+            last: 0.into(),
+            held: 0.into(),
+        }
     }
 
     /// `Some(held)` when this event may be logged: `held` came since the last one that was.

@@ -9,10 +9,10 @@ use std::time::Duration;
 use socket2::{SockAddr, SockRef, Socket};
 use tokio::net::{TcpListener, UnixListener};
 
+use super::Stream;
 use super::admission;
 use super::connection::Peer;
 use super::shed::{AcceptFault, PAUSE};
-use super::Stream;
 use crate::endpoint::Endpoint;
 use crate::event_loop::EventLoop;
 use crate::exit::{Exit, Fatal};
@@ -44,7 +44,11 @@ impl Acceptor {
             }
             _ => ListeningSocket::Tcp(TcpListener::from_std(socket.into())?),
         };
-        Ok(Self { listener, socket, throttle: Throttle::new() })
+        Ok(Self {
+            listener,
+            socket,
+            throttle: Throttle::new(),
+        })
     }
 
     /// Accepts until the listener is stopped. Connections run as tasks of the loop.
@@ -190,4 +194,3 @@ fn peer_of(address: &SockAddr) -> Peer {
 const RETRIES_IN_A_ROW: u32 = 100;
 /// How long the last connections of a full backlog may wait for a place during a drain.
 const BACKLOG_WAIT: Duration = Duration::from_millis(100);
-

@@ -40,9 +40,21 @@ pub(super) async fn admit(
     let permit = match listener.try_enter() {
         Some(permit) => permit,
         None if limits.at_limit == AtLimit::Queue => listener.enter().await,
-        None => return turn_away(home, listener, stream, Refusal::Connections, limits.at_limit),
+        None => {
+            return turn_away(
+                home,
+                listener,
+                stream,
+                Refusal::Connections,
+                limits.at_limit,
+            );
+        }
     };
-    let mut applicant = Applicant { permit, source: source_of(peer.ip()), has_token: false };
+    let mut applicant = Applicant {
+        permit,
+        source: source_of(peer.ip()),
+        has_token: false,
+    };
     match applicant.apply(home) {
         Ok(()) => start(home, stream, peer, applicant.permit),
         Err((refusal, _)) if limits.at_limit != AtLimit::Queue => {

@@ -74,7 +74,11 @@ impl Connection {
     ///
     /// While the daemon drains, a read that would wait is the end of the stream: what the peer had
     /// sent before is still served.
-    pub fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+    pub fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
         let mut into = ReadBuf::new(buffer);
         match Pin::new(&mut self.stream).poll_read(cx, &mut into) {
             Poll::Ready(Ok(())) => {
@@ -137,13 +141,20 @@ impl Connection {
     /// sends is read and thrown away until it closes too, for a bounded time.
     ///
     /// A close with unread data would be a reset, which may destroy our answer on its way.
-    pub async fn finish(mut self) {
-        if self.ended {
+    pub async fn finish(&mut self) {
+        if self.ended
+            || poll_fn(|cx| Pin::new(&mut self.stream).poll_shutdown(cx))
+                .await
+                .is_err()
+        {
             return;
         }
-        if poll_fn(|cx| Pin::new(&mut self.stream).poll_shutdown(cx)).await.is_err() {
-            return;
-        }
+        // Boxed, so that the timer takes no room in every connection's task from its start.
+        Box::pin(self.linger()).await;
+    }
+
+    /// Throws away what the peer still sends until it closes, for a bounded time.
+    async fn linger(&mut self) {
         let home = self.home.clone();
         let discard = poll_fn(|cx| {
             home.with_buffer(|buffer| {
@@ -165,7 +176,10 @@ impl Connection {
 impl Drop for Connection {
     fn drop(&mut self) {
         let registry = &self.home.registry;
-        if registry.cut(self.slot).is_some_and(|why| why != Ending::Idle) {
+        if registry
+            .cut(self.slot)
+            .is_some_and(|why| why != Ending::Idle)
+        {
             self.stream.reset_on_close();
         }
     }
@@ -188,10 +202,23 @@ impl Session {
         let settings = listener.settings();
         let slot = home.registry.enter(Deadlines::new(&settings.limits));
         tracing::debug!(listener = %listener.name, %peer, "connection");
-        let connection =
-            Connection { stream, home: home.clone(), slot, peer, ended: false, permit };
+        let connection = Connection {
+            stream,
+            home: home.clone(),
+            slot,
+            peer,
+            ended: false,
+            permit,
+        };
         let serving = Some(settings.service.serve(connection));
-        Self { serving, home, listener, slot, peer, watched: false }
+        Self {
+            serving,
+            home,
+            listener,
+            slot,
+            peer,
+            watched: false,
+        }
     }
 
     fn end(&mut self, why: Ending) -> Poll<()> {
@@ -214,7 +241,9 @@ impl Future for Session {
             self.home.registry.watch(self.slot, cx.waker());
             self.watched = true;
         }
-        let Some(serving) = &mut self.serving else { return Poll::Ready(()) };
+        let Some(serving) = &mut self.serving else {
+            return Poll::Ready(());
+        };
         match serving.as_mut().poll(cx) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Ended::Done) => self.end(Ending::Done),

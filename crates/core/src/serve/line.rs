@@ -31,7 +31,11 @@ pub enum Line {
 impl LineReader {
     /// A reader of lines of at most `cap` bytes; `quiet` as in the type's field.
     pub fn new(cap: usize, quiet: Option<Duration>) -> Self {
-        Self { pending: Vec::new(), cap, quiet }
+        Self {
+            pending: Vec::new(),
+            cap,
+            quiet,
+        }
     }
 
     /// The next line.
@@ -50,17 +54,19 @@ impl LineReader {
             let unfinished = !self.pending.is_empty();
             let read = connection.read_some(&mut self.pending, room);
             let length = match self.quiet {
-                Some(quiet) if unfinished => {
-                    match tokio::time::timeout(quiet, read).await {
-                        Ok(length) => length?,
-                        Err(_) => return Ok(Line::Text(self.take_all())),
-                    }
-                }
+                Some(quiet) if unfinished => match tokio::time::timeout(quiet, read).await {
+                    Ok(length) => length?,
+                    Err(_) => return Ok(Line::Text(self.take_all())),
+                },
                 _ => read.await?,
             };
             if length == 0 {
                 let rest = self.take_all();
-                return Ok(if rest.is_empty() { Line::End } else { Line::Text(rest) });
+                return Ok(if rest.is_empty() {
+                    Line::End
+                } else {
+                    Line::Text(rest)
+                });
             }
         }
     }

@@ -206,7 +206,8 @@ impl Registry {
 
 impl Entry {
     fn overdue(&self, now: Ticks) -> Option<Ending> {
-        let past = |since: Ticks, limit: Ticks| limit != NEVER && now.saturating_sub(since) >= limit;
+        let past =
+            |since: Ticks, limit: Ticks| limit != NEVER && now.saturating_sub(since) >= limit;
         if past(self.opened, self.deadlines.total) {
             Some(Ending::Total)
         } else if self.stalled != 0 && past(self.stalled, self.deadlines.write_stall) {

@@ -81,7 +81,13 @@ mod tests {
         assert_eq!(of(libc::ENFILE), AcceptFault::NoDescriptors);
         assert_eq!(of(libc::ENOBUFS), AcceptFault::NoMemory);
         assert_eq!(of(libc::EBADF), AcceptFault::Broken);
-        for errno in [libc::ECONNABORTED, libc::EINTR, libc::EPROTO, libc::ENETDOWN, libc::EPERM] {
+        for errno in [
+            libc::ECONNABORTED,
+            libc::EINTR,
+            libc::EPROTO,
+            libc::ENETDOWN,
+            libc::EPERM,
+        ] {
             assert_eq!(of(errno), AcceptFault::Retry);
         }
     }

@@ -393,7 +393,7 @@ fn write_source(control: &mut Control, from: IpAddr) -> usize {
         header.cmsg_type = kind;
         let length = u32::try_from(length).unwrap_or(0);
         header.cmsg_len = libc::CMSG_LEN(length) as usize;
-        control.0.as_mut_ptr().cast::<libc::cmsghdr>().write(header);
+        (&raw mut *control).cast::<libc::cmsghdr>().write(header);
         libc::CMSG_SPACE(length) as usize
     }
 }

@@ -189,7 +189,7 @@ impl fmt::Display for Span {
             (60_000, "min"),
             (1_000, "s"),
         ] {
-            if total != 0 && total % milliseconds == 0 {
+            if total != 0 && total.is_multiple_of(milliseconds) {
                 return write!(f, "{}{unit}", total / milliseconds);
             }
         }

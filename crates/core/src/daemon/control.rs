@@ -159,9 +159,9 @@ impl<'a, D: Daemon> Control<'a, D> {
         let loops = self.state.loops.clone();
         let finished = async move {
             if one_connection {
-                loops.empty().await
+                loops.empty().await;
             } else {
-                std::future::pending().await
+                std::future::pending::<()>().await;
             }
         };
         tokio::pin!(finished);
@@ -171,7 +171,7 @@ impl<'a, D: Daemon> Control<'a, D> {
             tokio::select! {
                 signal = signals.next() => match signal {
                     Signal::Stop => return self.drain(signals).await,
-                    Signal::Reload => self.reload(log).await,
+                    Signal::Reload => self.reload(log),
                 },
                 fatal = self.faults.recv() => {
                     return Err(fatal.unwrap_or_else(|| self.fault()));
@@ -300,9 +300,9 @@ impl<'a, D: Daemon> Control<'a, D> {
     }
 
     /// Reads the configuration again. A bad one changes nothing.
-    async fn reload(&mut self, log: &LogControl) {
+    fn reload(&mut self, log: &LogControl) {
         self.notifier.reloading();
-        let result = self.try_reload(log).await;
+        let result = self.try_reload(log);
         self.state.metrics.reloaded(result.is_ok());
         let status = match &result {
             Ok(()) => {
@@ -317,7 +317,7 @@ impl<'a, D: Daemon> Control<'a, D> {
         self.notifier.ready(&status, &[]);
     }
 
-    async fn try_reload(&mut self, log: &LogControl) -> Result<(), Fatal> {
+    fn try_reload(&mut self, log: &LogControl) -> Result<(), Fatal> {
         let plan = Plan::<D>::load(self.arguments, &self.passed_names())?;
         // Whatever can fail comes first.
         let mut changes = Vec::new();

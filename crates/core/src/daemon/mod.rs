@@ -7,7 +7,8 @@ mod control;
 mod plan;
 mod report;
 
-use std::io::{self, Write};
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -109,7 +110,8 @@ fn answer_only<D: Daemon>(arguments: &Arguments, plan: &Plan<D>) -> Result<Optio
 fn service_table<D: Daemon>() -> String {
     let mut text = String::from("Services (default port on 127.0.0.1):\n");
     for row in D::SERVICES {
-        text += &format!("  {:<10} {:<6} {}\n", row.name, row.port, row.about);
+        // Writing into a String does not fail.
+        let _ = writeln!(text, "  {:<10} {:<6} {}", row.name, row.port, row.about);
     }
     text
 }

@@ -113,7 +113,7 @@ impl Buckets {
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;
         self.random ^= self.random << 17;
-        chance != 0 && self.random % u64::from(chance) == 0
+        chance != 0 && self.random.is_multiple_of(u64::from(chance))
     }
 }
 

@@ -56,7 +56,7 @@ impl Sources {
             .iter()
             .map(|(prefix, count)| (*prefix, *count))
             .collect();
-        all.sort_unstable_by(|a, b| b.1.cmp(&a.1));
+        all.sort_unstable_by_key(|(_, count)| std::cmp::Reverse(*count));
         all.truncate(limit);
         all
     }

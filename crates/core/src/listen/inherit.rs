@@ -261,8 +261,8 @@ fn real_endpoint(endpoint: &Endpoint, socket: &Socket, transport: Transport) -> 
     }
 }
 
-/// `LISTEN_PID` is ours, and `LISTEN_PIDFDID`, where set, is checked by pid reuse rules that only
-/// matter across a fork; a plain comparison is what sd_listen_fds(3) does.
+/// Whether `LISTEN_PID` means us. `LISTEN_PIDFDID`, which newer systemds add against reused process
+/// ids, only repeats it for a process that was started directly, and is not compared.
 fn is_this_process(pid: &str) -> bool {
     pid.parse::<u32>()
         .is_ok_and(|pid| pid == std::process::id())

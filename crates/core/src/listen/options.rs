@@ -26,9 +26,9 @@ pub(super) fn before_bind(
     socket.set_reuse_port(share)?;
     if options.freebind {
         if address.is_ipv6() {
-            socket.set_freebind_v6(true)?
+            socket.set_freebind_v6(true)?;
         } else {
-            socket.set_freebind_v4(true)?
+            socket.set_freebind_v4(true)?;
         }
     }
     let burst = (transport == Transport::Datagram).then_some(DATAGRAM_BUFFER);

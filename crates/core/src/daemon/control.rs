@@ -1,6 +1,5 @@
 //! The control thread: opens, serves, reloads and drains; the loops do the work.
 
-use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::available_parallelism;
@@ -8,27 +7,26 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc;
-use tokio::time::{Instant as Deadline, sleep, sleep_until, timeout};
+use tokio::time::{sleep, timeout};
 
+use super::active::{Active, group_by_endpoint, open_planned};
 use super::plan::{Plan, Planned};
 use super::report::{Phase, State};
-use super::{ConfigOf, Daemon};
+use super::timers::{Heartbeat, IdleWatch};
+use super::{ConfigOf, Daemon, os_error};
 use crate::cli::Arguments;
 use crate::clock::Zone;
-use crate::config::SocketOptions;
 use crate::datagram::Own;
 use crate::endpoint::Endpoint;
 use crate::event_loop::{Loops, Order, Parts, Threads};
 use crate::exit::{Exit, Fatal};
 use crate::life::{Notifier, Signal, Signals, connection_limit};
 use crate::limits::Gate;
-use crate::listen::{Bound, Inherited, Shape, open, ucspi_peer};
-use crate::listener::{Flavour, Listener};
+use crate::listen::{Bound, Inherited, Shape};
 use crate::observe::admin::Admin;
 use crate::observe::log::LogControl;
 use crate::observe::metrics::Metrics;
 use crate::offload::Offload;
-use crate::serve::Peer;
 
 /// Serves by `plan` until a signal, the inetd idle time or a fault ends it.
 pub fn run<D: Daemon>(
@@ -52,28 +50,20 @@ pub fn run<D: Daemon>(
     })
 }
 
-struct Control<'a, D: Daemon> {
-    arguments: &'a Arguments,
-    config: ConfigOf<D>,
-    inherited: Inherited,
-    notifier: Notifier,
-    admin: Option<Admin>,
-    zone: Zone,
-    own: Arc<Own>,
-    faults: mpsc::UnboundedReceiver<Fatal>,
-    state: Rc<State<D>>,
-    threads: Threads,
-    active: Vec<Active<D>>,
-}
-
-/// A listener and the sockets behind it. The loops work on duplicates, so that a listener can be
-/// replaced without closing a socket.
-struct Active<D: Daemon> {
-    /// What it was opened by; a reload that says the same keeps the sockets.
-    endpoint: Endpoint,
-    options: SocketOptions,
-    listener: Arc<Listener<D::Flavour>>,
-    bound: Vec<Bound>,
+pub(super) struct Control<'a, D: Daemon> {
+    pub(super) arguments: &'a Arguments,
+    pub(super) config: ConfigOf<D>,
+    pub(super) inherited: Inherited,
+    pub(super) notifier: Notifier,
+    pub(super) admin: Option<Admin>,
+    pub(super) zone: Zone,
+    pub(super) own: Arc<Own>,
+    pub(super) faults: mpsc::UnboundedReceiver<Fatal>,
+    pub(super) state: Rc<State<D>>,
+    pub(super) threads: Threads,
+    pub(super) active: Vec<Active<D>>,
+    /// Connections that the descriptor limit allows, as counted before the first one came.
+    pub(super) possible: u32,
 }
 
 impl<'a, D: Daemon> Control<'a, D> {
@@ -108,7 +98,8 @@ impl<'a, D: Daemon> Control<'a, D> {
         };
         let (loops, threads) = Loops::start(count, &parts)
             .map_err(|error| os_error("the event loops cannot start", &error))?;
-        let total = Arc::new(Gate::new(max_connections::<D>(&plan.config)));
+        let possible = connection_limit();
+        let total = Arc::new(Gate::new(max_connections::<D>(&plan.config, possible)));
         let metrics = Arc::new(Metrics::new(D::NAME, D::VERSION));
         let state = Rc::new(State {
             loops,
@@ -131,6 +122,7 @@ impl<'a, D: Daemon> Control<'a, D> {
             state,
             threads,
             active: Vec::new(),
+            possible,
         };
         for (planned, bound) in plan.listeners.iter().zip(opened) {
             control.activate(planned, bound)?;
@@ -195,69 +187,21 @@ impl<'a, D: Daemon> Control<'a, D> {
     }
 
     /// Makes a listener of each group of sockets and hands them to the loops.
-    fn activate(&mut self, planned: &Planned<D>, bound: Vec<Bound>) -> Result<(), Fatal> {
+    pub(super) fn activate(
+        &mut self,
+        planned: &Planned<D>,
+        bound: Vec<Bound>,
+    ) -> Result<(), Fatal> {
         for group in group_by_endpoint(bound) {
-            let active = self.new_active(planned, group);
-            self.hand_to_loops(&active)?;
+            let active = Active::new(planned, group, &self.state);
+            active.hand_to_loops(&self.state)?;
             self.active.push(active);
         }
         Ok(())
     }
 
-    fn new_active(&self, planned: &Planned<D>, bound: Vec<Bound>) -> Active<D> {
-        let (endpoint, inherited) = match bound.first() {
-            Some(first) => (first.endpoint.clone(), first.inherited),
-            None => (planned.endpoint.clone(), false),
-        };
-        let listener = Arc::new(Listener::new(
-            (&planned.label, planned.service_name),
-            endpoint,
-            inherited,
-            self.state
-                .metrics
-                .listener(&planned.label, planned.service_name),
-            self.state.total.clone(),
-            planned.settings(),
-        ));
-        Active {
-            endpoint: planned.endpoint.clone(),
-            options: planned.socket.clone(),
-            listener,
-            bound,
-        }
-    }
-
-    fn hand_to_loops(&self, active: &Active<D>) -> Result<(), Fatal> {
-        let loops = &self.state.loops;
-        let share = |bound: &Bound| {
-            bound
-                .share()
-                .map_err(|error| os_error("a socket cannot be shared", &error))
-        };
-        let listener = &active.listener;
-        match active.bound.as_slice() {
-            [bound] if bound.shape == Shape::Connected => {
-                let peer = ucspi_peer().map(|peer| Peer::Internet(peer.address));
-                let peer = peer.filter(|_| bound.address().is_none());
-                loops.send(0, Order::Connected(listener.clone(), share(bound)?, peer));
-            }
-            // One socket for all: loops wake together, and none of its backlog is ever lost.
-            [bound] => {
-                for number in 0..loops.count() {
-                    loops.send(number, Order::Serve(listener.clone(), share(bound)?));
-                }
-            }
-            several => {
-                for (number, bound) in several.iter().enumerate() {
-                    loops.send(number, Order::Serve(listener.clone(), share(bound)?));
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// Lets the rest of the process know which listeners there are.
-    fn publish(&self) {
+    pub(super) fn publish(&self) {
         let listeners: Vec<_> = self
             .active
             .iter()
@@ -291,107 +235,12 @@ impl<'a, D: Daemon> Control<'a, D> {
         self.notifier.ready(&self.status_line(), &listeners);
     }
 
-    fn status_line(&self) -> String {
+    pub(super) fn status_line(&self) -> String {
         format!(
             "{} listeners on {} loops",
             self.active.len(),
             self.state.loops.count()
         )
-    }
-
-    /// Reads the configuration again. A bad one changes nothing.
-    fn reload(&mut self, log: &LogControl) {
-        self.notifier.reloading();
-        let result = self.try_reload(log);
-        self.state.metrics.reloaded(result.is_ok());
-        let status = match &result {
-            Ok(()) => {
-                tracing::info!("configuration reloaded");
-                self.status_line()
-            }
-            Err(fatal) => {
-                tracing::error!(error = %fatal, "reload refused, the old configuration stays");
-                format!("Reload refused: {fatal}")
-            }
-        };
-        self.notifier.ready(&status, &[]);
-    }
-
-    fn try_reload(&mut self, log: &LogControl) -> Result<(), Fatal> {
-        let plan = Plan::<D>::load(self.arguments, &self.passed_names())?;
-        // Whatever can fail comes first.
-        let mut changes = Vec::new();
-        for planned in &plan.listeners {
-            let kept = |active: &Active<D>| {
-                active.endpoint == planned.endpoint && active.options == planned.socket
-            };
-            if self.active.iter().any(kept) {
-                changes.push(None);
-            } else {
-                let count = self.state.loops.count();
-                changes.push(Some(open_planned(planned, &mut self.inherited, count)?));
-            }
-        }
-        let mut old = std::mem::take(&mut self.active);
-        for (planned, opened) in plan.listeners.iter().zip(changes) {
-            if let Some(bound) = opened {
-                self.activate(planned, bound)?;
-                continue;
-            }
-            let (kept, rest): (Vec<_>, Vec<_>) = old.into_iter().partition(|active| {
-                active.endpoint == planned.endpoint && active.options == planned.socket
-            });
-            old = rest;
-            for active in kept {
-                let active = self.take_over(planned, active)?;
-                self.active.push(active);
-            }
-        }
-        for gone in old {
-            tracing::info!(listener = %gone.listener.name, endpoint = %gone.listener.endpoint, "closed");
-            gone.listener.close();
-        }
-        if plan.config.loops != self.config.loops
-            || plan.config.admin != self.config.admin
-            || plan.config.offload != self.config.offload
-        {
-            tracing::warn!("changes of loops, [admin] and [offload] take effect at the next start");
-        }
-        self.state
-            .total
-            .set_ceiling(max_connections::<D>(&plan.config));
-        log.set_level(plan.log_config(self.arguments).level);
-        self.zone.reload();
-        self.config = plan.config;
-        self.publish();
-        Ok(())
-    }
-
-    /// Gives a running listener new settings; one that changes its name or service becomes a new
-    /// listener on the same sockets.
-    fn take_over(&self, planned: &Planned<D>, active: Active<D>) -> Result<Active<D>, Fatal> {
-        let listener = &active.listener;
-        if listener.name == planned.label && listener.service == planned.service_name {
-            listener.reload(planned.settings());
-            return Ok(active);
-        }
-        let old = listener.clone();
-        let new = self.new_active(planned, active.bound);
-        self.hand_to_loops(&new)?;
-        old.hand_over();
-        Ok(new)
-    }
-
-    /// The names of the sockets that came with the process, used or not.
-    fn passed_names(&self) -> Vec<String> {
-        let used = self
-            .active
-            .iter()
-            .filter_map(|active| match &active.endpoint {
-                Endpoint::Systemd(Some(name)) => Some(name.clone()),
-                _ => None,
-            });
-        used.chain(self.inherited.names()).collect()
     }
 
     /// Takes nothing new, lets what runs finish within the grace period, cuts the rest.
@@ -453,35 +302,6 @@ async fn stop_signal(signals: &mut Signals) {
     while signals.next().await != Signal::Stop {}
 }
 
-fn open_planned<D: Daemon>(
-    planned: &Planned<D>,
-    inherited: &mut Inherited,
-    count: usize,
-) -> Result<Vec<Bound>, Fatal> {
-    let transport = <D::Flavour as Flavour>::TRANSPORT;
-    Ok(open(
-        &planned.endpoint,
-        transport,
-        &planned.socket,
-        inherited,
-        count,
-    )?)
-}
-
-/// Copies of one address belong to one listener; inherited sockets are one each.
-fn group_by_endpoint(bound: Vec<Bound>) -> Vec<Vec<Bound>> {
-    let mut groups: Vec<Vec<Bound>> = Vec::new();
-    for bound in bound {
-        match groups.last_mut() {
-            Some(group) if !bound.inherited && group[0].endpoint == bound.endpoint => {
-                group.push(bound);
-            }
-            _ => groups.push(vec![bound]),
-        }
-    }
-    groups
-}
-
 fn loop_count<D: Daemon>(plan: &Plan<D>) -> usize {
     if plan.is_inetd() {
         // An inetd's process serves one connection, or few peers for a while.
@@ -494,8 +314,7 @@ fn loop_count<D: Daemon>(plan: &Plan<D>) -> usize {
 }
 
 /// What the configuration says, but never more than there are descriptors for.
-fn max_connections<D: Daemon>(config: &ConfigOf<D>) -> u32 {
-    let possible = connection_limit();
+pub(super) fn max_connections<D: Daemon>(config: &ConfigOf<D>, possible: u32) -> u32 {
     match config.max_connections {
         Some(wanted) if wanted > possible => {
             tracing::warn!(
@@ -510,84 +329,4 @@ fn max_connections<D: Daemon>(config: &ConfigOf<D>) -> u32 {
     }
 }
 
-fn os_error(what: &str, error: &io::Error) -> Fatal {
-    Fatal::new(Exit::OsError, format!("{what}: {error}"))
-}
-
-/// When to show the service manager that we live; never, if nobody watches.
-struct Heartbeat {
-    interval: Duration,
-    next: Option<Deadline>,
-}
-
-impl Heartbeat {
-    fn new(interval: Option<Duration>) -> Self {
-        let next = interval.map(|interval| Deadline::now() + interval);
-        Self {
-            interval: interval.unwrap_or(Duration::MAX),
-            next,
-        }
-    }
-
-    async fn beat(&mut self) {
-        match self.next {
-            Some(next) => {
-                sleep_until(next).await;
-                self.next = Some(Deadline::now() + self.interval);
-            }
-            None => std::future::pending().await,
-        }
-    }
-}
-
-/// Whether an inetd's `wait` server has had nothing to do for long enough to leave.
-struct IdleWatch {
-    limit: Option<Duration>,
-    seen: u64,
-    since: Deadline,
-}
-
-impl IdleWatch {
-    fn new<D: Daemon>(active: &[Active<D>], limit: Duration, one_connection: bool) -> Self {
-        let from_inetd = active
-            .iter()
-            .all(|active| active.endpoint == Endpoint::Inetd);
-        let limit = (from_inetd && !one_connection && !limit.is_zero()).then_some(limit);
-        Self {
-            limit,
-            seen: 0,
-            since: Deadline::now(),
-        }
-    }
-
-    /// Returns when it is time to look again.
-    async fn look(&self) {
-        match self.limit {
-            Some(limit) => sleep((limit / 8).clamp(LOOK_MIN, LOOK_MAX)).await,
-            None => std::future::pending().await,
-        }
-    }
-
-    fn is_over<D: Daemon>(&mut self, active: &[Active<D>]) -> bool {
-        let work = |active: &Active<D>| {
-            let metrics = &active.listener.metrics;
-            (
-                metrics.accepted.get() + metrics.datagrams.get(),
-                active.listener.gate.present(),
-            )
-        };
-        let (count, present) = active
-            .iter()
-            .map(work)
-            .fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
-        if count != self.seen || present > 0 {
-            (self.seen, self.since) = (count, Deadline::now());
-        }
-        self.limit
-            .is_some_and(|limit| self.since.elapsed() >= limit)
-    }
-}
-
 const CUT_WAIT: Duration = Duration::from_secs(2);
-const LOOK_MIN: Duration = Duration::from_millis(10);
-const LOOK_MAX: Duration = Duration::from_secs(1);

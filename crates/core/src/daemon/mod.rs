@@ -3,9 +3,12 @@
 //! A daemon is a name, a flavour (streams or datagrams) and a table of services. [`run`] does the
 //! rest: arguments, configuration, log, sockets, READY, serve, reload, drain.
 
+mod active;
 mod control;
 mod plan;
+mod reload;
 mod report;
+mod timers;
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
@@ -105,6 +108,10 @@ fn answer_only<D: Daemon>(arguments: &Arguments, plan: &Plan<D>) -> Result<Optio
         return Ok(Some(format!("{}: the configuration is good\n", D::NAME)));
     }
     Ok(None)
+}
+
+fn os_error(what: &str, error: &io::Error) -> Fatal {
+    Fatal::new(Exit::OsError, format!("{what}: {error}"))
 }
 
 fn service_table<D: Daemon>() -> String {

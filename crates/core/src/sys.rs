@@ -231,6 +231,20 @@ impl Batch {
         }
     }
 
+    /// The sender of the datagram in a slot, for an answer that outlives the batch.
+    pub fn peer(&self, slot: usize) -> socket2::SockAddr {
+        let length = self.receive_headers[..self.received][slot]
+            .msg_hdr
+            .msg_namelen;
+        let mut storage = socket2::SockAddrStorage::zeroed();
+        // SAFETY: sockaddr_storage is one of the platform's address types; the kernel wrote the
+        // name and its length, which describe a valid address.
+        unsafe {
+            *storage.view_as::<libc::sockaddr_storage>() = self.names[slot];
+            socket2::SockAddr::new(storage, length)
+        }
+    }
+
     /// The datagram in a slot and the buffer for its answer, cleared.
     pub fn answer_buffer(&mut self, slot: usize) -> (&[u8], &mut Vec<u8>) {
         let length =

@@ -27,12 +27,6 @@ impl Fib {
 impl DatagramService for Fib {
     fn answer(&self, request: Request<'_>, answer: &mut Vec<u8>) -> Answer {
         match fib::parse(request.payload, self.max) {
-            // A Unix peer's name is only at hand now; within its batch the number is worked out
-            // on the loop.
-            Ok(n) if request.source.is_none() => {
-                answer.extend_from_slice(fib::answer(n).as_bytes());
-                Answer::Buffer
-            }
             Ok(n) => Answer::Later(Box::new(move || fib::answer(n).into_bytes())),
             Err(error) => {
                 answer.extend_from_slice(error.to_string().as_bytes());

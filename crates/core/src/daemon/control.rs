@@ -17,7 +17,6 @@ use super::{ConfigOf, Daemon, os_error};
 use crate::cli::Arguments;
 use crate::clock::Zone;
 use crate::datagram::Own;
-use crate::endpoint::Endpoint;
 use crate::event_loop::{Loops, Order, Parts, Threads};
 use crate::exit::{Exit, Fatal};
 use crate::life::{Notifier, Signal, Signals, connection_limit};

@@ -136,6 +136,7 @@ struct Port {
 }
 
 /// A request on its way through the checks.
+#[derive(Clone, Copy)]
 struct Candidate {
     source: Option<SocketAddr>,
     local: Option<IpAddr>,
@@ -247,7 +248,19 @@ impl Port {
                 Answer::Buffer => Reply::Buffer,
                 Answer::Echo => Reply::Echo,
                 Answer::Ignore(reason) => return Err(reason),
-                Answer::Later(work) => return self.later(settings, candidate, work),
+                Answer::Later(work) => {
+                    let to = self.batch.peer(slot);
+                    self.later(
+                        settings,
+                        candidate,
+                        later::Return {
+                            to,
+                            from: candidate.local,
+                        },
+                        work,
+                    );
+                    return Ok(());
+                }
             }
         };
         let length = if reply == Reply::Echo {
@@ -288,31 +301,19 @@ impl Port {
         &mut self,
         settings: &Arc<Settings<Datagrams>>,
         candidate: &Candidate,
+        back: later::Return,
         work: Work,
-    ) -> Result<(), Drop> {
-        // A Unix peer's name is not kept beyond the batch.
-        let to = candidate.source.ok_or(Drop::Unnamed)?;
-        let back = later::Return {
-            to,
-            from: candidate.local,
-        };
-        let (home, settings) = (self.home.clone(), settings.clone());
+    ) {
+        let (home, settings, candidate) = (self.home.clone(), settings.clone(), *candidate);
         let (listener, socket) = (self.listener.clone(), self.socket.clone());
-        let (wire, length) = (candidate.wire, candidate.length);
         self.later.spawn_local(async move {
-            let candidate = Candidate {
-                source: Some(to),
-                local: back.from,
-                wire,
-                length,
-            };
             let Ok(answer) = home.offload.run(work).await else {
                 return listener.metrics.drop(Drop::Busy);
             };
             if let Err(reason) = candidate.allows(&settings, answer.len()) {
                 return listener.metrics.drop(reason);
             }
-            match later::send(&socket, back, &answer).await {
+            match later::send(&socket, &back, &answer).await {
                 Ok(()) => {
                     listener.metrics.answers.inc();
                     listener.metrics.sent_bytes.inc_by(answer.len() as u64);
@@ -320,7 +321,6 @@ impl Port {
                 Err(_) => listener.metrics.drop(Drop::SendFailed),
             }
         });
-        Ok(())
     }
 
     /// Sends what is queued. A full send buffer makes the port wait, which makes the kernel drop

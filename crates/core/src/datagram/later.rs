@@ -6,8 +6,10 @@ use std::os::fd::AsRawFd;
 
 use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrStorage, sendmsg};
 use socket2::{SockAddr, Socket};
-use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tokio::time::sleep;
+
+use super::FULL_PAUSE;
 
 /// Where a late answer goes, and which of our addresses it leaves from.
 #[derive(Debug, Clone)]
@@ -18,9 +20,12 @@ pub(super) struct Return {
 
 /// Sends one datagram, waiting for room in the send buffer.
 pub(super) async fn send(socket: &AsyncFd<Socket>, back: &Return, bytes: &[u8]) -> io::Result<()> {
-    socket
-        .async_io(Interest::WRITABLE, |socket| send_now(socket, back, bytes))
-        .await
+    loop {
+        match send_now(socket.get_ref(), back, bytes) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => sleep(FULL_PAUSE).await,
+            result => return result,
+        }
+    }
 }
 
 fn send_now(socket: &Socket, back: &Return, bytes: &[u8]) -> io::Result<()> {

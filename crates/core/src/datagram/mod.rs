@@ -12,11 +12,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use portyard_wire::signature::is_own_answer;
 use socket2::Socket;
 use tokio::io::unix::AsyncFd;
 use tokio::task::JoinSet;
+use tokio::time::sleep;
 
 pub use guard::{Guard, Own};
 
@@ -332,12 +334,7 @@ impl Port {
         loop {
             match self.batch.send(self.socket.get_ref().as_fd()) {
                 Ok(()) => break,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    match self.socket.writable().await {
-                        Ok(mut ready) => ready.clear_ready(),
-                        Err(_) => break,
-                    }
-                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => sleep(FULL_PAUSE).await,
                 Err(error) => {
                     tracing::debug!(listener = %self.listener.name, %error, "answer not sent");
                     metrics.drop(Drop::SendFailed);
@@ -393,6 +390,8 @@ impl Candidate {
 pub const REPLY_MARK: u8 = 0x0c;
 /// The DSCP part of the type-of-service byte; the rest is congestion notification.
 const DSCP: u8 = 0xfc;
+/// How long to wait for room in a full send buffer, which a network card empties in far less.
+const FULL_PAUSE: Duration = Duration::from_millis(1);
 /// Datagrams in a turn: more gain nothing, and others on the loop have to wait for them.
 const BATCH: usize = 64;
 /// Enough of a payload to recognise an answer of ours.

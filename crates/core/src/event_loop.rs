@@ -382,11 +382,7 @@ impl Run for Datagrams {
         listener: Arc<Listener<Self>>,
         socket: Socket,
     ) -> io::Result<()> {
-        tasks.spawn_local(datagram::run(
-            home.clone(),
-            listener,
-            datagram::register(socket)?,
-        ));
+        tasks.spawn_local(datagram::run(home.clone(), listener, socket));
         Ok(())
     }
 

@@ -8,6 +8,7 @@ use std::io;
 use std::mem::{self, size_of};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::rc::Rc;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -69,11 +70,11 @@ pub fn set_defer_accept(socket: &socket2::Socket, wait: Duration) -> io::Result<
     }
 }
 
-/// Registers a non-blocking datagram socket with the current loop, to be told of arrivals only: to
-/// be told of room for sending, too, costs 3 % under load, once for each datagram sent.
-pub fn register(socket: socket2::Socket) -> io::Result<AsyncFd<socket2::Socket>> {
+/// Registers a non-blocking socket with the current loop, to be told of arrivals. Dropping the
+/// registration ends it; the socket stays open for its other owners.
+pub fn register(socket: Rc<socket2::Socket>) -> io::Result<AsyncFd<Rc<socket2::Socket>>> {
     // SAFETY: a Socket owns its descriptor, gives the same one for every as_fd, and closes it only
-    // when it is dropped, which AsyncFd does after deregistering it.
+    // when its last owner is gone, which AsyncFd is until it has deregistered the descriptor.
     Ok(unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) }?)
 }
 

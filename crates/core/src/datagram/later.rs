@@ -6,7 +6,6 @@ use std::os::fd::AsRawFd;
 
 use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrStorage, sendmsg};
 use socket2::{SockAddr, Socket};
-use tokio::io::unix::AsyncFd;
 use tokio::time::sleep;
 
 use super::FULL_PAUSE;
@@ -19,9 +18,9 @@ pub(super) struct Return {
 }
 
 /// Sends one datagram, waiting for room in the send buffer.
-pub(super) async fn send(socket: &AsyncFd<Socket>, back: &Return, bytes: &[u8]) -> io::Result<()> {
+pub(super) async fn send(socket: &Socket, back: &Return, bytes: &[u8]) -> io::Result<()> {
     loop {
-        match send_now(socket.get_ref(), back, bytes) {
+        match send_now(socket, back, bytes) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => sleep(FULL_PAUSE).await,
             result => return result,
         }

@@ -16,7 +16,6 @@ use std::time::Duration;
 
 use portyard_wire::signature::is_own_answer;
 use socket2::Socket;
-use tokio::io::unix::AsyncFd;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
@@ -81,57 +80,26 @@ pub trait DatagramService: Send + Sync + 'static {
     }
 }
 
-/// Registers a bound, non-blocking datagram socket with the current loop, and gives what it sends
-/// the mark of an answer.
-pub fn register(socket: Socket) -> io::Result<AsyncFd<Socket>> {
-    if let Some(local) = socket.local_addr()?.as_socket() {
-        crate::listen::set_tos(&socket, local, REPLY_MARK)?;
-    }
-    sys::register(socket)
-}
-
-/// Serves a datagram socket until its listener is stopped; then what is being worked on is still
-/// answered.
-pub async fn run(home: Rc<EventLoop>, listener: Arc<Listener<Datagrams>>, socket: AsyncFd<Socket>) {
-    let socket = Rc::new(socket);
-    let mut port = match Port::new(home, listener.clone(), socket.clone()) {
-        Ok(port) => port,
-        Err(error) => {
-            tracing::error!(listener = %listener.name, %error, "the datagram socket is unusable");
-            return;
-        }
+/// Serves a bound, non-blocking datagram socket until its listener is stopped; then what is being
+/// worked on is still answered.
+pub async fn run(home: Rc<EventLoop>, listener: Arc<Listener<Datagrams>>, socket: Socket) {
+    let name = listener.name.clone();
+    let result = match Port::new(home, listener, socket) {
+        Ok(mut port) => port.serve().await,
+        Err(error) => Err(error),
     };
-    let stopped = listener.stop.clone().cancelled_owned();
-    tokio::pin!(stopped);
-    loop {
-        let mut ready = tokio::select! {
-            biased;
-            () = &mut stopped => break,
-            ready = socket.readable() => match ready {
-                Ok(ready) => ready,
-                Err(_) => break,
-            },
-        };
-        match port.turn() {
-            // A batch that was not full has emptied the socket; a later arrival is a new event.
-            Ok(received) if received < BATCH => ready.clear_ready(),
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
-            // An ICMP error of an earlier answer, or no memory: nothing that is ours to mend.
-            Err(error) => tracing::debug!(listener = %listener.name, %error, "receive failed"),
-        }
-        drop(ready);
-        port.send().await;
-        while port.later.try_join_next().is_some() {}
+    if let Err(error) = result {
+        tracing::error!(listener = %name, %error, "the datagram socket is unusable");
     }
-    while port.later.join_next().await.is_some() {}
 }
 
 /// A socket at work.
 struct Port {
     home: Rc<EventLoop>,
     listener: Arc<Listener<Datagrams>>,
-    socket: Rc<AsyncFd<Socket>>,
+    /// What the batch was made for; a reload brings others.
+    settings: Arc<Settings<Datagrams>>,
+    socket: Rc<Socket>,
     batch: Batch,
     /// Answers that the pool is working on.
     later: JoinSet<()>,
@@ -151,31 +119,71 @@ impl Port {
     fn new(
         home: Rc<EventLoop>,
         listener: Arc<Listener<Datagrams>>,
-        socket: Rc<AsyncFd<Socket>>,
+        socket: Socket,
     ) -> io::Result<Self> {
-        let settings = listener.settings();
-        let local = socket.get_ref().local_addr()?.as_socket();
-        let marked = settings.service.guard().mark;
-        if let Some(local) = local.filter(|_| marked) {
-            guard::report_mark(socket.get_ref(), local)?;
+        if let Some(local) = socket.local_addr()?.as_socket() {
+            crate::listen::set_tos(&socket, local, REPLY_MARK)?;
         }
-        let control = marked || local.is_some_and(|local| local.ip().is_unspecified());
-        let reads = settings.service.reads().max(SIGNATURE_MAX);
-        let capacity = settings.limits.max_datagram.bytes().min(reads);
-        let batch = Batch::new(BATCH, capacity, control);
+        let settings = listener.settings();
+        let batch = batch_for(&settings, &socket)?;
+        let later = JoinSet::new();
         Ok(Self {
             home,
             listener,
-            socket,
+            settings,
+            socket: Rc::new(socket),
             batch,
-            later: JoinSet::new(),
+            later,
         })
+    }
+
+    /// Waits for datagrams with the loop, and while they come in numbers, without it.
+    async fn serve(&mut self) -> io::Result<()> {
+        let stopped = self.listener.stop.clone().cancelled_owned();
+        tokio::pin!(stopped);
+        'serving: loop {
+            let arrivals = sys::register(self.socket.clone())?;
+            loop {
+                let mut ready = tokio::select! {
+                    biased;
+                    () = &mut stopped => break 'serving,
+                    ready = arrivals.readable() => ready?,
+                };
+                let received = self.turn();
+                // A batch that was not full has emptied the socket; what comes later is an event.
+                if received
+                    .as_ref()
+                    .map_or_else(is_empty, |count| *count < BATCH)
+                {
+                    ready.clear_ready();
+                }
+                drop(ready);
+                self.send().await;
+                if received.is_ok_and(|count| count >= BUSY) {
+                    break;
+                }
+            }
+            // A socket that the loop watches costs a wake-up for each datagram in and out. Under
+            // load the next batch is there already, so it is taken without being announced.
+            drop(arrivals);
+            while !self.listener.stop.is_cancelled() && self.turn().is_ok() {
+                self.send().await;
+                tokio::task::yield_now().await;
+            }
+        }
+        while self.later.join_next().await.is_some() {}
+        Ok(())
     }
 
     /// Receives a batch and queues its answers; returns how many datagrams came.
     fn turn(&mut self) -> io::Result<usize> {
-        let received = self.batch.receive(self.socket.get_ref().as_fd())?;
         let settings = self.listener.settings();
+        if !Arc::ptr_eq(&settings, &self.settings) {
+            self.batch = batch_for(&settings, &self.socket)?;
+            self.settings = settings.clone();
+        }
+        while self.later.try_join_next().is_some() {}
+        let received = self.batch.receive(self.socket.as_fd())?;
         let now = self.home.clock.now();
         let mut bytes = 0;
         for slot in 0..received {
@@ -332,7 +340,7 @@ impl Port {
         let metrics = &self.listener.metrics;
         let mut failed = 0;
         loop {
-            match self.batch.send(self.socket.get_ref().as_fd()) {
+            match self.batch.send(self.socket.as_fd()) {
                 Ok(()) => break,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => sleep(FULL_PAUSE).await,
                 Err(error) => {
@@ -346,6 +354,25 @@ impl Port {
         metrics.answers.inc_by((count - failed) as u64);
         metrics.sent_bytes.inc_by(bytes as u64);
     }
+}
+
+/// A batch that holds what the service looks at and what the checks need.
+fn batch_for(settings: &Settings<Datagrams>, socket: &Socket) -> io::Result<Batch> {
+    let local = socket.local_addr()?.as_socket();
+    let marked = settings.service.guard().mark;
+    if let Some(local) = local.filter(|_| marked) {
+        guard::report_mark(socket, local)?;
+    }
+    let control = marked || local.is_some_and(|local| local.ip().is_unspecified());
+    let reads = settings.service.reads().max(SIGNATURE_MAX);
+    let capacity = settings.limits.max_datagram.bytes().min(reads);
+    Ok(Batch::new(BATCH, capacity, control))
+}
+
+/// Whether an error of receiving says that nothing is there. Any other is about an earlier answer
+/// (ICMP) or memory: nothing that is ours to mend, and no reason to stop looking.
+fn is_empty(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::WouldBlock
 }
 
 impl Candidate {
@@ -394,6 +421,8 @@ const DSCP: u8 = 0xfc;
 const FULL_PAUSE: Duration = Duration::from_millis(1);
 /// Datagrams in a turn: more gain nothing, and others on the loop have to wait for them.
 const BATCH: usize = 64;
+/// A batch of this size shows that more is coming.
+const BUSY: usize = 16;
 /// Enough of a payload to recognise an answer of ours.
 const SIGNATURE_MAX: usize = 64;
 /// The longest UDP payload over IPv4.

@@ -8,7 +8,7 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use socket2::Socket;
 use tokio::runtime::{Builder, LocalOptions};
@@ -47,8 +47,8 @@ pub enum Order<F: Flavour> {
     Connected(Arc<Listener<F>>, Socket, Option<Peer>),
     /// Show that the loop runs and its sockets still accept.
     Probe(oneshot::Sender<bool>),
-    /// Ask every connection to finish.
-    Drain,
+    /// Ask every connection to finish once its peer has been silent this long.
+    Drain(Duration),
     /// Cut every connection.
     Cut,
     /// Say when no socket and no connection is left.
@@ -235,7 +235,7 @@ async fn obey<F: Run>(home: Rc<EventLoop>, mut orders: mpsc::UnboundedReceiver<O
                 });
             }
             Order::Stop => break,
-            Order::Drain => home.registry.drain(),
+            Order::Drain(quiet) => home.registry.drain(quiet),
             Order::Cut => home.registry.cut_all(),
             Order::Empty(answer) => {
                 let mut rest = std::mem::take(&mut tasks);

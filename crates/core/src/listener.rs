@@ -236,7 +236,7 @@ impl Flavour for Streams {
     const TRANSPORT: Transport = Transport::Stream;
 
     fn rate(limits: &StreamLimits) -> Option<(Rate, u32)> {
-        Some((limits.rate?, limits.burst.get()))
+        Some((limits.rate.0?, limits.burst.get()))
     }
 
     fn ceiling(limits: &StreamLimits) -> Option<u32> {
@@ -254,7 +254,7 @@ impl Flavour for Datagrams {
     const TRANSPORT: Transport = Transport::Datagram;
 
     fn rate(limits: &DatagramLimits) -> Option<(Rate, u32)> {
-        Some((limits.rate?, limits.burst.get()))
+        Some((limits.rate.0?, limits.burst.get()))
     }
 
     fn ceiling(_: &DatagramLimits) -> Option<u32> {

@@ -1,4 +1,4 @@
-//! RFC 864: lines of 72 rotating characters, without end. What the peer sends is thrown away.
+//! RFC 864: lines of 72 rotating characters, until the peer closes. What it sends is thrown away.
 
 use std::future::poll_fn;
 use std::io;
@@ -11,12 +11,17 @@ use portyard_core::wire::chargen;
 pub struct Chargen;
 
 impl StreamService for Chargen {
-    fn serve(&self, mut connection: Connection) -> Serving {
+    fn serve(&self, connection: Connection) -> Serving {
+        let pattern = chargen::Chargen::new();
+        let mut generating = Generating {
+            connection,
+            pattern,
+            peer_ended: false,
+        };
         Box::pin(async move {
-            let mut pattern = chargen::Chargen::new();
-            match poll_fn(|cx| generate(&mut connection, &mut pattern, cx)).await {
+            match poll_fn(|cx| generating.turn(cx)).await {
                 Ok(()) => {
-                    connection.finish().await;
+                    generating.connection.finish().await;
                     Ended::Done
                 }
                 Err(error) => error.into(),
@@ -25,22 +30,30 @@ impl StreamService for Chargen {
     }
 }
 
-/// One turn: a chunk out, whatever came in thrown away. The peer's end of stream, or a drain, ends
-/// the pattern.
-fn generate(
-    connection: &mut Connection,
-    pattern: &mut chargen::Chargen,
-    cx: &mut Context<'_>,
-) -> Poll<io::Result<()>> {
-    let home = connection.home().clone();
-    loop {
-        let read = home.with_buffer(|buffer| connection.poll_read(cx, buffer));
-        if let Poll::Ready(0) = read.map(|read| read.unwrap_or(0)) {
-            return Poll::Ready(Ok(()));
+struct Generating {
+    connection: Connection,
+    pattern: chargen::Chargen,
+    /// The peer has closed its side; a peer that has only done that still reads.
+    peer_ended: bool,
+}
+
+impl Generating {
+    /// Throws away what came in, then writes until the peer takes no more. A peer that is gone
+    /// resets the connection, which is the usual end; a drain is the other one.
+    fn turn(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let home = self.connection.home().clone();
+        while !self.peer_ended {
+            match home.with_buffer(|buffer| self.connection.poll_read(cx, buffer))? {
+                Poll::Ready(length) => self.peer_ended = length == 0,
+                Poll::Pending => break,
+            }
         }
-        match connection.poll_write(cx, pattern.chunk())? {
-            Poll::Ready(taken) => pattern.advance(taken),
-            Poll::Pending => return Poll::Pending,
+        while !self.connection.finishing() {
+            match self.connection.poll_write(cx, self.pattern.chunk())? {
+                Poll::Ready(taken) => self.pattern.advance(taken),
+                Poll::Pending => return Poll::Pending,
+            }
         }
+        Poll::Ready(Ok(()))
     }
 }

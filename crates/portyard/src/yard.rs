@@ -20,23 +20,31 @@ pub struct Service {
 /// Every service with a default port.
 pub const SERVICES: &[Service] = &[
     tcp("echo", 7007, "portyard echo {endpoint}"),
-    tcp("discard", 7009, "printf 'hi\\n' | nc -N {host} {port}"),
-    tcp("chargen", 7019, "nc -d {host} {port} | head -n 3"),
+    tcp("discard", 7009, "echo hi | portyard echo {endpoint}"),
+    tcp(
+        "chargen",
+        7019,
+        "portyard echo {endpoint} </dev/null | head -n 3",
+    ),
     tcp("daytime", 7013, TIME_DAYTIME),
     tcp("time", 7037, TIME_TIME),
-    tcp("timestamp", 7014, "printf 'hi\\n' | nc -N {host} {port}"),
+    tcp("timestamp", 7014, "echo hi | portyard echo {endpoint}"),
     tcp(
         "command",
         7015,
-        "printf 'date\\nos\\n' | nc -N {host} {port}",
+        "printf 'date\\nos\\n' | portyard echo {endpoint}",
     ),
-    tcp("sleep", 7016, "printf '0.5\\n' | nc -N {host} {port}"),
+    tcp("sleep", 7016, "echo 0.5 | portyard echo {endpoint}"),
     udp("ctime", 3737, PYTHON_EMPTY),
     udp("daytime", 3713, TIME_DAYTIME),
     udp("time", 3738, TIME_TIME),
     udp("timestamp", 3714, PYTHON_HI),
     udp("echo", 3707, "echo hi | portyard echo {endpoint}"),
-    udp("discard", 3709, "echo hi | nc -u -q 0 {host} {port}"),
+    udp(
+        "discard",
+        3709,
+        "echo hi | portyard echo {endpoint} --tries 1",
+    ),
     udp("sntp", 3723, "portyard time {endpoint} --service sntp"),
     udp("fib", 3715, "echo 90 | portyard echo {endpoint}"),
 ];

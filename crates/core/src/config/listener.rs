@@ -5,7 +5,7 @@ use std::num::{NonZeroU16, NonZeroU32};
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
-use super::units::{Rate, Size, Span};
+use super::units::{FileMode, Rate, RateLimit, Size, Span};
 use crate::access::AccessConfig;
 use crate::endpoint::Endpoint;
 
@@ -94,7 +94,7 @@ pub struct SocketOptions {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dscp: Option<u8>,
     /// Mode of a Unix socket's file.
-    pub mode: u32,
+    pub mode: FileMode,
 }
 
 /// What happens to a connection over a limit.
@@ -120,9 +120,8 @@ pub struct StreamLimits {
     /// Connections at a time from one IPv4 address or one IPv6 /64; absent: no limit of its own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub per_source: Option<NonZeroU32>,
-    /// New connections from one IPv4 address or one IPv6 /64; absent: as fast as they come.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub rate: Option<Rate>,
+    /// New connections from one IPv4 address or one IPv6 /64; `"off"`: as fast as they come.
+    pub rate: RateLimit,
     /// Connections above the rate that may come at once.
     pub burst: NonZeroU32,
     /// What happens at a limit.
@@ -145,9 +144,8 @@ pub struct StreamLimits {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DatagramLimits {
-    /// Answers to one IPv4 address or one IPv6 /64; absent: no limit.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub rate: Option<Rate>,
+    /// Answers to one IPv4 address or one IPv6 /64; `"off"`: no limit.
+    pub rate: RateLimit,
     /// Answers above the rate that may go at once.
     pub burst: NonZeroU32,
     /// One in so many datagrams over the rate is answered all the same, at random, so that a
@@ -180,7 +178,7 @@ impl Default for SocketOptions {
             defer_accept: Span::secs(0),
             freebind: false,
             dscp: None,
-            mode: 0o600,
+            mode: FileMode(0o600),
         }
     }
 }
@@ -190,7 +188,7 @@ impl Default for StreamLimits {
         Self {
             connections: None,
             per_source: None,
-            rate: None,
+            rate: RateLimit(None),
             burst: DEFAULT_BURST,
             at_limit: AtLimit::Queue,
             queue: DEFAULT_QUEUE,
@@ -206,7 +204,7 @@ impl Default for StreamLimits {
 impl Default for DatagramLimits {
     fn default() -> Self {
         Self {
-            rate: Some(Rate::per_second(100)),
+            rate: RateLimit(Some(Rate::per_second(100))),
             burst: DEFAULT_BURST,
             leak: 4,
             exempt_loopback: true,

@@ -17,7 +17,7 @@ pub use error::ConfigError;
 pub use listener::{AtLimit, DatagramLimits, ListenerConfig, SocketOptions, StreamLimits};
 pub use source::Source;
 pub use toml::Spanned;
-pub use units::{Rate, Size, Span};
+pub use units::{FileMode, Rate, RateLimit, Size, Span};
 
 use crate::access::AccessConfig;
 use crate::endpoint::Endpoint;

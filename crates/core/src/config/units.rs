@@ -24,6 +24,14 @@ pub struct Rate {
     pub per: Period,
 }
 
+/// A [`Rate`], or `"off"` for none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct RateLimit(pub Option<Rate>);
+
+/// The mode of a file: `"0660"` or `0o660`; at most 0o777.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct FileMode(pub u32);
+
 /// The period of a [`Rate`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Period {
@@ -49,6 +57,9 @@ pub enum UnitError {
     /// Not a rate.
     #[error("'{0}' is not a rate; write a count and a period, such as \"100/s\" or \"600/min\"")]
     Rate(String),
+    /// Not a file mode.
+    #[error("'{0}' is not a file mode; write it in octal, such as \"0660\" or 0o660")]
+    FileMode(String),
 }
 
 impl Size {
@@ -160,6 +171,29 @@ impl FromStr for Rate {
     }
 }
 
+impl FromStr for RateLimit {
+    type Err = UnitError;
+
+    fn from_str(text: &str) -> Result<Self, UnitError> {
+        if text == "off" {
+            Ok(Self(None))
+        } else {
+            text.parse().map(|rate| Self(Some(rate)))
+        }
+    }
+}
+
+impl FromStr for FileMode {
+    type Err = UnitError;
+
+    fn from_str(text: &str) -> Result<Self, UnitError> {
+        match u32::from_str_radix(text, 8) {
+            Ok(mode) if mode <= 0o777 => Ok(Self(mode)),
+            _ => Err(UnitError::FileMode(text.into())),
+        }
+    }
+}
+
 fn split_unit(text: &str) -> (&str, &str) {
     let text = text.trim();
     let end = text
@@ -212,6 +246,21 @@ impl fmt::Display for Rate {
     }
 }
 
+impl fmt::Display for RateLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(rate) => rate.fmt(f),
+            None => f.write_str("off"),
+        }
+    }
+}
+
+impl fmt::Display for FileMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:04o}", self.0)
+    }
+}
+
 macro_rules! as_text {
     ($($name:ident),*) => {$(
         impl Serialize for $name {
@@ -221,7 +270,7 @@ macro_rules! as_text {
         }
     )*};
 }
-as_text!(Size, Span, Rate);
+as_text!(Size, Span, Rate, RateLimit, FileMode);
 
 macro_rules! from_text {
     ($($name:ident),*) => {$(
@@ -233,20 +282,33 @@ macro_rules! from_text {
         }
     )*};
 }
-from_text!(Span, Rate);
+from_text!(Span, Rate, RateLimit);
+
+/// A value that may be written as a bare number or as text with a unit.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum NumberOrText {
+    Number(u64),
+    Text(String),
+}
 
 impl<'de> Deserialize<'de> for Size {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Form {
-            Bytes(u64),
-            Text(String),
+        match NumberOrText::deserialize(deserializer)? {
+            NumberOrText::Number(bytes) => Ok(Self(bytes)),
+            NumberOrText::Text(text) => text.parse().map_err(serde::de::Error::custom),
         }
-        match Form::deserialize(deserializer)? {
-            Form::Bytes(bytes) => Ok(Self(bytes)),
-            Form::Text(text) => text.parse().map_err(serde::de::Error::custom),
-        }
+    }
+}
+
+impl<'de> Deserialize<'de> for FileMode {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = match NumberOrText::deserialize(deserializer)? {
+            // TOML has octal numbers of its own.
+            NumberOrText::Number(mode) => format!("{mode:o}"),
+            NumberOrText::Text(text) => text,
+        };
+        text.parse().map_err(serde::de::Error::custom)
     }
 }
 
@@ -273,6 +335,13 @@ mod tests {
                 "{text}"
             );
         }
+        for text in ["", "1000", "0888", "u+x"] {
+            assert_eq!(
+                text.parse::<FileMode>(),
+                Err(UnitError::FileMode(text.into())),
+                "{text}"
+            );
+        }
         for text in ["", "100", "0/s", "1/day", "-1/s"] {
             assert_eq!(
                 text.parse::<Rate>(),
@@ -290,6 +359,10 @@ mod tests {
         for text in ["64KiB", "1MiB", "2GiB", "1500B", "0B"] {
             assert_eq!(text.parse::<Size>().unwrap().to_string(), text);
         }
+        for text in ["0600", "0007"] {
+            assert_eq!(text.parse::<FileMode>().unwrap().to_string(), text);
+        }
+        assert_eq!("off".parse::<RateLimit>(), Ok(RateLimit(None)));
         for text in ["100/s", "600/min", "50/h"] {
             assert_eq!(text.parse::<Rate>().unwrap().to_string(), text);
         }

@@ -22,6 +22,7 @@ use crate::exit::{Exit, Fatal};
 use crate::life::{Notifier, Signal, Signals, connection_limit};
 use crate::limits::Gate;
 use crate::listen::{Bound, Inherited, Shape};
+use crate::listener::Flavour;
 use crate::observe::admin::Admin;
 use crate::observe::log::LogControl;
 use crate::observe::metrics::Metrics;
@@ -99,7 +100,11 @@ impl<'a, D: Daemon> Control<'a, D> {
             .map_err(|error| os_error("the event loops cannot start", &error))?;
         let possible = connection_limit();
         let total = Arc::new(Gate::new(max_connections::<D>(&plan.config, possible)));
-        let metrics = Arc::new(Metrics::new(D::NAME, D::VERSION));
+        let metrics = Arc::new(Metrics::new(
+            D::NAME,
+            D::VERSION,
+            <D::Flavour as Flavour>::TRANSPORT,
+        ));
         let state = Rc::new(State {
             loops,
             metrics,
@@ -194,6 +199,11 @@ impl<'a, D: Daemon> Control<'a, D> {
         for group in group_by_endpoint(bound) {
             let active = Active::new(planned, group, &self.state);
             active.hand_to_loops(&self.state)?;
+            let listener = &active.listener;
+            tracing::info!(
+                listener = %listener.name, service = %listener.service,
+                endpoint = %listener.endpoint, "listening"
+            );
             self.active.push(active);
         }
         Ok(())
@@ -221,10 +231,6 @@ impl<'a, D: Daemon> Control<'a, D> {
         let mut listeners = Vec::new();
         for active in &self.active {
             let listener = &active.listener;
-            tracing::info!(
-                listener = %listener.name, service = %listener.service,
-                endpoint = %listener.endpoint, "listening"
-            );
             listeners.push((listener.name.clone(), listener.endpoint.to_string()));
         }
         for endpoint in self.admin.iter().flat_map(Admin::endpoints) {
@@ -252,9 +258,14 @@ impl<'a, D: Daemon> Control<'a, D> {
             active.listener.close();
         }
         let loops = &self.state.loops;
-        loops.send_all(|| Order::Drain);
+        // Half the grace at most, so that a short one still leaves time to finish.
+        let quiet = DRAIN_QUIET.min(grace / 2);
+        loops.send_all(|| Order::Drain(quiet));
         let over = tokio::select! {
-            () = loops.empty() => return Ok(()),
+            () = loops.empty() => {
+                tracing::info!("drained");
+                return Ok(());
+            }
             () = sleep(grace) => "the grace period is over",
             () = stop_signal(signals) => "a second signal came",
         };
@@ -328,4 +339,6 @@ pub(super) fn max_connections<D: Daemon>(config: &ConfigOf<D>, possible: u32) ->
     }
 }
 
+/// How long a peer may be silent before a drain takes it to have said all: a round trip and more.
+const DRAIN_QUIET: Duration = Duration::from_millis(250);
 const CUT_WAIT: Duration = Duration::from_secs(2);

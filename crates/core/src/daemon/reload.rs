@@ -61,6 +61,7 @@ impl<D: Daemon> Control<'_, D> {
         for gone in old {
             tracing::info!(listener = %gone.listener.name, endpoint = %gone.listener.endpoint, "closed");
             gone.listener.close();
+            self.give_back(gone);
         }
         self.state
             .total
@@ -92,6 +93,16 @@ impl<D: Daemon> Control<'_, D> {
                 listener = %planned.label, endpoint = %planned.endpoint,
                 "changes of socket options take effect at the next start"
             );
+        }
+    }
+
+    /// Keeps the passed sockets of a listener that is gone, for a later reload that wants them again:
+    /// nobody passes them twice.
+    fn give_back(&mut self, gone: Active<D>) {
+        if let Endpoint::Systemd(Some(name)) = gone.endpoint {
+            for bound in gone.bound {
+                self.inherited.give_back(name.clone(), bound.socket);
+            }
         }
     }
 

@@ -93,8 +93,8 @@ fn describe<F: Flavour>(listener: &Listener<F>) -> Value {
         "service": listener.service,
         "endpoint": listener.endpoint.to_string(),
         "inherited": listener.inherited,
-        "received_bytes": metrics.received_bytes.get(),
-        "sent_bytes": metrics.sent_bytes.get(),
+        "received_bytes": metrics.traffic.received.get(),
+        "sent_bytes": metrics.traffic.sent.get(),
         "bad_input": metrics.bad_input.get(),
     });
     let more = match F::TRANSPORT {

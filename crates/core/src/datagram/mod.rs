@@ -198,7 +198,7 @@ impl Port {
             }
         }
         self.listener.metrics.datagrams.inc_by(received as u64);
-        self.listener.metrics.received_bytes.inc_by(bytes);
+        self.listener.metrics.traffic.received.inc_by(bytes);
         Ok(received)
     }
 
@@ -291,7 +291,7 @@ impl Port {
     ) -> Result<bool, Drop> {
         let limits = &settings.limits;
         let address = candidate.source.map(|source| source.ip());
-        let exempt = limits.rate.is_none()
+        let exempt = limits.rate.0.is_none()
             || (limits.exempt_loopback && address.is_none_or(crate::listen::is_loopback));
         if exempt {
             return Ok(false);
@@ -326,7 +326,7 @@ impl Port {
             match later::send(&socket, &back, &answer).await {
                 Ok(()) => {
                     listener.metrics.answers.inc();
-                    listener.metrics.sent_bytes.inc_by(answer.len() as u64);
+                    listener.metrics.traffic.sent.inc_by(answer.len() as u64);
                 }
                 Err(_) => listener.metrics.drop(Drop::SendFailed),
             }
@@ -352,7 +352,7 @@ impl Port {
             }
         }
         metrics.answers.inc_by((count - failed) as u64);
-        metrics.sent_bytes.inc_by(bytes as u64);
+        metrics.traffic.sent.inc_by(bytes as u64);
     }
 }
 

@@ -114,6 +114,11 @@ impl Inherited {
             .collect()
     }
 
+    /// Takes back a socket whose listener is gone.
+    pub fn give_back(&mut self, name: String, socket: Socket) {
+        self.passed.push(Passed { name, socket });
+    }
+
     /// Takes the sockets of an inherited endpoint.
     pub(super) fn take(
         &mut self,

@@ -59,7 +59,9 @@ pub enum ListenError {
         hint: &'static str,
     },
     /// A host name has no address.
-    #[error("cannot listen on {0}: the name has no address on this machine")]
+    #[error(
+        "cannot listen on {0}: the name has no address; write an address, or add it to /etc/hosts"
+    )]
     NoAddress(Endpoint),
     /// The path of a Unix socket is taken.
     #[error("cannot listen on {0}: {1}")]
@@ -159,7 +161,7 @@ fn addresses(endpoint: &Endpoint, at: &HostPort) -> Result<Vec<SocketAddr>, List
         Host::Name(name) => {
             let mut found: Vec<SocketAddr> = (name.as_str(), at.port)
                 .to_socket_addrs()
-                .map_err(|e| kernel_error(endpoint, e))?
+                .map_err(|_| ListenError::NoAddress(endpoint.clone()))?
                 .collect();
             found.sort_unstable();
             found.dedup();

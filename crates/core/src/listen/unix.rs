@@ -49,7 +49,7 @@ pub(super) fn bind_path(
     umask(previous);
     result.map_err(kernel)?;
     let file = UnixFile::new(path).map_err(kernel)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(options.mode)).map_err(kernel)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(options.mode.0)).map_err(kernel)?;
     finish(endpoint, socket, transport, options, Some(file)).map_err(kernel)
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
@@ -11,6 +11,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
+
+use crate::endpoint::Transport;
 
 /// All metrics of the process.
 pub struct Metrics {
@@ -41,10 +43,8 @@ pub struct ListenerMetrics {
     pub refused: Vec<Counter>,
     /// Connections ended, by [`Ending`].
     pub ended: Vec<Counter>,
-    /// Bytes received.
-    pub received_bytes: Counter,
-    /// Bytes sent.
-    pub sent_bytes: Counter,
+    /// Bytes in and out.
+    pub traffic: Arc<Traffic>,
     /// Datagrams received.
     pub datagrams: Counter,
     /// Datagrams answered.
@@ -53,6 +53,15 @@ pub struct ListenerMetrics {
     pub dropped: Vec<Counter>,
     /// Input that broke its protocol's rules and got a clear error line.
     pub bad_input: Counter,
+}
+
+/// The bytes of a listener.
+#[derive(Debug, Default)]
+pub struct Traffic {
+    /// Received.
+    pub received: Counter,
+    /// Sent.
+    pub sent: Counter,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -173,34 +182,51 @@ reasons! {
 
 impl Metrics {
     /// Metrics for a daemon.
-    pub fn new(daemon: &'static str, version: &'static str) -> Self {
+    pub fn new(daemon: &'static str, version: &'static str, transport: Transport) -> Self {
         let mut registry = Registry::with_prefix("portyard");
         let build = Info::new(vec![("daemon", daemon), ("version", version)]);
         registry.register("build", "What runs here", build);
         macro_rules! family {
-            ($name:literal, $help:literal) => {{
+            ($transport:pat, $name:literal, $help:literal) => {{
                 let family = Family::default();
-                registry.register($name, $help, family.clone());
+                // What the daemon's transport does not have would only ever be 0.
+                if matches!(transport, $transport) {
+                    registry.register($name, $help, family.clone());
+                }
                 family
             }};
         }
         let accepted = family!(
+            Transport::Stream,
             "connections_accepted",
             "Connections accepted, refused ones included"
         );
-        let present = family!("connections", "Connections that exist now");
-        let refused = family!("connections_refused", "Connections that were not served");
+        let present = family!(
+            Transport::Stream,
+            "connections",
+            "Connections that exist now"
+        );
+        let refused = family!(
+            Transport::Stream,
+            "connections_refused",
+            "Connections that were not served"
+        );
         let ended = family!(
+            Transport::Stream,
             "connections_ended",
             "Connections that were served and have ended"
         );
-        let received_bytes = family!("received_bytes", "Bytes received from peers");
-        let sent_bytes = family!("sent_bytes", "Bytes sent to peers");
-        let datagrams = family!("datagrams", "Datagrams received");
-        let answers = family!("answers", "Datagrams answered");
-        let dropped = family!("datagrams_dropped", "Datagrams that were not answered");
-        let bad_input = family!("bad_input", "Inputs answered with an error line");
-        let reloads = family!("reloads", "Configuration reloads");
+        let received_bytes = family!(_, "received_bytes", "Bytes received from peers");
+        let sent_bytes = family!(_, "sent_bytes", "Bytes sent to peers");
+        let datagrams = family!(Transport::Datagram, "datagrams", "Datagrams received");
+        let answers = family!(Transport::Datagram, "answers", "Datagrams answered");
+        let dropped = family!(
+            Transport::Datagram,
+            "datagrams_dropped",
+            "Datagrams that were not answered"
+        );
+        let bad_input = family!(_, "bad_input", "Inputs answered with an error line");
+        let reloads = family!(_, "reloads", "Configuration reloads");
         let uptime = Gauge::default();
         registry.register("uptime_seconds", "Seconds since the start", uptime.clone());
         let offload_waiting = Gauge::default();
@@ -251,8 +277,10 @@ impl Metrics {
             present: self.present.get_or_create_owned(&labels),
             refused: by(&self.refused, &labels_of(Refusal::ALL)),
             ended: by(&self.ended, &endings),
-            received_bytes: self.received_bytes.get_or_create_owned(&labels),
-            sent_bytes: self.sent_bytes.get_or_create_owned(&labels),
+            traffic: Arc::new(Traffic {
+                received: self.received_bytes.get_or_create_owned(&labels),
+                sent: self.sent_bytes.get_or_create_owned(&labels),
+            }),
             datagrams: self.datagrams.get_or_create_owned(&labels),
             answers: self.answers.get_or_create_owned(&labels),
             dropped: by(&self.dropped, &drops),
@@ -310,7 +338,7 @@ mod tests {
 
     #[test]
     fn every_reason_is_shown_from_the_start_and_counted_apart() {
-        let metrics = Metrics::new("echo-tcp", "1.2.3");
+        let metrics = Metrics::new("echo-tcp", "1.2.3", Transport::Stream);
         let listener = metrics.listener("front", "echo");
         listener.refuse(Refusal::Rate);
         listener.end(Ending::Idle);

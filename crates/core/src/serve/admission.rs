@@ -77,7 +77,7 @@ impl Applicant {
     fn apply(&mut self, home: &EventLoop) -> Result<(), (Refusal, Duration)> {
         let listener = self.permit.listener().clone();
         let limits = &listener.settings().limits;
-        if !self.has_token && limits.rate.is_some() {
+        if !self.has_token && limits.rate.0.is_some() {
             match listener.take_token(self.source, home.milliseconds()) {
                 Token::Taken => self.has_token = true,
                 Token::Wait(wait) => return Err((Refusal::Rate, wait)),

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::registry::{Deadlines, collect};
+use super::registry::Deadlines;
 use super::{Ended, Serving, Stream};
 use crate::event_loop::EventLoop;
 use crate::listener::{Listener, Permit, Streams};
@@ -54,9 +54,10 @@ impl Connection {
         self.permit.listener()
     }
 
-    /// Whether the daemon is about to stop: finish what has begun, begin nothing new.
-    pub fn draining(&self) -> bool {
-        self.home.registry.draining()
+    /// Whether the daemon is about to stop and the peer has been silent for a while: finish what has
+    /// begun, begin nothing new.
+    pub fn finishing(&self) -> bool {
+        self.home.registry.finishing(self.slot)
     }
 
     /// The service works by itself now (computes, sleeps): the idle deadline rests until the next
@@ -72,8 +73,8 @@ impl Connection {
 
     /// Reads into `buffer`; 0 at the end of the stream.
     ///
-    /// While the daemon drains, a read that would wait is the end of the stream: what the peer had
-    /// sent before is still served.
+    /// While the daemon drains, a peer that has been silent for a moment is taken to have ended: a
+    /// read that would wait is the end of the stream. What the peer had sent before is served.
     pub fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
@@ -88,7 +89,7 @@ impl Connection {
                 Poll::Ready(Ok(length))
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            Poll::Pending if self.draining() => Poll::Ready(Ok(0)),
+            Poll::Pending if self.finishing() => Poll::Ready(Ok(0)),
             Poll::Pending => Poll::Pending,
         }
     }
@@ -200,7 +201,10 @@ impl Session {
     pub(super) fn new(stream: Stream, peer: Peer, permit: Permit, home: Rc<EventLoop>) -> Self {
         let listener = permit.listener().clone();
         let settings = listener.settings();
-        let slot = home.registry.enter(Deadlines::new(&settings.limits));
+        let deadlines = Deadlines::new(&settings.limits);
+        let slot = home
+            .registry
+            .enter(deadlines, listener.metrics.traffic.clone());
         tracing::debug!(listener = %listener.name, %peer, "connection");
         let connection = Connection {
             stream,
@@ -259,7 +263,7 @@ impl Drop for Session {
             self.listener.metrics.end(Ending::Panic);
             tracing::error!(listener = %self.listener.name, peer = %self.peer, "service panicked");
         }
-        collect(&self.listener.metrics, self.home.registry.leave(self.slot));
+        self.home.registry.leave(self.slot);
     }
 }
 

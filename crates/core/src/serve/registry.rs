@@ -4,6 +4,7 @@
 //! store per message, and an idle connection costs less than a hundred bytes here.
 
 use std::cell::{Cell, RefCell};
+use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::config::StreamLimits;
-use crate::observe::metrics::{Ending, ListenerMetrics};
+use crate::observe::metrics::{Ending, Traffic};
 
 /// The connections of a loop.
 pub struct Registry {
@@ -20,8 +21,16 @@ pub struct Registry {
     start: Instant,
     /// Tenths of a second since `start`, as of the last sweep or arrival.
     now: Cell<Ticks>,
-    draining: Cell<bool>,
+    /// Set while the daemon drains: since when, and for how long a peer may be silent.
+    drain: Cell<Option<Drain>>,
     changed: Notify,
+}
+
+/// A drain, in ticks.
+#[derive(Debug, Clone, Copy)]
+struct Drain {
+    since: Ticks,
+    quiet: Ticks,
 }
 
 /// Tenths of a second. 2^32 of them are 13 years.
@@ -34,11 +43,16 @@ struct Entry {
     opened: Ticks,
     /// When something last moved; `BUSY` while the service works without the peer.
     moved: Ticks,
+    /// When something last came from the peer.
+    heard: Ticks,
     /// When the peer stopped taking what we send; 0: it takes it.
     stalled: Ticks,
     cut: Option<Ending>,
+    /// Whether the peer has had its chance to say more during a drain.
+    finishing: bool,
     received: u64,
     sent: u64,
+    traffic: Arc<Traffic>,
 }
 
 /// A connection's deadlines in ticks; `Ticks::MAX` for none.
@@ -56,13 +70,13 @@ impl Registry {
             entries: RefCell::default(),
             start: Instant::now(),
             now: Cell::new(1),
-            draining: Cell::new(false),
+            drain: Cell::new(None),
             changed: Notify::new(),
         }
     }
 
     /// Enters a connection and returns its slot.
-    pub fn enter(&self, deadlines: Deadlines) -> usize {
+    pub fn enter(&self, deadlines: Deadlines, traffic: Arc<Traffic>) -> usize {
         // The sweep sleeps while there is nobody, so its last time may be long ago.
         let now = self.read_clock();
         let mut entries = self.entries.borrow_mut();
@@ -71,10 +85,13 @@ impl Registry {
             deadlines,
             opened: now,
             moved: now,
+            heard: now,
             stalled: 0,
             cut: None,
+            finishing: false,
             received: 0,
             sent: 0,
+            traffic,
         });
         if entries.len() == 1 {
             self.changed.notify_one();
@@ -82,11 +99,9 @@ impl Registry {
         slot
     }
 
-    /// Takes a connection out; returns bytes received and sent that were not collected yet.
-    pub fn leave(&self, slot: usize) -> (u64, u64) {
-        let mut entries = self.entries.borrow_mut();
-        let entry = entries.remove(slot);
-        (entry.received, entry.sent)
+    /// Takes a connection out.
+    pub fn leave(&self, slot: usize) {
+        self.entries.borrow_mut().remove(slot).collect();
     }
 
     /// Remembers whom to wake for a cut or a drain.
@@ -106,6 +121,7 @@ impl Registry {
     pub fn received(&self, slot: usize, bytes: usize) {
         let entry = &mut self.entries.borrow_mut()[slot];
         entry.moved = self.now.get();
+        entry.heard = entry.moved;
         entry.received += bytes as u64;
     }
 
@@ -136,9 +152,10 @@ impl Registry {
         TICK * self.now.get().saturating_sub(opened)
     }
 
-    /// Whether connections are to finish what they have begun.
-    pub fn draining(&self) -> bool {
-        self.draining.get()
+    /// Whether the daemon drains and the peer has been silent for long enough that nothing more
+    /// is expected of it.
+    pub fn finishing(&self, slot: usize) -> bool {
+        self.drain.get().is_some() && self.entries.borrow()[slot].finishing
     }
 
     /// How many connections there are.
@@ -146,10 +163,15 @@ impl Registry {
         self.entries.borrow().len()
     }
 
-    /// Asks all connections to finish.
-    pub fn drain(&self) {
-        self.draining.set(true);
-        self.wake(|_| true);
+    /// Asks all connections to finish, each as soon as its peer has been silent for `quiet`: what
+    /// was on its way when the drain began is still served.
+    pub fn drain(&self, quiet: Duration) {
+        let quiet = ticks(quiet).unwrap_or(1);
+        self.drain.set(Some(Drain {
+            since: self.read_clock(),
+            quiet,
+        }));
+        self.changed.notify_one();
     }
 
     /// Cuts all connections.
@@ -174,10 +196,13 @@ impl Registry {
             if self.len() == 0 {
                 self.changed.notified().await;
             }
-            let now = self.read_clock();
+            let (now, drain) = (self.read_clock(), self.drain.get());
             self.wake(|entry| {
+                entry.collect();
                 entry.cut = entry.cut.or_else(|| entry.overdue(now));
-                entry.cut.is_some()
+                let finishes = drain.is_some_and(|drain| entry.finishes(now, drain));
+                entry.finishing |= finishes;
+                entry.cut.is_some() || finishes
             });
             tokio::time::sleep(TICK).await;
         }
@@ -205,6 +230,24 @@ impl Registry {
 }
 
 impl Entry {
+    /// Moves what was counted here into the listener's counters.
+    fn collect(&mut self) {
+        if self.received > 0 {
+            self.traffic
+                .received
+                .inc_by(std::mem::take(&mut self.received));
+        }
+        if self.sent > 0 {
+            self.traffic.sent.inc_by(std::mem::take(&mut self.sent));
+        }
+    }
+
+    /// Whether this is the moment from which a drain expects nothing more of the peer.
+    fn finishes(&self, now: Ticks, drain: Drain) -> bool {
+        let last = self.heard.max(drain.since);
+        !self.finishing && now.saturating_sub(last) >= drain.quiet
+    }
+
     fn overdue(&self, now: Ticks) -> Option<Ending> {
         let past =
             |since: Ticks, limit: Ticks| limit != NEVER && now.saturating_sub(since) >= limit;
@@ -224,25 +267,18 @@ impl Deadlines {
     /// The deadlines of a listener's connections, rounded up to tenths of a second, plus one tenth
     /// for the tick that has begun.
     pub fn new(limits: &StreamLimits) -> Self {
-        let ticks = |span: Duration| {
-            if span.is_zero() {
-                return NEVER;
-            }
-            let ticks = span.as_millis().div_ceil(TICK.as_millis()) + 1;
-            Ticks::try_from(ticks).unwrap_or(NEVER)
-        };
         Self {
-            idle: ticks(limits.idle.0),
-            write_stall: ticks(limits.write_stall.0),
-            total: ticks(limits.total.0),
+            idle: ticks(limits.idle.0).unwrap_or(NEVER),
+            write_stall: ticks(limits.write_stall.0).unwrap_or(NEVER),
+            total: ticks(limits.total.0).unwrap_or(NEVER),
         }
     }
 }
 
-/// Collects what a connection moved into its listener's counters.
-pub fn collect(metrics: &ListenerMetrics, (received, sent): (u64, u64)) {
-    metrics.received_bytes.inc_by(received);
-    metrics.sent_bytes.inc_by(sent);
+/// A span in ticks, rounded up, plus one for the tick that has begun; `None` for zero.
+fn ticks(span: Duration) -> Option<Ticks> {
+    let ticks = span.as_millis().div_ceil(TICK.as_millis()) + 1;
+    (!span.is_zero()).then(|| Ticks::try_from(ticks).unwrap_or(NEVER))
 }
 
 /// The grain of all connection deadlines.
@@ -266,6 +302,10 @@ mod tests {
         })
     }
 
+    fn enter(registry: &Registry, deadlines: Deadlines) -> usize {
+        registry.enter(deadlines, Arc::default())
+    }
+
     /// Waits for a cut as a connection does: by being woken.
     async fn cut_of(registry: &Registry, slot: usize) -> Ending {
         std::future::poll_fn(|cx| {
@@ -286,12 +326,12 @@ mod tests {
     async fn each_deadline_cuts_with_its_reason() {
         let registry = Rc::new(Registry::new());
         with_sweep(registry.clone(), async {
-            let idle = registry.enter(deadlines(500, 0, 0));
+            let idle = enter(&registry, deadlines(500, 0, 0));
             assert_eq!(cut_of(&registry, idle).await, Ending::Idle);
-            let stall = registry.enter(deadlines(0, 300, 0));
+            let stall = enter(&registry, deadlines(0, 300, 0));
             registry.stalled(stall);
             assert_eq!(cut_of(&registry, stall).await, Ending::WriteStall);
-            let total = registry.enter(deadlines(0, 0, 200));
+            let total = enter(&registry, deadlines(0, 0, 200));
             assert_eq!(cut_of(&registry, total).await, Ending::Total);
         })
         .await;
@@ -301,8 +341,8 @@ mod tests {
     async fn what_moves_or_works_is_not_idle() {
         let registry = Rc::new(Registry::new());
         with_sweep(registry.clone(), async {
-            let moving = registry.enter(deadlines(500, 0, 0));
-            let working = registry.enter(deadlines(500, 0, 0));
+            let moving = enter(&registry, deadlines(500, 0, 0));
+            let working = enter(&registry, deadlines(500, 0, 0));
             registry.busy(working);
             for _ in 0..20 {
                 tokio::time::sleep(Duration::from_millis(200)).await;
@@ -316,14 +356,33 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_drain_wakes_and_a_cut_names_it() {
+    async fn a_cut_at_the_end_of_the_grace_names_it() {
         let registry = Rc::new(Registry::new());
-        let slot = registry.enter(deadlines(0, 0, 0));
-        registry.drain();
-        assert!(registry.draining());
+        let slot = enter(&registry, deadlines(0, 0, 0));
         registry.cut_all();
         assert_eq!(cut_of(&registry, slot).await, Ending::Drain);
         registry.leave(slot);
         registry.empty().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_drain_waits_for_a_peer_that_still_speaks() {
+        let registry = Rc::new(Registry::new());
+        with_sweep(registry.clone(), async {
+            let (silent, speaking) = (
+                enter(&registry, deadlines(0, 0, 0)),
+                enter(&registry, deadlines(0, 0, 0)),
+            );
+            registry.drain(Duration::from_millis(300));
+            assert!(!registry.finishing(silent));
+            for _ in 0..10 {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                registry.received(speaking, 1);
+            }
+            assert!(registry.finishing(silent) && !registry.finishing(speaking));
+            tokio::time::sleep(Duration::from_millis(600)).await;
+            assert!(registry.finishing(speaking));
+        })
+        .await;
     }
 }

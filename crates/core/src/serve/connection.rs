@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::registry::Deadlines;
+use super::registry::Slot;
 use super::{Ended, Serving, Stream};
 use crate::event_loop::EventLoop;
 use crate::listener::{Listener, Permit, Streams};
@@ -22,8 +22,7 @@ use crate::observe::metrics::Ending;
 pub struct Connection {
     stream: Stream,
     home: Rc<EventLoop>,
-    slot: usize,
-    peer: Peer,
+    slot: Slot,
     /// The peer has sent its end of stream.
     ended: bool,
     permit: Permit,
@@ -41,7 +40,7 @@ pub enum Peer {
 impl Connection {
     /// Who is at the other end.
     pub fn peer(&self) -> Peer {
-        self.peer
+        self.home.registry.peer(self.slot)
     }
 
     /// The loop that serves the connection: its clock, its pool, its buffer.
@@ -187,49 +186,48 @@ impl Drop for Connection {
 }
 
 /// Runs a connection's service until it ends or is cut, then counts and logs the end.
+///
+/// It is four words long, so that its task fits the allocator's 128-byte class.
 pub(super) struct Session {
     /// Taken when it is over, so that the connection is gone before its slot is.
     serving: Option<Serving>,
     home: Rc<EventLoop>,
-    listener: Arc<Listener<Streams>>,
-    slot: usize,
-    peer: Peer,
+    slot: Slot,
     watched: bool,
 }
 
 impl Session {
     pub(super) fn new(stream: Stream, peer: Peer, permit: Permit, home: Rc<EventLoop>) -> Self {
-        let listener = permit.listener().clone();
-        let settings = listener.settings();
-        let deadlines = Deadlines::new(&settings.limits);
-        let slot = home
-            .registry
-            .enter(deadlines, listener.metrics.traffic.clone());
+        let listener = permit.listener();
         tracing::debug!(listener = %listener.name, %peer, "connection");
+        let service = listener.settings().service.clone();
+        let slot = home.registry.enter(peer, listener.clone());
         let connection = Connection {
             stream,
             home: home.clone(),
             slot,
-            peer,
             ended: false,
             permit,
         };
-        let serving = Some(settings.service.serve(connection));
         Self {
-            serving,
+            serving: Some(service.serve(connection)),
             home,
-            listener,
             slot,
-            peer,
             watched: false,
         }
     }
 
     fn end(&mut self, why: Ending) -> Poll<()> {
         self.serving = None;
-        self.listener.metrics.end(why);
-        let age = self.home.registry.age(self.slot);
-        tracing::debug!(listener = %self.listener.name, peer = %self.peer, %why, ?age, "ended");
+        let registry = &self.home.registry;
+        let listener = registry.listener(self.slot);
+        listener.metrics.end(why);
+        let (peer, age) = (registry.peer(self.slot), registry.age(self.slot));
+        if why == Ending::Panic {
+            tracing::error!(listener = %listener.name, %peer, "service panicked");
+        } else {
+            tracing::debug!(listener = %listener.name, %peer, %why, ?age, "ended");
+        }
         Poll::Ready(())
     }
 }
@@ -259,10 +257,10 @@ impl Future for Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        if self.serving.take().is_some() && std::thread::panicking() {
-            self.listener.metrics.end(Ending::Panic);
-            tracing::error!(listener = %self.listener.name, peer = %self.peer, "service panicked");
+        if self.serving.is_some() && std::thread::panicking() {
+            let _ = self.end(Ending::Panic);
         }
+        self.serving = None;
         self.home.registry.leave(self.slot);
     }
 }

@@ -12,8 +12,10 @@ use slab::Slab;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::Peer;
 use crate::config::StreamLimits;
-use crate::observe::metrics::{Ending, Traffic};
+use crate::listener::{Listener, Streams};
+use crate::observe::metrics::Ending;
 
 /// The connections of a loop.
 pub struct Registry {
@@ -39,6 +41,7 @@ type Ticks = u32;
 /// What the loop knows of one connection.
 struct Entry {
     waker: Option<Waker>,
+    peer: Peer,
     deadlines: Deadlines,
     opened: Ticks,
     /// When something last moved; `BUSY` while the service works without the peer.
@@ -52,7 +55,17 @@ struct Entry {
     finishing: bool,
     received: u64,
     sent: u64,
-    traffic: Arc<Traffic>,
+    listener: Arc<Listener<Streams>>,
+}
+
+/// A connection's place in its loop's registry. Small, because every task holds one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Slot(u32);
+
+impl Slot {
+    fn index(self) -> usize {
+        self.0 as usize
+    }
 }
 
 /// A connection's deadlines in ticks; `Ticks::MAX` for none.
@@ -76,12 +89,14 @@ impl Registry {
     }
 
     /// Enters a connection and returns its slot.
-    pub fn enter(&self, deadlines: Deadlines, traffic: Arc<Traffic>) -> usize {
+    pub fn enter(&self, peer: Peer, listener: Arc<Listener<Streams>>) -> Slot {
         // The sweep sleeps while there is nobody, so its last time may be long ago.
         let now = self.read_clock();
+        let deadlines = Deadlines::new(&listener.settings().limits);
         let mut entries = self.entries.borrow_mut();
         let slot = entries.insert(Entry {
             waker: None,
+            peer,
             deadlines,
             opened: now,
             moved: now,
@@ -91,71 +106,82 @@ impl Registry {
             finishing: false,
             received: 0,
             sent: 0,
-            traffic,
+            listener,
         });
         if entries.len() == 1 {
             self.changed.notify_one();
         }
-        slot
+        // 2^32 connections would need as many descriptors.
+        Slot(u32::try_from(slot).unwrap_or(u32::MAX))
     }
 
     /// Takes a connection out.
-    pub fn leave(&self, slot: usize) {
-        self.entries.borrow_mut().remove(slot).collect();
+    pub fn leave(&self, slot: Slot) {
+        self.entries.borrow_mut().remove(slot.index()).collect();
     }
 
     /// Remembers whom to wake for a cut or a drain.
-    pub fn watch(&self, slot: usize, waker: &Waker) {
-        let entry = &mut self.entries.borrow_mut()[slot];
+    pub fn watch(&self, slot: Slot, waker: &Waker) {
+        let entry = &mut self.entries.borrow_mut()[slot.index()];
         if !entry.waker.as_ref().is_some_and(|old| old.will_wake(waker)) {
             entry.waker = Some(waker.clone());
         }
     }
 
     /// Why the connection is to be cut, if it is.
-    pub fn cut(&self, slot: usize) -> Option<Ending> {
-        self.entries.borrow()[slot].cut
+    pub fn cut(&self, slot: Slot) -> Option<Ending> {
+        self.entries.borrow()[slot.index()].cut
     }
 
     /// Something was received.
-    pub fn received(&self, slot: usize, bytes: usize) {
-        let entry = &mut self.entries.borrow_mut()[slot];
+    pub fn received(&self, slot: Slot, bytes: usize) {
+        let entry = &mut self.entries.borrow_mut()[slot.index()];
         entry.moved = self.now.get();
         entry.heard = entry.moved;
         entry.received += bytes as u64;
     }
 
     /// The peer took something.
-    pub fn sent(&self, slot: usize, bytes: usize) {
-        let entry = &mut self.entries.borrow_mut()[slot];
+    pub fn sent(&self, slot: Slot, bytes: usize) {
+        let entry = &mut self.entries.borrow_mut()[slot.index()];
         entry.moved = self.now.get();
         entry.stalled = 0;
         entry.sent += bytes as u64;
     }
 
     /// The peer takes nothing at the moment.
-    pub fn stalled(&self, slot: usize) {
-        let entry = &mut self.entries.borrow_mut()[slot];
+    pub fn stalled(&self, slot: Slot) {
+        let entry = &mut self.entries.borrow_mut()[slot.index()];
         if entry.stalled == 0 {
             entry.stalled = self.now.get();
         }
     }
 
     /// The service works by itself until something moves: the idle deadline rests.
-    pub fn busy(&self, slot: usize) {
-        self.entries.borrow_mut()[slot].moved = BUSY;
+    pub fn busy(&self, slot: Slot) {
+        self.entries.borrow_mut()[slot.index()].moved = BUSY;
+    }
+
+    /// Who is at the other end.
+    pub fn peer(&self, slot: Slot) -> Peer {
+        self.entries.borrow()[slot.index()].peer
+    }
+
+    /// The listener that accepted it.
+    pub fn listener(&self, slot: Slot) -> Arc<Listener<Streams>> {
+        self.entries.borrow()[slot.index()].listener.clone()
     }
 
     /// How long the connection has existed, to a tenth of a second.
-    pub fn age(&self, slot: usize) -> Duration {
-        let opened = self.entries.borrow()[slot].opened;
+    pub fn age(&self, slot: Slot) -> Duration {
+        let opened = self.entries.borrow()[slot.index()].opened;
         TICK * self.now.get().saturating_sub(opened)
     }
 
     /// Whether the daemon drains and the peer has been silent for long enough that nothing more
     /// is expected of it.
-    pub fn finishing(&self, slot: usize) -> bool {
-        self.drain.get().is_some() && self.entries.borrow()[slot].finishing
+    pub fn finishing(&self, slot: Slot) -> bool {
+        self.drain.get().is_some() && self.entries.borrow()[slot.index()].finishing
     }
 
     /// How many connections there are.
@@ -209,9 +235,8 @@ impl Registry {
     }
 
     fn read_clock(&self) -> Ticks {
-        let ticks = self.start.elapsed().as_millis() / TICK.as_millis();
         // Tick 0 is left out: it stands for "not stalled".
-        let now = Ticks::try_from(ticks).unwrap_or(BUSY - 2) + 1;
+        let now = whole_ticks(self.start.elapsed()).saturating_add(1);
         self.now.set(now);
         now
     }
@@ -233,12 +258,18 @@ impl Entry {
     /// Moves what was counted here into the listener's counters.
     fn collect(&mut self) {
         if self.received > 0 {
-            self.traffic
+            self.listener
+                .metrics
+                .traffic
                 .received
                 .inc_by(std::mem::take(&mut self.received));
         }
         if self.sent > 0 {
-            self.traffic.sent.inc_by(std::mem::take(&mut self.sent));
+            self.listener
+                .metrics
+                .traffic
+                .sent
+                .inc_by(std::mem::take(&mut self.sent));
         }
     }
 
@@ -277,8 +308,14 @@ impl Deadlines {
 
 /// A span in ticks, rounded up, plus one for the tick that has begun; `None` for zero.
 fn ticks(span: Duration) -> Option<Ticks> {
-    let ticks = span.as_millis().div_ceil(TICK.as_millis()) + 1;
-    (!span.is_zero()).then(|| Ticks::try_from(ticks).unwrap_or(NEVER))
+    let almost_a_tick = TICK.saturating_sub(Duration::from_nanos(1));
+    (!span.is_zero()).then(|| whole_ticks(span + almost_a_tick).saturating_add(1))
+}
+
+/// How many ticks fit into a span. This runs for every connection: no 128-bit division.
+fn whole_ticks(span: Duration) -> Ticks {
+    let ticks = span.as_secs() * 10 + u64::from(span.subsec_millis() / 100);
+    Ticks::try_from(ticks).unwrap_or(NEVER - 1)
 }
 
 /// The grain of all connection deadlines.
@@ -289,25 +326,48 @@ const NEVER: Ticks = Ticks::MAX;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Span;
+    use crate::access::{AccessConfig, AccessList};
+    use crate::config::{Source, Span};
+    use crate::endpoint::{Endpoint, Transport};
+    use crate::limits::Gate;
+    use crate::listener::Settings;
+    use crate::observe::metrics::Metrics;
+    use crate::serve::{Connection, Ended, Serving, StreamService};
     use std::rc::Rc;
     use std::task::Poll;
 
-    fn deadlines(idle: u64, write_stall: u64, total: u64) -> Deadlines {
-        Deadlines::new(&StreamLimits {
+    struct Nothing;
+
+    impl StreamService for Nothing {
+        fn serve(&self, _: Connection) -> Serving {
+            Box::pin(std::future::ready(Ended::Done))
+        }
+    }
+
+    /// Enters a connection of a listener with these deadlines, in milliseconds.
+    fn enter(registry: &Registry, idle: u64, write_stall: u64, total: u64) -> Slot {
+        let limits = StreamLimits {
             idle: Span::millis(idle),
             write_stall: Span::millis(write_stall),
             total: Span::millis(total),
             ..StreamLimits::default()
-        })
-    }
-
-    fn enter(registry: &Registry, deadlines: Deadlines) -> usize {
-        registry.enter(deadlines, Arc::default())
+        };
+        let access = AccessList::new(&AccessConfig::default(), &Source::default());
+        let metrics = Metrics::new("test", "0", Transport::Stream).listener("test", "test");
+        let service: Arc<dyn StreamService> = Arc::new(Nothing);
+        let settings = Settings {
+            limits,
+            access,
+            service,
+        };
+        let endpoint = Endpoint::tcp_loopback(0);
+        let total = Arc::new(Gate::new(1));
+        let listener = Listener::new(("test", "test"), endpoint, false, metrics, total, settings);
+        registry.enter(Peer::Local, Arc::new(listener))
     }
 
     /// Waits for a cut as a connection does: by being woken.
-    async fn cut_of(registry: &Registry, slot: usize) -> Ending {
+    async fn cut_of(registry: &Registry, slot: Slot) -> Ending {
         std::future::poll_fn(|cx| {
             registry.watch(slot, cx.waker());
             registry.cut(slot).map_or(Poll::Pending, Poll::Ready)
@@ -326,12 +386,12 @@ mod tests {
     async fn each_deadline_cuts_with_its_reason() {
         let registry = Rc::new(Registry::new());
         with_sweep(registry.clone(), async {
-            let idle = enter(&registry, deadlines(500, 0, 0));
+            let idle = enter(&registry, 500, 0, 0);
             assert_eq!(cut_of(&registry, idle).await, Ending::Idle);
-            let stall = enter(&registry, deadlines(0, 300, 0));
+            let stall = enter(&registry, 0, 300, 0);
             registry.stalled(stall);
             assert_eq!(cut_of(&registry, stall).await, Ending::WriteStall);
-            let total = enter(&registry, deadlines(0, 0, 200));
+            let total = enter(&registry, 0, 0, 200);
             assert_eq!(cut_of(&registry, total).await, Ending::Total);
         })
         .await;
@@ -341,8 +401,8 @@ mod tests {
     async fn what_moves_or_works_is_not_idle() {
         let registry = Rc::new(Registry::new());
         with_sweep(registry.clone(), async {
-            let moving = enter(&registry, deadlines(500, 0, 0));
-            let working = enter(&registry, deadlines(500, 0, 0));
+            let moving = enter(&registry, 500, 0, 0);
+            let working = enter(&registry, 500, 0, 0);
             registry.busy(working);
             for _ in 0..20 {
                 tokio::time::sleep(Duration::from_millis(200)).await;
@@ -358,7 +418,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_cut_at_the_end_of_the_grace_names_it() {
         let registry = Rc::new(Registry::new());
-        let slot = enter(&registry, deadlines(0, 0, 0));
+        let slot = enter(&registry, 0, 0, 0);
         registry.cut_all();
         assert_eq!(cut_of(&registry, slot).await, Ending::Drain);
         registry.leave(slot);
@@ -369,10 +429,7 @@ mod tests {
     async fn a_drain_waits_for_a_peer_that_still_speaks() {
         let registry = Rc::new(Registry::new());
         with_sweep(registry.clone(), async {
-            let (silent, speaking) = (
-                enter(&registry, deadlines(0, 0, 0)),
-                enter(&registry, deadlines(0, 0, 0)),
-            );
+            let (silent, speaking) = (enter(&registry, 0, 0, 0), enter(&registry, 0, 0, 0));
             registry.drain(Duration::from_millis(300));
             assert!(!registry.finishing(silent));
             for _ in 0..10 {

@@ -80,7 +80,7 @@ impl Registry {
     /// No connections yet.
     pub fn new() -> Self {
         Self {
-            entries: RefCell::default(),
+            entries: RefCell::new(Slab::with_capacity(RESERVED)),
             start: Instant::now(),
             now: Cell::new(1),
             drain: Cell::new(None),
@@ -318,6 +318,9 @@ fn whole_ticks(span: Duration) -> Ticks {
     Ticks::try_from(ticks).unwrap_or(NEVER - 1)
 }
 
+/// Entries that the table has room for from the start. The kernel gives memory only to those that are
+/// used; growing step by step would copy all of them and leave the old ones behind.
+const RESERVED: usize = 16 * 1024;
 /// The grain of all connection deadlines.
 const TICK: Duration = Duration::from_millis(100);
 const BUSY: Ticks = Ticks::MAX;

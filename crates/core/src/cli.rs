@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap::{Args as _, Command, FromArgMatches, Parser};
 
 use crate::config::Level;
+use crate::observe::log::stderr_is_peer;
 
 /// The arguments of a daemon.
 #[derive(Debug, Clone, Default, Parser)]
@@ -79,7 +80,10 @@ impl Arguments {
 
 /// clap exits with 2 on a wrong command line; sysexits says 64.
 fn exit_with(error: &clap::Error) -> ! {
-    let _ = error.print();
+    // Under an inetd, standard error is the peer.
+    if !(error.use_stderr() && stderr_is_peer()) {
+        let _ = error.print();
+    }
     let code = if error.use_stderr() {
         crate::exit::Exit::Usage as i32
     } else {

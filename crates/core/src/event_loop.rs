@@ -105,8 +105,7 @@ pub trait Run: Flavour {
         Self: Sized;
 
     /// Whether every socket still works.
-    fn probe(home: &Rc<EventLoop>, sockets: &Self::Sockets)
-    -> impl Future<Output = bool> + 'static;
+    fn probe(home: &Rc<EventLoop>, sockets: &Self::Sockets) -> bool;
 }
 
 impl<F: Run> Loops<F> {
@@ -229,10 +228,7 @@ async fn obey<F: Run>(home: Rc<EventLoop>, mut orders: mpsc::UnboundedReceiver<O
                 F::connected(&home, &mut tasks, listener, socket, peer);
             }
             Order::Probe(answer) => {
-                let probe = F::probe(&home, &sockets);
-                tokio::task::spawn_local(async move {
-                    let _ = answer.send(probe.await);
-                });
+                let _ = answer.send(F::probe(&home, &sockets));
             }
             Order::Stop => break,
             Order::Drain(quiet) => home.registry.drain(quiet),
@@ -353,22 +349,11 @@ impl Run for Streams {
         });
     }
 
-    fn probe(
-        home: &Rc<EventLoop>,
-        sockets: &Self::Sockets,
-    ) -> impl Future<Output = bool> + 'static {
-        let (home, sockets) = (home.clone(), sockets.clone());
-        async move {
-            for acceptor in sockets
-                .iter()
-                .filter(|acceptor| Rc::strong_count(acceptor) > 1)
-            {
-                if !acceptor.probe(&home).await {
-                    return false;
-                }
-            }
-            true
-        }
+    fn probe(home: &Rc<EventLoop>, sockets: &Self::Sockets) -> bool {
+        let mut alive = sockets
+            .iter()
+            .filter(|acceptor| Rc::strong_count(acceptor) > 1);
+        alive.all(|acceptor| acceptor.probe(home))
     }
 }
 
@@ -397,9 +382,9 @@ impl Run for Datagrams {
         tracing::error!(listener = %listener.name, "a datagram daemon serves no connections");
     }
 
-    fn probe(_: &Rc<EventLoop>, (): &()) -> impl Future<Output = bool> + 'static {
+    fn probe(_: &Rc<EventLoop>, (): &()) -> bool {
         // The loop has answered; its sockets need no accept.
-        std::future::ready(true)
+        true
     }
 }
 

@@ -1,7 +1,6 @@
 //! A listener while it serves: its settings, which a reload replaces, and its counts, which stay.
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -54,8 +53,8 @@ pub struct Listener<F: Flavour> {
     pub metrics: ListenerMetrics,
     /// Cancelled when it is to stop accepting.
     pub stop: CancellationToken,
-    /// Whether its socket closes for good when it stops, so that its backlog must be served first.
-    closing: AtomicBool,
+    /// Cancelled when it is gone for good, and nobody takes over what waits for it.
+    pub closed: CancellationToken,
     /// Its connections, waiting ones included.
     pub gate: Gate,
     /// All connections of the daemon.
@@ -103,7 +102,7 @@ impl<F: Flavour> Listener<F> {
             inherited,
             metrics,
             stop: CancellationToken::new(),
-            closing: AtomicBool::new(false),
+            closed: CancellationToken::new(),
             gate: Gate::new(F::ceiling(&settings.limits).unwrap_or(u32::MAX)),
             total,
             sources: Sources::default(),
@@ -113,22 +112,23 @@ impl<F: Flavour> Listener<F> {
         }
     }
 
-    /// Stops accepting and serves what is left in the backlog: the socket is about to close.
-    ///
-    /// An inherited socket stays open elsewhere and keeps its backlog for the next process.
+    /// Ends it: it stops accepting, serves what is left in the backlog of a socket that is about to
+    /// close, and turns away who waits at a limit.
     pub fn close(&self) {
-        self.closing.store(!self.inherited, Ordering::Release);
+        self.closed.cancel();
         self.stop.cancel();
     }
 
-    /// Stops accepting and leaves the backlog to the listener that takes the socket over.
+    /// Stops accepting and leaves the backlog to the listener that takes the socket over. Who waits
+    /// at a limit goes on waiting.
     pub fn hand_over(&self) {
         self.stop.cancel();
     }
 
-    /// Whether the backlog must be served before the end.
-    pub fn is_closing(&self) -> bool {
-        self.closing.load(Ordering::Acquire)
+    /// Whether the backlog must be served before the end. An inherited socket stays open elsewhere
+    /// and keeps its backlog for the next process.
+    pub fn owes_backlog(&self) -> bool {
+        self.closed.is_cancelled() && !self.inherited
     }
 
     /// The settings of this moment. A connection keeps those it began with.

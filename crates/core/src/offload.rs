@@ -7,7 +7,8 @@ use std::thread::{self, JoinHandle};
 
 use tokio::sync::oneshot;
 
-/// A handle to the pool; the threads end when the last handle is gone and the queue is empty.
+/// A handle to the pool. When the last one is gone, what has not begun is forgotten, and the threads
+/// end.
 #[derive(Clone)]
 pub struct Offload {
     queue: Arc<Queue>,
@@ -126,7 +127,12 @@ impl Queue {
 
 impl Drop for Threads {
     fn drop(&mut self) {
-        self.queue.lock().closed = true;
+        {
+            let mut state = self.queue.lock();
+            state.closed = true;
+            // Nobody is left to wait for what has not begun.
+            state.jobs.clear();
+        }
         self.queue.work.notify_all();
         let handles =
             std::mem::take(&mut *self.handles.lock().unwrap_or_else(PoisonError::into_inner));

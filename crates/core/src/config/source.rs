@@ -1,5 +1,7 @@
 //! The text of a configuration file, and the way from a byte in it to a line.
 
+use std::fs::File;
+use std::io::Read;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -22,20 +24,19 @@ impl Source {
             place: None,
             message,
         };
-        let size = std::fs::metadata(path)
-            .map_err(|e| {
-                fail(format!(
-                    "cannot be read: {e}; name an existing file with --config"
-                ))
-            })?
-            .len();
-        if size > MAX_BYTES {
+        let unreadable = |e| {
+            fail(format!(
+                "cannot be read: {e}; name a readable file with --config"
+            ))
+        };
+        let mut text = String::new();
+        let mut file = File::open(path).map_err(unreadable)?.take(MAX_BYTES + 1);
+        file.read_to_string(&mut text).map_err(unreadable)?;
+        if text.len() as u64 > MAX_BYTES {
             return Err(fail(format!(
                 "is larger than {MAX_BYTES} bytes; is it the right file?"
             )));
         }
-        let text =
-            std::fs::read_to_string(path).map_err(|e| fail(format!("cannot be read: {e}")))?;
         Ok(Self {
             path: Some(path.into()),
             text,

@@ -276,7 +276,11 @@ macro_rules! from_text {
     ($($name:ident),*) => {$(
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let text = String::deserialize(deserializer)?;
+                // A bare number lacks its unit; parsing it as text says what is missing.
+                let text = match NumberOrText::deserialize(deserializer)? {
+                    NumberOrText::Number(number) => number.to_string(),
+                    NumberOrText::Text(text) => text,
+                };
                 text.parse().map_err(serde::de::Error::custom)
             }
         }
@@ -288,14 +292,16 @@ from_text!(Span, Rate, RateLimit);
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum NumberOrText {
-    Number(u64),
+    Number(i64),
     Text(String),
 }
 
 impl<'de> Deserialize<'de> for Size {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         match NumberOrText::deserialize(deserializer)? {
-            NumberOrText::Number(bytes) => Ok(Self(bytes)),
+            NumberOrText::Number(bytes) => u64::try_from(bytes)
+                .map(Self)
+                .map_err(|_| serde::de::Error::custom(UnitError::Size(bytes.to_string()))),
             NumberOrText::Text(text) => text.parse().map_err(serde::de::Error::custom),
         }
     }

@@ -20,60 +20,119 @@ pub struct Active<D: Daemon> {
     pub endpoint: Endpoint,
     /// The options it was opened with.
     pub options: SocketOptions,
+    /// Which opening it came from: a name with several addresses makes several listeners at once.
+    pub opening: u64,
     /// The listener.
-    pub listener: Arc<Listener<D::Flavour>>,
+    pub listener: SharedListener<D>,
     /// One socket for all loops, or one for each.
     pub bound: Vec<Bound>,
 }
 
+/// A listener of a daemon, shared with its loops.
+pub type SharedListener<D> = Arc<Listener<<D as Daemon>::Flavour>>;
+/// Orders that give loops their sockets, by number of the loop.
+pub type Orders<D> = Vec<(usize, Order<<D as Daemon>::Flavour>)>;
+
 impl<D: Daemon> Active<D> {
-    /// A new listener on these sockets.
-    pub fn new(planned: &Planned<D>, bound: Vec<Bound>, state: &State<D>) -> Self {
-        let (endpoint, inherited) = match bound.first() {
-            Some(first) => (first.endpoint.clone(), first.inherited),
-            None => (planned.endpoint.clone(), false),
-        };
-        let name = (planned.label.as_str(), planned.service_name);
-        let listener = Listener::new(
-            name,
-            endpoint,
-            inherited,
-            state.metrics.listener(name.0, name.1),
-            state.total.clone(),
-            planned.settings(),
-        );
-        Self {
-            endpoint: planned.endpoint.clone(),
-            options: planned.socket.clone(),
-            listener: Arc::new(listener),
-            bound,
+    /// Makes a listener of each group of opened sockets, with the orders that start it.
+    pub fn open(
+        planned: &Planned<D>,
+        bound: Vec<Bound>,
+        opening: u64,
+        state: &State<D>,
+    ) -> Result<Vec<(Self, Orders<D>)>, Fatal> {
+        let mut opened = Vec::new();
+        for bound in group_by_endpoint(bound) {
+            let listener = new_listener(planned, &bound, state);
+            let orders = orders(&listener, &bound, state)?;
+            let endpoint = planned.endpoint.clone();
+            let options = planned.socket.clone();
+            opened.push((
+                Self {
+                    endpoint,
+                    options,
+                    opening,
+                    listener,
+                    bound,
+                },
+                orders,
+            ));
         }
+        Ok(opened)
     }
 
-    /// Gives each loop its socket, or its share of the one there is.
-    pub fn hand_to_loops(&self, state: &State<D>) -> Result<(), Fatal> {
-        let loops = &state.loops;
+    /// Another listener on the same sockets, with the orders that start it.
+    pub fn successor(
+        &self,
+        planned: &Planned<D>,
+        state: &State<D>,
+    ) -> Result<(SharedListener<D>, Orders<D>), Fatal> {
+        let listener = new_listener(planned, &self.bound, state);
+        let orders = orders(&listener, &self.bound, state)?;
+        Ok((listener, orders))
+    }
+
+    /// Whether it has the name and the service that are planned.
+    pub fn is_named_as(&self, planned: &Planned<D>) -> bool {
+        self.listener.name == planned.label && self.listener.service == planned.service_name
+    }
+
+    /// Says that it is open.
+    pub fn announce(&self) {
         let listener = &self.listener;
-        match self.bound.as_slice() {
-            [bound] if bound.shape == Shape::Connected => {
-                let peer = ucspi_peer().map(|peer| Peer::Internet(peer.address));
-                let peer = peer.filter(|_| bound.address().is_none());
-                loops.send(0, Order::Connected(listener.clone(), share(bound)?, peer));
-            }
-            // One socket for all: loops wake together, and none of its backlog is ever lost.
-            [bound] => {
-                for number in 0..loops.count() {
-                    loops.send(number, Order::Serve(listener.clone(), share(bound)?));
-                }
-            }
-            several => {
-                for (number, bound) in several.iter().enumerate() {
-                    loops.send(number, Order::Serve(listener.clone(), share(bound)?));
-                }
+        tracing::info!(
+            listener = %listener.name, service = %listener.service,
+            endpoint = %listener.endpoint, "listening"
+        );
+    }
+}
+
+fn new_listener<D: Daemon>(
+    planned: &Planned<D>,
+    bound: &[Bound],
+    state: &State<D>,
+) -> SharedListener<D> {
+    let (endpoint, inherited) = match bound.first() {
+        Some(first) => (first.endpoint.clone(), first.inherited),
+        None => (planned.endpoint.clone(), false),
+    };
+    let name = (planned.label.as_str(), planned.service_name);
+    Arc::new(Listener::new(
+        name,
+        endpoint,
+        inherited,
+        state.metrics.listener(name.0, name.1),
+        state.total.clone(),
+        planned.settings(),
+    ))
+}
+
+/// Each loop gets its socket, or its share of the one there is.
+fn orders<D: Daemon>(
+    listener: &SharedListener<D>,
+    bound: &[Bound],
+    state: &State<D>,
+) -> Result<Orders<D>, Fatal> {
+    let mut orders = Vec::new();
+    match bound {
+        [bound] if bound.shape == Shape::Connected => {
+            let peer = ucspi_peer().map(|peer| Peer::Internet(peer.address));
+            let peer = peer.filter(|_| bound.address().is_none());
+            orders.push((0, Order::Connected(listener.clone(), share(bound)?, peer)));
+        }
+        // One socket for all: loops wake together, and none of its backlog is ever lost.
+        [bound] => {
+            for number in 0..state.loops.count() {
+                orders.push((number, Order::Serve(listener.clone(), share(bound)?)));
             }
         }
-        Ok(())
+        several => {
+            for (number, bound) in several.iter().enumerate() {
+                orders.push((number, Order::Serve(listener.clone(), share(bound)?)));
+            }
+        }
     }
+    Ok(orders)
 }
 
 fn share(bound: &Bound) -> Result<socket2::Socket, Fatal> {
@@ -99,7 +158,7 @@ pub fn open_planned<D: Daemon>(
 }
 
 /// Copies of one address belong to one listener; inherited sockets are one each.
-pub fn group_by_endpoint(bound: Vec<Bound>) -> Vec<Vec<Bound>> {
+fn group_by_endpoint(bound: Vec<Bound>) -> Vec<Vec<Bound>> {
     let mut groups: Vec<Vec<Bound>> = Vec::new();
     for bound in bound {
         match groups.last_mut() {

@@ -9,7 +9,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
-use super::active::{Active, group_by_endpoint, open_planned};
+use super::active::{Active, Orders, open_planned};
 use super::plan::{Plan, Planned};
 use super::report::{Phase, State};
 use super::timers::{Heartbeat, IdleWatch};
@@ -62,6 +62,8 @@ pub(super) struct Control<'a, D: Daemon> {
     pub(super) state: Rc<State<D>>,
     pub(super) threads: Threads,
     pub(super) active: Vec<Active<D>>,
+    /// How many times sockets have been opened.
+    pub(super) openings: u64,
     /// Connections that the descriptor limit allows, as counted before the first one came.
     pub(super) possible: u32,
 }
@@ -126,6 +128,7 @@ impl<'a, D: Daemon> Control<'a, D> {
             state,
             threads,
             active: Vec::new(),
+            openings: 0,
             possible,
         };
         for (planned, bound) in plan.listeners.iter().zip(opened) {
@@ -190,23 +193,21 @@ impl<'a, D: Daemon> Control<'a, D> {
         }
     }
 
-    /// Makes a listener of each group of sockets and hands them to the loops.
-    pub(super) fn activate(
-        &mut self,
-        planned: &Planned<D>,
-        bound: Vec<Bound>,
-    ) -> Result<(), Fatal> {
-        for group in group_by_endpoint(bound) {
-            let active = Active::new(planned, group, &self.state);
-            active.hand_to_loops(&self.state)?;
-            let listener = &active.listener;
-            tracing::info!(
-                listener = %listener.name, service = %listener.service,
-                endpoint = %listener.endpoint, "listening"
-            );
+    /// Makes listeners of opened sockets and hands them to the loops.
+    fn activate(&mut self, planned: &Planned<D>, bound: Vec<Bound>) -> Result<(), Fatal> {
+        self.openings += 1;
+        for (active, orders) in Active::open(planned, bound, self.openings, &self.state)? {
+            self.send(orders);
+            active.announce();
             self.active.push(active);
         }
         Ok(())
+    }
+
+    pub(super) fn send(&self, orders: Orders<D>) {
+        for (number, order) in orders {
+            self.state.loops.send(number, order);
+        }
     }
 
     /// Lets the rest of the process know which listeners there are.
@@ -254,8 +255,10 @@ impl<'a, D: Daemon> Control<'a, D> {
         self.state.phase.set(Phase::Draining);
         self.notifier.stopping(grace);
         tracing::info!(connections = self.state.total.present(), ?grace, "draining");
-        for active in &self.active {
+        for active in &mut self.active {
             active.listener.close();
+            // The loops' duplicates close when the backlog is empty; then nobody can connect.
+            active.bound.clear();
         }
         let loops = &self.state.loops;
         // Half the grace at most, so that a short one still leaves time to finish.

@@ -1,12 +1,26 @@
 //! SIGHUP: the new configuration replaces the old one as a whole, or not at all.
+//!
+//! Everything that can fail (reading, opening, duplicating sockets) is done first, into [`Step`]s;
+//! taking the steps cannot fail.
 
 use super::Daemon;
-use super::active::{Active, open_planned};
+use super::active::{Active, Orders, SharedListener, open_planned};
 use super::control::{Control, max_connections};
 use super::plan::{Plan, Planned};
 use crate::endpoint::Endpoint;
 use crate::exit::Fatal;
+use crate::listener::Settings;
 use crate::observe::log::LogControl;
+
+/// What happens to one listener. `usize` is its place among the active ones.
+enum Step<D: Daemon> {
+    /// It stays, with new settings.
+    Keep(usize, Settings<D::Flavour>),
+    /// Another listener takes its sockets over.
+    Replace(usize, SharedListener<D>, Orders<D>),
+    /// It is new.
+    Open(Active<D>, Orders<D>),
+}
 
 impl<D: Daemon> Control<'_, D> {
     /// Reads the configuration again. A bad one changes nothing.
@@ -29,40 +43,23 @@ impl<D: Daemon> Control<'_, D> {
 
     fn try_reload(&mut self, log: &LogControl) -> Result<(), Fatal> {
         let plan = Plan::<D>::load(self.arguments, &self.passed_names())?;
-        // Whatever can fail comes first.
-        let mut changes = Vec::new();
-        for planned in &plan.listeners {
-            if self
-                .active
-                .iter()
-                .any(|active| active.endpoint == planned.endpoint)
-            {
-                changes.push(None);
-            } else {
-                let count = self.state.loops.count();
-                changes.push(Some(open_planned(planned, &mut self.inherited, count)?));
+        let kept = self.match_openings(&plan);
+        let mut steps = Vec::new();
+        for (planned, kept) in plan.listeners.iter().zip(kept) {
+            let more = match kept {
+                Some(opening) => self.keep(planned, opening),
+                None => self.open(planned),
+            };
+            match more {
+                Ok(more) => steps.extend(more),
+                Err(fatal) => {
+                    self.take_back(steps);
+                    return Err(fatal);
+                }
             }
         }
         self.warn_of_restart(&plan);
-        let mut old = std::mem::take(&mut self.active);
-        for (planned, opened) in plan.listeners.iter().zip(changes) {
-            if let Some(bound) = opened {
-                self.activate(planned, bound)?;
-                continue;
-            }
-            let is_kept = |active: &Active<D>| active.endpoint == planned.endpoint;
-            let (kept, rest): (Vec<_>, Vec<_>) = old.into_iter().partition(is_kept);
-            old = rest;
-            for active in kept {
-                let active = self.take_over(planned, active)?;
-                self.active.push(active);
-            }
-        }
-        for gone in old {
-            tracing::info!(listener = %gone.listener.name, endpoint = %gone.listener.endpoint, "closed");
-            gone.listener.close();
-            self.give_back(gone);
-        }
+        self.take(steps);
         self.state
             .total
             .set_ceiling(max_connections::<D>(&plan.config, self.possible));
@@ -71,54 +68,6 @@ impl<D: Daemon> Control<'_, D> {
         self.config = plan.config;
         self.publish();
         Ok(())
-    }
-
-    /// Says what a reload does not change.
-    fn warn_of_restart(&self, plan: &Plan<D>) {
-        if plan.config.loops != self.config.loops
-            || plan.config.admin != self.config.admin
-            || plan.config.offload != self.config.offload
-        {
-            tracing::warn!("changes of loops, [admin] and [offload] take effect at the next start");
-        }
-        let changed = |planned: &&Planned<D>| {
-            let same_place = |active: &&Active<D>| active.endpoint == planned.endpoint;
-            self.active
-                .iter()
-                .find(same_place)
-                .is_some_and(|a| a.options != planned.socket)
-        };
-        for planned in plan.listeners.iter().filter(changed) {
-            tracing::warn!(
-                listener = %planned.label, endpoint = %planned.endpoint,
-                "changes of socket options take effect at the next start"
-            );
-        }
-    }
-
-    /// Keeps the passed sockets of a listener that is gone, for a later reload that wants them again:
-    /// nobody passes them twice.
-    fn give_back(&mut self, gone: Active<D>) {
-        if let Endpoint::Systemd(Some(name)) = gone.endpoint {
-            for bound in gone.bound {
-                self.inherited.give_back(name.clone(), bound.socket);
-            }
-        }
-    }
-
-    /// Gives a running listener new settings; one that changes its name or service becomes a new
-    /// listener on the same sockets.
-    fn take_over(&self, planned: &Planned<D>, active: Active<D>) -> Result<Active<D>, Fatal> {
-        let listener = &active.listener;
-        if listener.name == planned.label && listener.service == planned.service_name {
-            listener.reload(planned.settings());
-            return Ok(active);
-        }
-        let old = listener.clone();
-        let new = Active::new(planned, active.bound, &self.state);
-        new.hand_to_loops(&self.state)?;
-        old.hand_over();
-        Ok(new)
     }
 
     /// The names of the sockets that came with the process, used or not.
@@ -131,5 +80,132 @@ impl<D: Daemon> Control<'_, D> {
                 _ => None,
             });
         used.chain(self.inherited.names()).collect()
+    }
+
+    /// Which of the present openings each planned listener keeps: the one with its endpoint, name
+    /// and service, else one with its endpoint that nobody else keeps.
+    fn match_openings(&self, plan: &Plan<D>) -> Vec<Option<u64>> {
+        let mut kept: Vec<Option<u64>> = vec![None; plan.listeners.len()];
+        for exactly in [true, false] {
+            for (number, planned) in plan.listeners.iter().enumerate() {
+                if kept[number].is_some() {
+                    continue;
+                }
+                let fits = |active: &&Active<D>| {
+                    active.endpoint == planned.endpoint
+                        && !kept.contains(&Some(active.opening))
+                        && (!exactly || active.is_named_as(planned))
+                };
+                kept[number] = self.active.iter().find(fits).map(|active| active.opening);
+            }
+        }
+        kept
+    }
+
+    /// The steps that give the listeners of an opening their new settings.
+    fn keep(&self, planned: &Planned<D>, opening: u64) -> Result<Vec<Step<D>>, Fatal> {
+        let mut steps = Vec::new();
+        for (place, active) in self.active.iter().enumerate() {
+            if active.opening != opening {
+                continue;
+            }
+            steps.push(if active.is_named_as(planned) {
+                Step::Keep(place, planned.settings())
+            } else {
+                let (listener, orders) = active.successor(planned, &self.state)?;
+                Step::Replace(place, listener, orders)
+            });
+        }
+        Ok(steps)
+    }
+
+    /// The steps that open a new listener. Whatever is opened when one fails is closed again.
+    fn open(&mut self, planned: &Planned<D>) -> Result<Vec<Step<D>>, Fatal> {
+        let bound = open_planned(planned, &mut self.inherited, self.state.loops.count())?;
+        self.openings += 1;
+        let opened = Active::open(planned, bound, self.openings, &self.state)?;
+        Ok(opened
+            .into_iter()
+            .map(|(active, orders)| Step::Open(active, orders))
+            .collect())
+    }
+
+    /// Undoes what the steps have opened.
+    fn take_back(&mut self, steps: Vec<Step<D>>) {
+        for step in steps {
+            if let Step::Open(active, _) = step {
+                self.give_back(active);
+            }
+        }
+    }
+
+    fn take(&mut self, steps: Vec<Step<D>>) {
+        let mut old: Vec<Option<Active<D>>> = std::mem::take(&mut self.active)
+            .into_iter()
+            .map(Some)
+            .collect();
+        for step in steps {
+            match step {
+                Step::Keep(place, settings) => {
+                    if let Some(active) = old[place].take() {
+                        active.listener.reload(settings);
+                        self.active.push(active);
+                    }
+                }
+                Step::Replace(place, listener, orders) => {
+                    if let Some(mut active) = old[place].take() {
+                        self.send(orders);
+                        active.listener.hand_over();
+                        active.listener = listener;
+                        active.announce();
+                        self.active.push(active);
+                    }
+                }
+                Step::Open(active, orders) => {
+                    self.send(orders);
+                    active.announce();
+                    self.active.push(active);
+                }
+            }
+        }
+        for gone in old.into_iter().flatten() {
+            tracing::info!(
+                listener = %gone.listener.name, endpoint = %gone.listener.endpoint, "closed"
+            );
+            gone.listener.close();
+            self.give_back(gone);
+        }
+    }
+
+    /// Keeps the passed sockets of a listener that is gone, for a later reload that wants them
+    /// again: nobody passes them twice.
+    fn give_back(&mut self, gone: Active<D>) {
+        if let Endpoint::Systemd(Some(name)) = gone.endpoint {
+            for bound in gone.bound {
+                self.inherited.give_back(name.clone(), bound.socket);
+            }
+        }
+    }
+
+    /// Says what a reload does not change.
+    fn warn_of_restart(&self, plan: &Plan<D>) {
+        if plan.config.loops != self.config.loops
+            || plan.config.admin != self.config.admin
+            || plan.config.offload != self.config.offload
+        {
+            tracing::warn!("changes of loops, [admin] and [offload] take effect at the next start");
+        }
+        let changed = |planned: &&Planned<D>| {
+            let same_place = |active: &&Active<D>| active.endpoint == planned.endpoint;
+            let same = |active: &Active<D>| active.options == planned.socket;
+            self.active.iter().any(|a| same_place(&a))
+                && !self.active.iter().filter(same_place).any(same)
+        };
+        for planned in plan.listeners.iter().filter(changed) {
+            tracing::warn!(
+                listener = %planned.label, endpoint = %planned.endpoint,
+                "changes of socket options take effect at the next start"
+            );
+        }
     }
 }

@@ -56,9 +56,10 @@ impl Guard {
         mark: true,
         ntp: false,
     };
-    /// For protocols with a direction of their own (NTP's mode field).
+    /// For protocols with a direction of their own (NTP's mode field), which still must not take the
+    /// text of another service's answer for a request.
     pub const DIRECTION: Self = Self {
-        signature: false,
+        signature: true,
         mark: false,
         ntp: true,
     };

@@ -21,7 +21,9 @@ pub(super) struct Return {
 pub(super) async fn send(socket: &Socket, back: &Return, bytes: &[u8]) -> io::Result<()> {
     loop {
         match send_now(socket, back, bytes) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => sleep(FULL_PAUSE).await,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && !back.to.is_unix() => {
+                sleep(FULL_PAUSE).await;
+            }
             result => return result,
         }
     }

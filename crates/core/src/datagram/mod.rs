@@ -62,8 +62,8 @@ pub trait DatagramService: Send + Sync + 'static {
     /// Answers one request. Must not block and must not panic, whatever the payload.
     fn answer(&self, request: Request<'_>, answer: &mut Vec<u8>) -> Answer;
 
-    /// What to say to a source over its rate: `true` when `answer` holds it. Called for the few
-    /// that the leak lets through.
+    /// What to say instead of an answer to a source over its rate: `true` when `answer` holds it.
+    /// Called for the few that the leak lets through.
     fn over_rate(&self, _request: Request<'_>, _answer: &mut Vec<u8>) -> bool {
         false
     }
@@ -100,6 +100,8 @@ struct Port {
     /// What the batch was made for; a reload brings others.
     settings: Arc<Settings<Datagrams>>,
     socket: Rc<Socket>,
+    /// Whether it is an Internet socket, whose peers can neither hold us up nor be trusted.
+    internet: bool,
     batch: Batch,
     /// Answers that the pool is working on.
     later: JoinSet<()>,
@@ -121,7 +123,8 @@ impl Port {
         listener: Arc<Listener<Datagrams>>,
         socket: Socket,
     ) -> io::Result<Self> {
-        if let Some(local) = socket.local_addr()?.as_socket() {
+        let local = socket.local_addr()?.as_socket();
+        if let Some(local) = local {
             crate::listen::set_tos(&socket, local, REPLY_MARK)?;
         }
         let settings = listener.settings();
@@ -132,6 +135,7 @@ impl Port {
             listener,
             settings,
             socket: Rc::new(socket),
+            internet: local.is_some(),
             batch,
             later,
         })
@@ -171,8 +175,23 @@ impl Port {
                 tokio::task::yield_now().await;
             }
         }
+        self.answer_the_rest().await;
         while self.later.join_next().await.is_some() {}
         Ok(())
+    }
+
+    /// What came before the stop is answered. An inherited socket keeps it for the next process.
+    async fn answer_the_rest(&mut self) {
+        if !self.listener.owes_backlog() {
+            return;
+        }
+        for _ in 0..LAST_TURNS {
+            if self.turn().is_err() {
+                return;
+            }
+            self.send().await;
+            tokio::task::yield_now().await;
+        }
     }
 
     /// Receives a batch and queues its answers; returns how many datagrams came.
@@ -248,10 +267,7 @@ impl Port {
             now,
             home: &self.home,
         };
-        let reply = if over_rate {
-            if !settings.service.over_rate(request, buffer) {
-                return Err(Drop::Rate);
-            }
+        let reply = if over_rate && settings.service.over_rate(request, buffer) {
             Reply::Buffer
         } else {
             match settings.service.answer(request, buffer) {
@@ -260,15 +276,11 @@ impl Port {
                 Answer::Ignore(reason) => return Err(reason),
                 Answer::Later(work) => {
                     let to = self.batch.peer(slot);
-                    self.later(
-                        settings,
-                        candidate,
-                        later::Return {
-                            to,
-                            from: candidate.local,
-                        },
-                        work,
-                    );
+                    let back = later::Return {
+                        to,
+                        from: candidate.local,
+                    };
+                    self.later(settings, candidate, back, work);
                     return Ok(());
                 }
             }
@@ -342,7 +354,11 @@ impl Port {
         loop {
             match self.batch.send(self.socket.as_fd()) {
                 Ok(()) => break,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => sleep(FULL_PAUSE).await,
+                // A Unix socket is full when its peer does not read: that is the peer's loss. Our
+                // own send buffer empties by itself.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && self.internet => {
+                    sleep(FULL_PAUSE).await;
+                }
                 Err(error) => {
                     tracing::debug!(listener = %self.listener.name, %error, "answer not sent");
                     metrics.drop(Drop::SendFailed);
@@ -421,6 +437,8 @@ const DSCP: u8 = 0xfc;
 const FULL_PAUSE: Duration = Duration::from_millis(1);
 /// Datagrams in a turn: more gain nothing, and others on the loop have to wait for them.
 const BATCH: usize = 64;
+/// Batches that are still answered after a stop: more than a full receive buffer holds.
+const LAST_TURNS: usize = 1024;
 /// A batch of this size shows that more is coming.
 const BUSY: usize = 16;
 /// Enough of a payload to recognise an answer of ours.

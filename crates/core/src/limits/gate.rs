@@ -53,6 +53,11 @@ impl Gate {
         }
     }
 
+    /// Whether nobody can enter at the moment.
+    pub fn is_full(&self) -> bool {
+        self.present() >= self.ceiling()
+    }
+
     /// How many are in.
     pub fn present(&self) -> u32 {
         self.present.load(Ordering::Relaxed)

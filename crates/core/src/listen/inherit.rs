@@ -90,15 +90,12 @@ impl Inherited {
         }
         let mut passed = Vec::new();
         for (number, name) in (FIRST..).zip(names) {
-            let fd = sys::adopt(number).map_err(|e| {
+            let socket = adopt_socket(number).map_err(|e| {
                 wrong(format!(
-                    "LISTEN_FDS announces descriptor {number}, which is not usable: {e}"
+                    "LISTEN_FDS announces descriptor {number}, which is not a usable socket: {e}"
                 ))
             })?;
-            passed.push(Passed {
-                name,
-                socket: fd.into(),
-            });
+            passed.push(Passed { name, socket });
         }
         Ok(Self {
             passed,

@@ -65,10 +65,11 @@ impl Acceptor {
             match accepted {
                 Ok((stream, peer)) => {
                     faults = 0;
+                    // Waiting for room goes on through a hand-over: the connection is ours.
                     tokio::select! {
                         biased;
                         () = admission::admit(&home, &self.listener, stream, peer) => {}
-                        () = &mut stopped => break,
+                        () = self.listener.closed.cancelled() => break,
                     }
                 }
                 Err(error) => {
@@ -84,10 +85,18 @@ impl Acceptor {
 
     /// Shows that `accept(2)` still works on the socket: it accepts or finds nobody. A connection
     /// found is served as any other.
-    pub async fn probe(&self, home: &Rc<EventLoop>) -> bool {
+    pub fn probe(&self, home: &Rc<EventLoop>) -> bool {
+        let listener = &self.listener;
+        if listener.gate.is_full() || listener.total.is_full() {
+            // Not accepting is what the limit is for.
+            return true;
+        }
         match self.accept_now() {
             Ok((stream, peer)) => {
-                admission::admit(home, &self.listener, stream, peer).await;
+                let (home, listener) = (home.clone(), listener.clone());
+                tokio::task::spawn_local(async move {
+                    admission::admit(&home, &listener, stream, peer).await;
+                });
                 true
             }
             Err(error) => {
@@ -150,7 +159,7 @@ impl Acceptor {
 
     /// Connections that the kernel has completed are ours: closing the socket would reset them.
     async fn empty_backlog(&self, home: &Rc<EventLoop>) {
-        if !self.listener.is_closing() {
+        if !self.listener.owes_backlog() {
             return;
         }
         while let Ok((stream, peer)) = self.accept_now() {

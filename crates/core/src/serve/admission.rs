@@ -119,7 +119,7 @@ fn queue(
             tokio::select! {
                 () = tokio::time::sleep(wait.max(RETRY_MIN)) => {}
                 () = &mut deadline => break true,
-                () = listener.stop.cancelled() => break true,
+                () = listener.closed.cancelled() => break true,
             }
             match applicant.apply(&home) {
                 Ok(()) => break false,

@@ -3,14 +3,13 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
-use std::ops::Range;
 use std::str::FromStr;
 
 use ipnet::IpNet;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
-use crate::config::Source;
+use crate::config::{ConfigError, Source};
 
 /// The `[access]` table.
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -18,8 +17,9 @@ use crate::config::Source;
 pub struct AccessConfig {
     /// What happens to an address that no rule matches.
     pub default: Action,
-    /// The rules, in any order: the longest prefix decides, and of equal ones the later.
-    pub rules: Vec<Spanned<Rule>>,
+    /// The [`Rule`]s as texts, in any order: the longest prefix decides, and of equal ones the later.
+    /// They are parsed with the list, so that an error names the line of its rule.
+    pub rules: Vec<Spanned<String>>,
 }
 
 /// What a rule does.
@@ -77,18 +77,16 @@ pub struct Explanation<'a> {
 pub struct RuleError(String);
 
 impl AccessList {
-    /// Builds the list; `source` gives each rule its file and line.
-    pub fn new(config: &AccessConfig, source: &Source) -> Self {
+    /// Parses the rules and builds the list; `source` gives each rule its file and line.
+    pub fn new(config: &AccessConfig, source: &Source) -> Result<Self, ConfigError> {
         let mut rules = HashMap::new();
-        for spanned in &config.rules {
-            let rule = spanned.get_ref().clone();
-            rules.insert(
-                rule.net,
-                Placed {
-                    rule,
-                    place: place(source, &spanned.span()),
-                },
-            );
+        for text in &config.rules {
+            let rule: Rule = text
+                .get_ref()
+                .parse()
+                .map_err(|error: RuleError| source.error(&text.span(), error.to_string()))?;
+            let place = source.locate(&text.span());
+            rules.insert(rule.net, Placed { rule, place });
         }
         let lengths = |v4: bool| {
             let mut all: Vec<u8> = rules
@@ -100,12 +98,12 @@ impl AccessList {
             all.dedup();
             all
         };
-        Self {
+        Ok(Self {
             default: config.default,
             lengths_v4: lengths(true),
             lengths_v6: lengths(false),
             rules,
-        }
+        })
     }
 
     /// What happens to `address`. IPv4 addresses mapped into IPv6 are taken as IPv4.
@@ -134,10 +132,6 @@ impl AccessList {
             rule,
         }
     }
-}
-
-fn place(source: &Source, span: &Range<usize>) -> String {
-    source.locate(span)
 }
 
 impl Default for AccessConfig {
@@ -217,26 +211,13 @@ impl fmt::Display for Explanation<'_> {
     }
 }
 
-impl Serialize for Rule {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Rule {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn list(text: &str) -> AccessList {
         let source = Source::from_text(text);
-        AccessList::new(&source.parse().unwrap(), &source)
+        AccessList::new(&source.parse().unwrap(), &source).unwrap()
     }
 
     #[test]

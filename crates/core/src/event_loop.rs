@@ -5,7 +5,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -317,7 +317,7 @@ impl Buffer {
 }
 
 impl Run for Streams {
-    type Sockets = Vec<Rc<Acceptor>>;
+    type Sockets = Vec<Weak<Acceptor>>;
 
     fn serve(
         home: &Rc<EventLoop>,
@@ -326,9 +326,9 @@ impl Run for Streams {
         listener: Arc<Listener<Self>>,
         socket: Socket,
     ) -> io::Result<()> {
-        sockets.retain(|acceptor| Rc::strong_count(acceptor) > 1);
+        sockets.retain(|acceptor| acceptor.strong_count() > 0);
         let acceptor = Rc::new(Acceptor::new(listener, socket)?);
-        sockets.push(acceptor.clone());
+        sockets.push(Rc::downgrade(&acceptor));
         tasks.spawn_local(acceptor.run(home.clone()));
         Ok(())
     }
@@ -350,9 +350,7 @@ impl Run for Streams {
     }
 
     fn probe(home: &Rc<EventLoop>, sockets: &Self::Sockets) -> bool {
-        let mut alive = sockets
-            .iter()
-            .filter(|acceptor| Rc::strong_count(acceptor) > 1);
+        let mut alive = sockets.iter().filter_map(Weak::upgrade);
         alive.all(|acceptor| acceptor.probe(home))
     }
 }

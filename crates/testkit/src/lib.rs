@@ -1,1 +1,26 @@
-//! testkit
+//! Runs the real binaries and finds the real peers, for tests.
+//!
+//! A test builds a [`Daemon`] from the binary that cargo made, which returns when the daemon has
+//! said READY over the notification socket, on ports of its own. What the daemon logs,
+//! notifies, measures and prints can be asked for at any time; dropping it kills it. [`Client`]
+//! talks to it, and so do the programs that [`peer`] and [`pythons`] find, loudly when one is missing.
+//!
+//! Nothing here waits for a duration to pass, and nothing waits without a deadline.
+#![expect(clippy::expect_used, reason = "a test helper fails by panicking")]
+
+mod admin;
+mod build;
+mod client;
+mod daemon;
+mod notify;
+mod peers;
+mod process;
+
+pub use build::DaemonBuilder;
+pub use client::{Client, End};
+pub use daemon::Daemon;
+pub use peers::{Python, peer, python, pythons};
+pub use process::{
+    Finished, cpu_seconds, eventually, finish, open_fds, pss_bytes, raise_descriptor_limit,
+    rss_bytes, threads,
+};

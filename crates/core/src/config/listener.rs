@@ -22,8 +22,8 @@ pub struct ListenerConfig<L, O> {
     /// The name in logs, metrics and status; the service's name when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Where to listen.
-    pub listen: Vec<Spanned<Endpoint>>,
+    /// Where to listen, each an [`Endpoint`] as text, so that an error names its line.
+    pub listen: Vec<Spanned<String>>,
     /// Options of the sockets.
     #[serde(default)]
     pub socket: SocketOptions,
@@ -40,11 +40,11 @@ pub struct ListenerConfig<L, O> {
 
 impl<L: Default, O: Default> ListenerConfig<L, O> {
     /// A listener with defaults for everything but service and place.
-    pub fn new(service: &str, endpoint: Endpoint) -> Self {
+    pub fn new(service: &str, endpoint: &Endpoint) -> Self {
         Self {
             service: Spanned::new(0..0, service.into()),
             name: None,
-            listen: vec![Spanned::new(0..0, endpoint)],
+            listen: vec![Spanned::new(0..0, endpoint.to_string())],
             socket: SocketOptions::default(),
             limits: L::default(),
             access: None,

@@ -9,7 +9,7 @@ use super::{ConfigOf, Daemon, ListenerOf, ServiceOf, ServiceRow};
 use crate::access::AccessList;
 use crate::cli::Arguments;
 use crate::config::{ConfigError, LogConfig, SocketOptions, Source};
-use crate::endpoint::{Endpoint, Transport};
+use crate::endpoint::{Endpoint, EndpointError, Transport};
 use crate::exit::{Exit, Fatal};
 use crate::listener::{Flavour, Settings};
 
@@ -59,6 +59,8 @@ impl<D: Daemon> Plan<D> {
                 named::<D>(passed)?
             };
         }
+        // Checked even where every listener has a list of its own.
+        AccessList::new(&config.access, &source)?;
         if config.listeners.is_empty() {
             return Err(ConfigError {
                 path: source.path().map(Into::into),
@@ -129,7 +131,7 @@ fn plan_listener<D: Daemon>(
     let at_service = listener.service.span();
     let row = row::<D>(listener.service.get_ref())
         .map_err(|message| source.error(&at_service, message))?;
-    let access = AccessList::new(listener.access.as_ref().unwrap_or(access), source);
+    let access = AccessList::new(listener.access.as_ref().unwrap_or(access), source)?;
     let access = Arc::new(access);
     let service = (row.build)(listener)
         .map_err(|message| source.error(&at_service, format!("service {}: {message}", row.name)))?;
@@ -147,7 +149,11 @@ fn plan_listener<D: Daemon>(
     let mut planned = Vec::new();
     for spanned in &mut listener.listen {
         let span = spanned.span();
-        let endpoint = spanned.get_ref().clone().with_transport(transport);
+        let endpoint: Endpoint = spanned
+            .get_ref()
+            .parse()
+            .map_err(|error: EndpointError| source.error(&span, error.to_string()))?;
+        let endpoint = endpoint.with_transport(transport);
         if !endpoint.fits(transport) {
             let wanted = if transport == Transport::Stream {
                 "tcp://"
@@ -157,7 +163,7 @@ fn plan_listener<D: Daemon>(
             let message = format!("{endpoint} does not fit {}; use {wanted} or unix:", D::NAME);
             return Err(source.error(&span, message));
         }
-        *spanned = Spanned::new(span, endpoint.clone());
+        *spanned = Spanned::new(span, endpoint.to_string());
         planned.push(Planned {
             label: listener.name.clone().unwrap_or_else(|| row.name.into()),
             service_name: row.name,
@@ -193,7 +199,7 @@ fn defaults<D: Daemon>() -> Vec<ListenerOf<D>> {
     };
     D::SERVICES
         .iter()
-        .map(|row| ListenerOf::<D>::new(row.name, endpoint(row)))
+        .map(|row| ListenerOf::<D>::new(row.name, &endpoint(row)))
         .collect()
 }
 
@@ -213,7 +219,7 @@ fn named<D: Daemon>(passed: &[String]) -> Result<Vec<ListenerOf<D>>, ConfigError
         })?;
         Ok(ListenerOf::<D>::new(
             service,
-            Endpoint::Systemd(Some(name.clone())),
+            &Endpoint::Systemd(Some(name.clone())),
         ))
     };
     names.into_iter().map(listener).collect()
@@ -236,7 +242,7 @@ fn from_command_line<D: Daemon>(
         .iter()
         .find(|listener| listener.service.get_ref() == service)
         .cloned()
-        .unwrap_or_else(|| ListenerOf::<D>::new(service, endpoint.clone()));
-    listener.listen = vec![Spanned::new(0..0, endpoint)];
+        .unwrap_or_else(|| ListenerOf::<D>::new(service, &endpoint));
+    listener.listen = vec![Spanned::new(0..0, endpoint.to_string())];
     Ok(listener)
 }

@@ -355,7 +355,7 @@ mod tests {
             total: Span::millis(total),
             ..StreamLimits::default()
         };
-        let access = AccessList::new(&AccessConfig::default(), &Source::default());
+        let access = AccessList::new(&AccessConfig::default(), &Source::default()).unwrap();
         let metrics = Metrics::new("test", "0", Transport::Stream).listener("test", "test");
         let service: Arc<dyn StreamService> = Arc::new(Nothing);
         let settings = Settings {

@@ -30,7 +30,7 @@ pub struct EventLoop {
     /// The pool for work that would stall the loop.
     pub offload: Offload,
     pub(crate) registry: Registry,
-    pub(crate) reserve: Reserve,
+    pub(crate) reserve: Arc<Reserve>,
     pub(crate) refusals: Throttle,
     pub(crate) own: Arc<Own>,
     start: Instant,
@@ -74,6 +74,8 @@ pub struct Parts {
     pub offload: Offload,
     /// The machine's own addresses.
     pub own: Arc<Own>,
+    /// The descriptor kept back.
+    pub reserve: Arc<Reserve>,
     /// Where a loop reports what the daemon cannot go on with.
     pub faults: mpsc::UnboundedSender<Fatal>,
 }
@@ -254,7 +256,7 @@ impl EventLoop {
             offload: parts.offload,
             own: parts.own,
             registry: Registry::new(),
-            reserve: Reserve::new(),
+            reserve: parts.reserve,
             refusals: Throttle::new(),
             start: Instant::now(),
             buffer: RefCell::new(Buffer::new()),

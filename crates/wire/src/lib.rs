@@ -20,12 +20,18 @@
 //! [`chargen`] is the endless pattern (RFC 864). Echo (RFC 862) and discard (RFC 863) need nothing
 //! from here.
 //!
+//! Programs frame their messages. [`framing`] reads a length before or a delimiter behind each one,
+//! under a cap and without believing what is announced. [`auth`] is what comes before the first
+//! message: three dialogues that prove a key, each as a machine for either end. [`proxy`] reads what
+//! a load balancer says about the connection before all of it.
+//!
 //! [`signature`] tells whether a datagram looks like one of our own answers, which is never
 //! answered: most of these protocols have no direction field, and two servers pointed at each other
 //! would talk for ever.
 
 #![forbid(unsafe_code)]
 
+pub mod auth;
 pub mod chargen;
 pub mod civil;
 pub mod command;
@@ -33,7 +39,9 @@ pub mod ctime;
 pub mod daytime;
 pub mod escape;
 pub mod fib;
+pub mod framing;
 pub mod line;
+pub mod proxy;
 pub mod signature;
 pub mod sleep;
 pub mod sntp;

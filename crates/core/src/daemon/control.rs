@@ -27,6 +27,7 @@ use crate::observe::admin::Admin;
 use crate::observe::log::LogControl;
 use crate::observe::metrics::Metrics;
 use crate::offload::Offload;
+use crate::serve::Reserve;
 
 /// Serves by `plan` until a signal, the inetd idle time or a fault ends it.
 pub fn run<D: Daemon>(
@@ -96,6 +97,7 @@ impl<'a, D: Daemon> Control<'a, D> {
             zone: zone.clone(),
             offload: offload.clone(),
             own: own.clone(),
+            reserve: Arc::new(Reserve::new()),
             faults: report_fault,
         };
         let (loops, threads) = Loops::start(count, &parts)
@@ -142,7 +144,7 @@ impl<'a, D: Daemon> Control<'a, D> {
     async fn serve(&mut self, signals: &mut Signals, log: &LogControl) -> Result<(), Fatal> {
         // READY means that the loops have taken their sockets.
         if !self.state.loops.probe().await {
-            return Err(self.fault());
+            return Err(self.fault().await);
         }
         self.announce();
         let admin = self.admin.take();
@@ -173,11 +175,11 @@ impl<'a, D: Daemon> Control<'a, D> {
                     Signal::Reload => self.reload(log),
                 },
                 fatal = self.faults.recv() => {
-                    return Err(fatal.unwrap_or_else(|| self.fault()));
+                    return Err(match fatal { Some(fatal) => fatal, None => self.fault().await });
                 }
                 result = &mut admin => {
                     return Err(match result {
-                        Ok(()) => self.fault(),
+                        Ok(()) => self.fault().await,
                         Err(error) => os_error("the admin endpoint cannot be served", &error),
                     });
                 }
@@ -290,11 +292,12 @@ impl<'a, D: Daemon> Control<'a, D> {
         }
     }
 
-    /// The fault that a loop has reported, when something else noticed it first.
-    fn fault(&mut self) -> Fatal {
-        self.faults
-            .try_recv()
-            .unwrap_or_else(|_| Fatal::new(Exit::Software, "an event loop has ended by itself"))
+    /// The fault that a loop reports, when something else noticed it first.
+    async fn fault(&mut self) -> Fatal {
+        match timeout(FAULT_WAIT, self.faults.recv()).await {
+            Ok(Some(fatal)) => fatal,
+            _ => Fatal::new(Exit::Software, "an event loop has ended by itself"),
+        }
     }
 
     /// Whether all we have are connections that we were started with.
@@ -344,4 +347,6 @@ pub(super) fn max_connections<D: Daemon>(config: &ConfigOf<D>, possible: u32) ->
 
 /// How long a peer may be silent before a drain takes it to have said all: a round trip and more.
 const DRAIN_QUIET: Duration = Duration::from_millis(250);
+/// How long a loop that does not answer has for telling why.
+const FAULT_WAIT: Duration = Duration::from_secs(1);
 const CUT_WAIT: Duration = Duration::from_secs(2);

@@ -63,6 +63,11 @@ impl Acceptor {
                 accepted = self.accept() => accepted,
             };
             match accepted {
+                Ok((stream, _)) if !home.reserve.refill() => {
+                    self.give_up(&stream);
+                    drop(stream);
+                    home.reserve.refill();
+                }
                 Ok((stream, peer)) => {
                     faults = 0;
                     // Waiting for room goes on through a hand-over: the connection is ours.
@@ -124,6 +129,13 @@ impl Acceptor {
         let (socket, address) = SockRef::from(self).accept()?;
         socket.set_nonblocking(true)?;
         Ok((Stream::from_socket(socket)?, peer_of(&address)))
+    }
+
+    /// Resets a connection that has taken the last descriptor.
+    fn give_up(&self, stream: &Stream) {
+        self.listener.metrics.accepted.inc();
+        self.listener.metrics.refuse(Refusal::Descriptors);
+        stream.reset_on_close();
     }
 
     /// Deals with an error of accept; false when the listener is beyond use.

@@ -19,7 +19,7 @@ pub use accept::{Acceptor, serve_connected};
 pub use connection::{Connection, Peer};
 pub use line::{Line, LineReader};
 pub(crate) use registry::Registry;
-pub(crate) use shed::Reserve;
+pub use shed::Reserve;
 pub use stream::Stream;
 
 /// How a service left its connection.

@@ -1,9 +1,9 @@
 //! Out of descriptors: a reserve lets us still accept, and so refuse, instead of spinning.
 
-use std::cell::RefCell;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use socket2::SockRef;
@@ -21,9 +21,9 @@ pub enum AcceptFault {
     Broken,
 }
 
-/// A descriptor kept back for the moment when there is no other.
+/// A descriptor kept back for the moment when there is no other. The loops share one.
 #[derive(Debug)]
-pub struct Reserve(RefCell<Option<File>>);
+pub struct Reserve(Mutex<Option<File>>);
 
 impl AcceptFault {
     /// Sorts an error of `accept(2)`. What the manual does not list is retried: it concerns the
@@ -41,13 +41,13 @@ impl AcceptFault {
 impl Reserve {
     /// Takes a descriptor into reserve.
     pub fn new() -> Self {
-        Self(RefCell::new(spare()))
+        Self(Mutex::new(spare()))
     }
 
     /// Gives the reserve up for a moment to accept one connection of `listener` and reset it, so
     /// that its peer learns the truth at once. True when there was one.
     pub fn shed(&self, listener: impl AsFd) -> bool {
-        let mut reserve = self.0.borrow_mut();
+        let mut reserve = self.lock();
         *reserve = None;
         let accepted = SockRef::from(&listener).accept();
         if let Ok((socket, _)) = &accepted {
@@ -57,6 +57,28 @@ impl Reserve {
         drop(accepted);
         *reserve = spare();
         shed
+    }
+
+    /// Whether there is a reserve, after trying to have one. Another loop may have accepted with
+    /// the descriptor that [`Reserve::shed`] freed; without a reserve nobody could be shed any more,
+    /// so a connection that leaves none must go.
+    pub fn refill(&self) -> bool {
+        let mut reserve = self.lock();
+        if reserve.is_none() {
+            *reserve = spare();
+        }
+        reserve.is_some()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<File>> {
+        // A descriptor is there or not; a panic cannot leave it half-taken.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for Reserve {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
@@ -102,6 +124,6 @@ mod tests {
         assert!(reserve.shed(&listener));
         let error = client.read(&mut [0; 1]).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
-        assert!(reserve.0.borrow().is_some());
+        assert!(reserve.refill());
     }
 }

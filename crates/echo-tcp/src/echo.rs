@@ -50,6 +50,9 @@ impl Future for &mut Echoing {
             let read = home.with_buffer(|buffer| {
                 let size = home.read_size();
                 let length = ready!(connection.poll_read(cx, &mut buffer[..size]))?;
+                if length == 0 {
+                    return Poll::Ready(Ok(0));
+                }
                 let taken = match connection.poll_write(cx, &buffer[..length]) {
                     Poll::Ready(taken) => taken?,
                     Poll::Pending => 0,

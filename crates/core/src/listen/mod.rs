@@ -289,12 +289,13 @@ mod tests {
 
     #[test]
     fn ipv6_and_ipv4_share_a_port_when_v6only() {
-        let v6 = open_one("tcp://[::]:0", 1).unwrap();
-        let port = v6[0].address().unwrap().port();
-        assert_eq!(
-            open_one(&format!("tcp://0.0.0.0:{port}"), 1).unwrap().len(),
-            1
-        );
+        // A port that is free for IPv6 may be somebody else's for IPv4, so several are tried.
+        let shares = |_| {
+            let v6 = open_one("tcp://[::]:0", 1).unwrap();
+            let port = v6[0].address().unwrap().port();
+            open_one(&format!("tcp://0.0.0.0:{port}"), 1).is_ok()
+        };
+        assert!((0..20).any(shares));
     }
 
     #[test]

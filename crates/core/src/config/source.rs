@@ -112,7 +112,7 @@ mod tests {
     #[derive(Debug, Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Sample {
-        #[allow(dead_code)]
+        #[expect(dead_code, reason = "only its parsing is looked at")]
         grace: super::super::Span,
     }
 

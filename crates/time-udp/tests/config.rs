@@ -212,3 +212,22 @@ fn help_lists_every_service_with_its_port() {
         assert!(row.contains(&port.to_string()), "{row}");
     }
 }
+
+#[test]
+fn an_answer_that_cannot_be_written_is_74() {
+    let full = std::fs::OpenOptions::new()
+        .write(true)
+        .open("/dev/full")
+        .unwrap();
+    let finished = std::process::Command::new(env!("CARGO_BIN_EXE_time-udp"))
+        .arg("--print-config")
+        .stdout(full)
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8_lossy(&finished.stderr);
+    assert_eq!(finished.status.code(), Some(74), "{stderr}");
+    assert!(
+        stderr.contains("cannot write to standard output"),
+        "{stderr}"
+    );
+}

@@ -87,9 +87,14 @@ fn boot<D: Daemon>(arguments: &Arguments, stderr_is_peer: bool) -> Result<(), Fa
     let notifier = Notifier::from_environment();
     let plan = Plan::<D>::load(arguments, &inherited.names())?;
     if let Some(answer) = answer_only(arguments, &plan)? {
-        // A reader that has gone (`| head`) has what it wanted.
-        let _ = io::stdout().write_all(answer.as_bytes());
-        return Ok(());
+        return match io::stdout().write_all(answer.as_bytes()) {
+            // A reader that has gone (`| head`) has what it wanted.
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Fatal::new(
+                Exit::Io,
+                format!("cannot write to standard output: {error}"),
+            )),
+            _ => Ok(()),
+        };
     }
     let log = log::start(D::NAME, &plan.log_config(arguments), stderr_is_peer);
     life::raise_descriptor_limit();

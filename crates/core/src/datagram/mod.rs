@@ -24,9 +24,12 @@ pub use guard::{Guard, Own};
 use crate::access::Action;
 use crate::clock::Now;
 use crate::event_loop::EventLoop;
+use crate::exit::{Exit, Fatal};
 use crate::limits::Token;
 use crate::listener::{Datagrams, Listener, Settings, source_of};
+use crate::observe::Throttle;
 use crate::observe::metrics::Drop;
+use crate::serve::AcceptFault;
 use crate::sys::{self, Batch, Datagram, Reply};
 
 /// A datagram that passed all checks, as its service sees it.
@@ -84,12 +87,13 @@ pub trait DatagramService: Send + Sync + 'static {
 /// worked on is still answered.
 pub async fn run(home: Rc<EventLoop>, listener: Arc<Listener<Datagrams>>, socket: Socket) {
     let name = listener.name.clone();
-    let result = match Port::new(home, listener, socket) {
+    let result = match Port::new(home.clone(), listener, socket) {
         Ok(mut port) => port.serve().await,
         Err(error) => Err(error),
     };
     if let Err(error) = result {
-        tracing::error!(listener = %name, %error, "the datagram socket is unusable");
+        let message = format!("listener {name} cannot receive any more: {error}");
+        home.fail(Fatal::new(Exit::OsError, message));
     }
 }
 
@@ -103,6 +107,7 @@ struct Port {
     /// Whether it is an Internet socket, whose peers can neither hold us up nor be trusted.
     internet: bool,
     batch: Batch,
+    throttle: Throttle,
     /// Answers that the pool is working on.
     later: JoinSet<()>,
 }
@@ -137,6 +142,7 @@ impl Port {
             socket: Rc::new(socket),
             internet: local.is_some(),
             batch,
+            throttle: Throttle::new(),
             later,
         })
     }
@@ -163,8 +169,10 @@ impl Port {
                 }
                 drop(ready);
                 self.send().await;
-                if received.is_ok_and(|count| count >= BUSY) {
-                    break;
+                match received {
+                    Ok(count) if count >= BUSY => break,
+                    Err(error) if !is_empty(&error) => self.survive(error).await?,
+                    _ => {}
                 }
             }
             // A socket that the loop watches costs a wake-up for each datagram in and out. Under
@@ -177,6 +185,19 @@ impl Port {
         }
         self.answer_the_rest().await;
         while self.later.join_next().await.is_some() {}
+        Ok(())
+    }
+
+    /// Rests after an error of receiving, which is a shortage, and must not become a busy loop. What
+    /// says that the socket itself is unusable is returned.
+    async fn survive(&self, error: io::Error) -> io::Result<()> {
+        if AcceptFault::of(&error) == AcceptFault::Broken {
+            return Err(error);
+        }
+        if let Some(held) = self.throttle.pass() {
+            tracing::warn!(listener = %self.listener.name, %error, held, "cannot receive for the moment");
+        }
+        sleep(SHORTAGE_PAUSE).await;
         Ok(())
     }
 
@@ -385,8 +406,7 @@ fn batch_for(settings: &Settings<Datagrams>, socket: &Socket) -> io::Result<Batc
     Ok(Batch::new(BATCH, capacity, control))
 }
 
-/// Whether an error of receiving says that nothing is there. Any other is about an earlier answer
-/// (ICMP) or memory: nothing that is ours to mend, and no reason to stop looking.
+/// Whether an error of receiving says that nothing is there.
 fn is_empty(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::WouldBlock
 }
@@ -435,6 +455,8 @@ pub const REPLY_MARK: u8 = 0x0c;
 const DSCP: u8 = 0xfc;
 /// How long to wait for room in a full send buffer, which a network card empties in far less.
 const FULL_PAUSE: Duration = Duration::from_millis(1);
+/// How long a port rests when the kernel is short of something.
+const SHORTAGE_PAUSE: Duration = Duration::from_millis(10);
 /// Datagrams in a turn: more gain nothing, and others on the loop have to wait for them.
 const BATCH: usize = 64;
 /// Batches that are still answered after a stop: more than a full receive buffer holds.

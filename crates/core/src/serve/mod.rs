@@ -19,6 +19,7 @@ pub use accept::{Acceptor, serve_connected};
 pub use connection::{Connection, Peer};
 pub use line::{Line, LineReader};
 pub(crate) use registry::Registry;
+pub(crate) use shed::AcceptFault;
 pub use shed::Reserve;
 pub use stream::Stream;
 

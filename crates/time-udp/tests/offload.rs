@@ -13,21 +13,21 @@ use nix::sys::signal::Signal;
 use portyard_testkit::{Daemon, DaemonBuilder, eventually};
 
 #[test]
-fn ten_slow_questions_do_not_delay_the_time() {
+fn slow_questions_do_not_delay_the_time() {
     let daemon = slow(1, 128).start();
-    let fib = Questions::send(&daemon, 10);
+    let fib = Questions::send(&daemon, 50);
     let ctime = client(&daemon, "ctime");
     for _ in 0..20 {
         assert_eq!(ctime.ask(b"").len(), 24);
     }
     assert!(
-        answered(&daemon, "fib") < 10,
+        answered(&daemon, "fib") < 50,
         "the questions were answered too soon to delay anything"
     );
-    for _ in 0..10 {
+    for _ in 0..50 {
         assert_is_fib(&fib.client.receive());
     }
-    eventually("all are counted", || answered(&daemon, "fib") == 10);
+    eventually("all are counted", || answered(&daemon, "fib") == 50);
 }
 
 #[test]
@@ -50,13 +50,12 @@ fn what_the_queue_cannot_hold_is_dropped_as_busy() {
 #[test]
 fn the_work_that_waits_is_shown() {
     let daemon = slow(1, 128).start();
-    let fib = Questions::send(&daemon, 8);
-    let waiting = daemon.metric("portyard_offload_waiting");
-    assert!(
-        waiting > 0.0 || answered(&daemon, "fib") > 0,
-        "{waiting} jobs are waiting"
-    );
-    for _ in 0..8 {
+    // A question is counted before its work is queued: the first look may be between the two.
+    let fib = Questions::send(&daemon, 100);
+    eventually("work waits", || {
+        daemon.metric("portyard_offload_waiting") > 0.0
+    });
+    for _ in 0..100 {
         assert_is_fib(&fib.client.receive());
     }
     eventually("nothing waits", || {

@@ -13,6 +13,7 @@
 //! [`sys`] is the one file with `unsafe`.
 
 pub mod access;
+pub mod auth;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -21,6 +22,7 @@ pub mod datagram;
 pub mod endpoint;
 pub mod event_loop;
 pub mod exit;
+pub mod files;
 pub mod life;
 pub mod limits;
 pub mod listen;
@@ -29,6 +31,7 @@ pub mod observe;
 pub mod offload;
 pub mod serve;
 pub mod sys;
+pub mod tls;
 
 pub use portyard_wire as wire;
 

@@ -57,6 +57,16 @@ impl<T: Steps> Handshake for T {
         }
     }
 
+    fn wanted(&self) -> usize {
+        let base = self.base_ref();
+        if base.end.is_some() {
+            return 0;
+        }
+        // What is wrong about the beginning is said by `handle`, which takes a byte for that.
+        let need = self.need(&base.partial).unwrap_or_default();
+        need.saturating_sub(base.partial.len()).max(1)
+    }
+
     fn output(&mut self) -> Option<Vec<u8>> {
         let output = std::mem::take(&mut self.base().output);
         (!output.is_empty()).then_some(output)

@@ -39,6 +39,10 @@ pub trait Handshake {
     /// message of the dialogue, at most 268 bytes.
     fn handle(&mut self, input: &[u8]) -> Result<usize, AuthError>;
 
+    /// How many bytes must still come before more can be said, 0 once the dialogue is over. Who
+    /// reads no more than that reads nothing that is the service's.
+    fn wanted(&self) -> usize;
+
     /// Bytes to send now, each given once.
     fn output(&mut self) -> Option<Vec<u8>>;
 

@@ -25,10 +25,13 @@ pub fn talk(
     let mut transcript = Vec::new();
     for _ in 0..20 {
         if let Some(bytes) = a.output() {
+            // Who reads what is wanted never waits for more than the message.
+            assert!(b.wanted() <= bytes.len());
             failed_b = failed_b.or(feed(b, &bytes, piece).err());
             transcript.push((true, bytes));
         }
         if let Some(bytes) = b.output() {
+            assert!(a.wanted() <= bytes.len());
             failed_a = failed_a.or(feed(a, &bytes, piece).err());
             transcript.push((false, bytes));
         }
@@ -41,10 +44,13 @@ pub fn talk(
     )
 }
 
-/// Feeds bytes in pieces; all of them must be wanted.
+/// Feeds a message in pieces; all of them must be taken.
 pub fn feed(machine: &mut impl Handshake, bytes: &[u8], piece: usize) -> Result<(), AuthError> {
-    for piece in bytes.chunks(piece.max(1)) {
-        assert_eq!(machine.handle(piece)?, piece.len());
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let (now, later) = rest.split_at(piece.clamp(1, rest.len()));
+        assert_eq!(machine.handle(now)?, now.len());
+        rest = later;
     }
     Ok(())
 }

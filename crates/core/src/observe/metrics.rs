@@ -119,6 +119,10 @@ reasons! {
         Rate = "rate",
         /// No descriptor or memory was left for it.
         Descriptors = "descriptors",
+        /// Too many connections had not proved anything yet.
+        Handshakes = "handshakes",
+        /// Its source has failed to authenticate too often.
+        Penalty = "penalty",
     }
 }
 
@@ -139,6 +143,16 @@ reasons! {
         Total = "total",
         /// The grace period was over.
         Drain = "drain",
+        /// It did not begin with the PROXY header that it owes.
+        Proxy = "proxy",
+        /// The TLS handshake failed.
+        Tls = "tls",
+        /// It proved no key that is accepted.
+        Auth = "auth",
+        /// The access list denies its certificate, its key, or the peer that its balancer named.
+        Denied = "denied",
+        /// It took too long to prove anything.
+        Handshake = "handshake",
         /// The service panicked: a fault of ours.
         Panic = "panic",
     }

@@ -12,6 +12,9 @@ use serde::{Deserialize, Serialize};
 pub use key_file::{FILE_MAX, KEYS_MAX, KeyFileError, is_key_name, key_line, read_keys};
 pub use server::Authenticator;
 
+/// Keys of fewer bytes may be guessed by whoever has seen a proof.
+pub const SECURE_LENGTH: usize = 16;
+
 /// Which dialogue proves a key. Their bytes are described in [`portyard_wire::auth`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]

@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use portyard_wire::auth::{Handshake, Keys, mutual, python, recipe};
+use portyard_wire::auth::{Handshake, Key, Keys, mutual, python, recipe};
 
-use super::{Dialect, MinDigest, read_keys};
+use super::{Dialect, MinDigest, SECURE_LENGTH, read_keys};
 use crate::files::FilePlace;
 
 /// What a listener demands of its peers.
@@ -13,6 +13,8 @@ pub struct Authenticator {
     pub dialect: Dialect,
     /// The weakest digest of a proof.
     pub min_digest: MinDigest,
+    /// The names of keys so short that they might be guessed.
+    pub short: Vec<String>,
     keys: Keys,
 }
 
@@ -43,11 +45,18 @@ impl Authenticator {
             return Err("auth = \"mutual\" knows no MD5; take min_digest out".into());
         }
         let keys = read_keys(place).map_err(|error| format!("auth_keys: {error}"))?;
+        let is_short = |key: &&Key| key.len() < SECURE_LENGTH;
+        let short = keys
+            .iter()
+            .filter(is_short)
+            .map(|key| key.name().to_string());
+        let short = short.collect();
         // read_keys gives one at least.
         let keys = Keys::new(keys).map_err(|error| format!("auth_keys: {error}"))?;
         Ok(Some(Self {
             dialect,
             min_digest,
+            short,
             keys,
         }))
     }

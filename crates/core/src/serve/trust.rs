@@ -1,14 +1,16 @@
 //! What a listener demands before it serves: a balancer's header, TLS, a key.
 
 use std::net::IpAddr;
+use std::time::SystemTime;
 
 use ipnet::IpNet;
 
 use super::Peer;
 use crate::access::{AccessList, Kind};
-use crate::auth::Authenticator;
+use crate::auth::{Authenticator, MinDigest, SECURE_LENGTH};
 use crate::config::{ClientCertificates, ConfigError, ListenerConfig, Source};
-use crate::tls::TlsServer;
+use crate::endpoint::Endpoint;
+use crate::tls::{Expiry, TlsServer};
 
 /// The stages between a connection and its service, in their order. A listener without any has none
 /// of this, and its connections cost nothing more.
@@ -75,6 +77,50 @@ impl Trust {
     }
 }
 
+impl Trust {
+    /// What runs out.
+    pub fn expiries(&self) -> impl Iterator<Item = &Expiry> {
+        self.tls.iter().flat_map(|tls| &tls.expiries)
+    }
+
+    /// What somebody should mend while it still works, for a listener at `endpoint`.
+    pub fn warnings(&self, endpoint: &Endpoint, now: SystemTime) -> Vec<String> {
+        let mut warnings = Vec::new();
+        for expiry in self.expiries() {
+            let (days, Expiry { name, place, .. }) = (expiry.days_left(now), expiry);
+            let kind = expiry.kind.replace('_', " ");
+            if days < 0 {
+                warnings.push(format!(
+                    "the {kind} of {name} in {place} ran out {} days ago",
+                    -days
+                ));
+            } else if days < WARN_DAYS {
+                warnings.push(format!(
+                    "the {kind} of {name} in {place} runs out in {days} days"
+                ));
+            }
+        }
+        let Some(auth) = &self.auth else {
+            return warnings;
+        };
+        let local = matches!(endpoint, Endpoint::Unix(_) | Endpoint::Abstract(_));
+        if auth.min_digest == MinDigest::Md5 && !local {
+            warnings.push(
+                "min_digest = \"md5\" lets proofs by HMAC-MD5 in over a network; \
+                 write \"sha256\" once no Python before 3.12 is left, or use TLS"
+                    .into(),
+            );
+        }
+        for name in &auth.short {
+            warnings.push(format!(
+                "the key {name} has fewer than {SECURE_LENGTH} bytes and might be guessed; \
+                 'portyard keygen' makes a better one"
+            ));
+        }
+        warnings
+    }
+}
+
 impl Balancers {
     fn new<L, O>(listener: &ListenerConfig<L, O>, source: &Source) -> Result<Self, ConfigError> {
         let mut balancers = Self::default();
@@ -110,3 +156,6 @@ impl Balancers {
         self.nets.is_empty() && !self.unix
     }
 }
+
+/// Three weeks: time enough to renew by hand, and for a renewal that failed to be noticed.
+const WARN_DAYS: i64 = 21;

@@ -2,4 +2,6 @@
 
 mod certificate;
 
-pub use certificate::{CertificateError, Facts, fingerprint, read_chain, read_private_key};
+pub use certificate::{
+    CertificateError, Facts, KeyKind, PublicKey, fingerprint, read_chain, read_private_key,
+};

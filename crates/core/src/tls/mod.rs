@@ -3,5 +3,7 @@
 mod certificate;
 mod server;
 
-pub use certificate::{CertificateError, Facts, fingerprint, read_chain, read_private_key};
+pub use certificate::{
+    CertificateError, Facts, KeyKind, PublicKey, fingerprint, read_chain, read_private_key,
+};
 pub use server::{Expiry, TlsError, TlsServer};

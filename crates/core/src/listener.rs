@@ -10,9 +10,9 @@ use crate::access::AccessList;
 use crate::config::{DatagramLimits, Rate, StreamLimits};
 use crate::datagram::DatagramService;
 use crate::endpoint::{Endpoint, Transport};
-use crate::limits::{Buckets, Gate, Prefix, Sources, Token};
+use crate::limits::{Buckets, Gate, Penalties, Prefix, Sources, Token};
 use crate::observe::metrics::ListenerMetrics;
-use crate::serve::StreamService;
+use crate::serve::{StreamService, Trust};
 
 /// What differs between streams and datagrams.
 pub trait Flavour: 'static {
@@ -29,6 +29,8 @@ pub trait Flavour: 'static {
     fn ceiling(limits: &Self::Limits) -> Option<u32>;
     /// Connections that may wait at a limit.
     fn queue(limits: &Self::Limits) -> u32;
+    /// Connections at a time that have something to prove.
+    fn handshakes(limits: &Self::Limits) -> u32;
 }
 
 /// Listeners of streams.
@@ -63,6 +65,10 @@ pub struct Listener<F: Flavour> {
     pub sources: Sources,
     /// Connections waiting at `per_source` or `rate`.
     pub waiting: Gate,
+    /// Connections that have something to prove and have not yet.
+    pub proving: Gate,
+    /// What sources owe for failed authentications.
+    pub penalties: Penalties,
     buckets: Mutex<Option<Buckets>>,
     settings: ArcSwap<Settings<F>>,
 }
@@ -75,6 +81,8 @@ pub struct Settings<F: Flavour> {
     pub access: AccessList,
     /// What it serves.
     pub service: Arc<F::Service>,
+    /// What it demands before; `None`: nothing, and always for datagrams.
+    pub trust: Option<Arc<Trust>>,
 }
 
 /// The right of one connection to exist. Dropping it gives the place back.
@@ -107,6 +115,8 @@ impl<F: Flavour> Listener<F> {
             total,
             sources: Sources::default(),
             waiting: Gate::new(F::queue(&settings.limits)),
+            proving: Gate::new(F::handshakes(&settings.limits)),
+            penalties: Penalties::default(),
             buckets: Mutex::new(new_buckets::<F>(&settings.limits)),
             settings: ArcSwap::from_pointee(settings),
         }
@@ -141,6 +151,7 @@ impl<F: Flavour> Listener<F> {
         self.gate
             .set_ceiling(F::ceiling(&settings.limits).unwrap_or(u32::MAX));
         self.waiting.set_ceiling(F::queue(&settings.limits));
+        self.proving.set_ceiling(F::handshakes(&settings.limits));
         if F::rate(&self.settings().limits) != F::rate(&settings.limits) {
             *self.lock_buckets() = new_buckets::<F>(&settings.limits);
         }
@@ -246,6 +257,10 @@ impl Flavour for Streams {
     fn queue(limits: &StreamLimits) -> u32 {
         limits.queue.get().into()
     }
+
+    fn handshakes(limits: &StreamLimits) -> u32 {
+        limits.handshakes.get()
+    }
 }
 
 impl Flavour for Datagrams {
@@ -262,6 +277,10 @@ impl Flavour for Datagrams {
     }
 
     fn queue(_: &DatagramLimits) -> u32 {
+        0
+    }
+
+    fn handshakes(_: &DatagramLimits) -> u32 {
         0
     }
 }

@@ -68,6 +68,21 @@ pub fn parse(bytes: &[u8]) -> Result<Option<(Header, usize)>, ProxyError> {
     }
 }
 
+/// How many more bytes certainly belong to the header whose beginning [`parse`] found incomplete.
+/// Who reads no more than that reads nothing that comes after it.
+pub fn wanted(bytes: &[u8]) -> usize {
+    let have = bytes.len();
+    if !bytes.is_empty() && is_prefix(bytes, v2::SIGNATURE) {
+        v2::length(bytes).saturating_sub(have).max(1)
+    } else if have < v1::SHORTEST {
+        v1::SHORTEST - have
+    } else if bytes.ends_with(b"\r") {
+        1
+    } else {
+        2
+    }
+}
+
 impl Header {
     /// The line of version 1, CRLF included. What version 1 cannot say is `UNKNOWN`.
     pub fn to_v1(&self) -> Vec<u8> {
@@ -213,6 +228,29 @@ mod tests {
             let whole = parse(&stream);
             prop_assert_eq!(early.unwrap_or(Ok(None)), whole.clone());
             prop_assert!(whole != Ok(None) || stream.len() < V2_MAX);
+        }
+    }
+
+    #[test]
+    fn who_reads_what_is_wanted_takes_nothing_of_what_follows() {
+        let source = "192.0.2.1:5".parse().unwrap();
+        let header = Header::Inet {
+            transport: Transport::Stream,
+            source,
+            destination: source,
+        };
+        for encoded in [
+            b"PROXY UNKNOWN\r\n".to_vec(),
+            header.to_v1(),
+            header.to_v2(),
+            Header::Local.to_v2(),
+        ] {
+            let mut have = 0;
+            while parse(&encoded[..have]).unwrap().is_none() {
+                have += wanted(&encoded[..have]);
+                assert!(have <= encoded.len());
+            }
+            assert_eq!(have, encoded.len());
         }
     }
 }

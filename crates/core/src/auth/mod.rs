@@ -1,6 +1,7 @@
 //! Authentication by shared key: where the keys come from, and who must prove one.
 
 mod key_file;
+mod server;
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,6 +10,10 @@ use portyard_wire::auth::{Digest, python};
 use serde::{Deserialize, Serialize};
 
 pub use key_file::{FILE_MAX, KEYS_MAX, KeyFileError, is_key_name, key_line, read_keys};
+pub use server::Authenticator;
+
+/// Keys of fewer bytes may be guessed by whoever has seen a proof.
+pub const SECURE_LENGTH: usize = 16;
 
 /// Which dialogue proves a key. Their bytes are described in [`portyard_wire::auth`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Deserialize, Serialize)]

@@ -5,9 +5,13 @@ use std::num::{NonZeroU16, NonZeroU32};
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
+use super::tls::TlsConfig;
 use super::units::{FileMode, Rate, RateLimit, Size, Span};
 use crate::access::AccessConfig;
+use crate::auth::{Dialect, MinDigest};
 use crate::endpoint::Endpoint;
+use crate::files::FilePlace;
+use crate::limits::Tariff;
 
 /// One listener, or several on different endpoints with the same service and settings.
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -24,6 +28,22 @@ pub struct ListenerConfig<L, O> {
     pub name: Option<String>,
     /// Where to listen, each an [`Endpoint`] as text, so that an error names its line.
     pub listen: Vec<Spanned<String>>,
+    /// The dialogue that proves a key before anything is served.
+    #[serde(default)]
+    pub auth: Dialect,
+    /// The file of the keys that are accepted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auth_keys: Option<FilePlace>,
+    /// The weakest digest of a proof.
+    #[serde(default)]
+    pub min_digest: MinDigest,
+    /// The balancers whose PROXY header is required and believed: prefixes, and `"unix"` for all
+    /// peers of a Unix socket.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub proxy: Vec<Spanned<String>>,
+    /// Encryption; absent: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsConfig>,
     /// Options of the sockets.
     #[serde(default)]
     pub socket: SocketOptions,
@@ -44,6 +64,11 @@ impl<L: Default, O: Default> ListenerConfig<L, O> {
         Self {
             service: Spanned::new(0..0, service.into()),
             name: None,
+            auth: Dialect::None,
+            auth_keys: None,
+            min_digest: MinDigest::default(),
+            proxy: Vec::new(),
+            tls: None,
             listen: vec![Spanned::new(0..0, endpoint.to_string())],
             socket: SocketOptions::default(),
             limits: L::default(),
@@ -138,6 +163,29 @@ pub struct StreamLimits {
     pub write_stall: Span,
     /// No connection lasts longer; `"0s"`: any length.
     pub total: Span,
+    /// PROXY header, TLS and authentication together take no longer.
+    pub handshake: Span,
+    /// Connections at a time that have not come through these yet.
+    pub handshakes: NonZeroU32,
+    /// From so many of them on, a new one is dropped at random: the more there are, the likelier.
+    pub handshakes_early: u32,
+    /// What a failed authentication costs its source; `"0s"`: nothing.
+    pub penalty: Span,
+    /// A source that owes more than this is refused.
+    pub penalty_min: Span,
+    /// No source owes more.
+    pub penalty_max: Span,
+}
+
+impl StreamLimits {
+    /// What failed authentications cost.
+    pub fn tariff(&self) -> Tariff {
+        Tariff {
+            each: self.penalty.0,
+            minimum: self.penalty_min.0,
+            maximum: self.penalty_max.0,
+        }
+    }
 }
 
 /// Limits of a datagram listener.
@@ -197,6 +245,12 @@ impl Default for StreamLimits {
             idle: Span::secs(600),
             write_stall: Span::secs(60),
             total: Span::secs(0),
+            handshake: Span::secs(10),
+            handshakes: DEFAULT_HANDSHAKES,
+            handshakes_early: 128,
+            penalty: Span::secs(5),
+            penalty_min: Span::secs(15),
+            penalty_max: Span::secs(600),
         }
     }
 }
@@ -225,6 +279,8 @@ const DEFAULT_QUEUE: NonZeroU16 = match NonZeroU16::new(128) {
     Some(queue) => queue,
     None => NonZeroU16::MIN,
 };
+/// A handshake takes milliseconds, so these are thousands a second, or this many who say nothing.
+const DEFAULT_HANDSHAKES: NonZeroU32 = nonzero(256);
 /// The bound that RFC 9000 (8.1) gives for answers to an unproven address.
 const DEFAULT_AMPLIFICATION: NonZeroU32 = nonzero(3);
 

@@ -7,6 +7,7 @@
 mod error;
 mod listener;
 mod source;
+mod tls;
 pub mod units;
 
 use std::num::NonZeroU16;
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 pub use error::ConfigError;
 pub use listener::{AtLimit, DatagramLimits, ListenerConfig, SocketOptions, StreamLimits};
 pub use source::Source;
+pub use tls::{CertificateConfig, ClientCertificates, TlsConfig, TlsVersion};
 pub use toml::Spanned;
 pub use units::{FileMode, Rate, RateLimit, Size, Span};
 

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::available_parallelism;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc;
@@ -12,7 +12,7 @@ use tokio::time::{sleep, timeout};
 use super::active::{Active, Orders, open_planned};
 use super::plan::{Plan, Planned};
 use super::report::{Phase, State};
-use super::timers::{Heartbeat, IdleWatch};
+use super::timers::{ExpiryWatch, Heartbeat, IdleWatch};
 use super::{ConfigOf, Daemon, os_error};
 use crate::cli::Arguments;
 use crate::clock::Zone;
@@ -27,7 +27,7 @@ use crate::observe::admin::Admin;
 use crate::observe::log::LogControl;
 use crate::observe::metrics::Metrics;
 use crate::offload::Offload;
-use crate::serve::Reserve;
+use crate::serve::{Reserve, Trust};
 
 /// Serves by `plan` until a signal, the inetd idle time or a fault ends it.
 pub fn run<D: Daemon>(
@@ -166,6 +166,7 @@ impl<'a, D: Daemon> Control<'a, D> {
             }
         };
         tokio::pin!(finished);
+        let mut expiry = ExpiryWatch::new();
         let mut watchdog = Heartbeat::new(self.notifier.watchdog_interval());
         let mut idle = IdleWatch::new(&self.active, self.config.inetd_idle.0, one_connection);
         loop {
@@ -185,6 +186,7 @@ impl<'a, D: Daemon> Control<'a, D> {
                 }
                 () = &mut finished => return Ok(()),
                 () = watchdog.beat() => self.feed_watchdog(watchdog.interval).await,
+                () = expiry.look() => self.warn_of_trust(),
                 () = idle.look() => {
                     if idle.is_over(&self.active) {
                         tracing::info!("nothing has come for inetd_idle, leaving");
@@ -227,6 +229,34 @@ impl<'a, D: Daemon> Control<'a, D> {
             .collect();
         self.own.refresh(&addresses);
         *self.state.listeners.borrow_mut() = listeners;
+        let trusts = self.trusts();
+        let expiries = trusts
+            .iter()
+            .flat_map(|(name, trust)| trust.expiries().map(|expiry| (name.as_str(), expiry)));
+        self.state.metrics.set_expiries(expiries);
+        self.warn_of_trust();
+    }
+
+    /// What each listener demands, by its name.
+    fn trusts(&self) -> Vec<(String, Arc<Trust>)> {
+        let trust = |active: &Active<D>| {
+            let listener = &active.listener;
+            Some((listener.name.clone(), listener.settings().trust.clone()?))
+        };
+        self.active.iter().filter_map(trust).collect()
+    }
+
+    /// Says what somebody should mend while it still works.
+    fn warn_of_trust(&self) {
+        for active in &self.active {
+            let listener = &active.listener;
+            let Some(trust) = listener.settings().trust.clone() else {
+                continue;
+            };
+            for warning in trust.warnings(&listener.endpoint, SystemTime::now()) {
+                tracing::warn!(listener = %listener.name, endpoint = %listener.endpoint, "{warning}");
+            }
+        }
     }
 
     fn announce(&self) {

@@ -12,6 +12,7 @@ use crate::config::{ConfigError, LogConfig, SocketOptions, Source};
 use crate::endpoint::{Endpoint, EndpointError, Transport};
 use crate::exit::{Exit, Fatal};
 use crate::listener::{Flavour, Settings};
+use crate::serve::Trust;
 
 /// What a daemon is going to do.
 pub struct Plan<D: Daemon> {
@@ -28,6 +29,7 @@ pub struct Planned<D: Daemon> {
     limits: <D::Flavour as Flavour>::Limits,
     access: Arc<AccessList>,
     service: ServiceOf<D>,
+    pub trust: Option<Arc<Trust>>,
 }
 
 impl<D: Daemon> Plan<D> {
@@ -119,6 +121,7 @@ impl<D: Daemon> Planned<D> {
             limits: self.limits.clone(),
             access: AccessList::clone(&self.access),
             service: self.service.clone(),
+            trust: self.trust.clone(),
         }
     }
 }
@@ -144,6 +147,12 @@ fn plan_listener<D: Daemon>(
     if transport == Transport::Datagram && listener.socket.dscp.is_some() {
         let message = "socket.dscp cannot be set: datagram answers carry a mark of ours there, \
                        which keeps them out of loops";
+        return Err(source.error(&at_service, message));
+    }
+    let trust = Trust::new(listener, &access, source)?.map(Arc::new);
+    if transport == Transport::Datagram && (trust.is_some() || access.knows_identities()) {
+        let message = "auth, tls, proxy and access rules on users, certificates and keys are for \
+                       streams; take them out";
         return Err(source.error(&at_service, message));
     }
     let mut planned = Vec::new();
@@ -172,6 +181,7 @@ fn plan_listener<D: Daemon>(
             limits: listener.limits.clone(),
             access: access.clone(),
             service: service.clone(),
+            trust: trust.clone(),
         });
     }
     Ok(planned)

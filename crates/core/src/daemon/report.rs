@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
@@ -15,6 +15,8 @@ use crate::listener::{Flavour, Listener};
 use crate::observe::admin::Report;
 use crate::observe::metrics::{Drop, Ending, Metrics, Refusal};
 use crate::offload::Offload;
+use crate::serve::Trust;
+use crate::tls::Expiry;
 
 /// The state that the control thread and the admin endpoint share.
 pub struct State<D: Daemon> {
@@ -130,8 +132,32 @@ fn describe<F: Flavour>(listener: &Listener<F>) -> Value {
     };
     if let (Value::Object(value), Value::Object(more)) = (&mut value, more) {
         value.extend(more);
+        if let Some(trust) = &listener.settings().trust {
+            value.insert("proving".into(), listener.proving.present().into());
+            value.insert("penalized_sources".into(), listener.penalties.len().into());
+            value.insert("trust".into(), describe_trust(trust));
+        }
     }
     value
+}
+
+fn describe_trust(trust: &Trust) -> Value {
+    let now = SystemTime::now();
+    let expiry = |expiry: &Expiry| {
+        let at = expiry.not_after.duration_since(UNIX_EPOCH);
+        json!({
+            "kind": expiry.kind,
+            "name": expiry.name,
+            "file": expiry.place,
+            "not_after": at.map_or(0, |at| at.as_secs()),
+            "days_left": expiry.days_left(now),
+        })
+    };
+    json!({
+        "auth": trust.auth.as_ref().map_or("none", |auth| auth.dialect.name()),
+        "tls": trust.tls.is_some(),
+        "expiries": trust.expiries().map(expiry).collect::<Vec<_>>(),
+    })
 }
 
 /// Sources that are named in the status.

@@ -1,4 +1,5 @@
-//! What the control thread does by the clock: feed the watchdog, and leave when an inetd has no work.
+//! What the control thread does by the clock: feed the watchdog, look for certificates that run out,
+//! and leave when an inetd has no work.
 
 use std::time::Duration;
 
@@ -31,6 +32,21 @@ impl Heartbeat {
             }
             None => std::future::pending().await,
         }
+    }
+}
+
+/// When to look again at what runs out.
+pub struct ExpiryWatch(Deadline);
+
+impl ExpiryWatch {
+    pub fn new() -> Self {
+        Self(Deadline::now() + DAY)
+    }
+
+    /// Returns once a day.
+    pub async fn look(&mut self) {
+        sleep_until(self.0).await;
+        self.0 = Deadline::now() + DAY;
     }
 }
 
@@ -82,5 +98,6 @@ impl IdleWatch {
     }
 }
 
+const DAY: Duration = Duration::from_secs(86_400);
 const LOOK_MIN: Duration = Duration::from_millis(10);
 const LOOK_MAX: Duration = Duration::from_secs(1);

@@ -7,10 +7,12 @@
 
 mod buckets;
 mod gate;
+mod penalties;
 mod prefix;
 mod sources;
 
 pub use buckets::{Buckets, Token};
 pub use gate::Gate;
+pub use penalties::{Penalties, Tariff};
 pub use prefix::Prefix;
 pub use sources::Sources;

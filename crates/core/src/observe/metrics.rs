@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::UNIX_EPOCH;
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
@@ -13,6 +14,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 use crate::endpoint::Transport;
+use crate::tls::Expiry;
 
 /// All metrics of the process.
 pub struct Metrics {
@@ -28,6 +30,7 @@ pub struct Metrics {
     dropped: Family<ReasonLabels, Counter>,
     bad_input: Family<Labels, Counter>,
     reloads: Family<ResultLabels, Counter>,
+    not_after: Family<ExpiryLabels, Gauge>,
     uptime: Gauge<f64, AtomicU64>,
     offload_waiting: Gauge,
 }
@@ -82,6 +85,14 @@ struct ResultLabels {
     result: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ExpiryLabels {
+    listener: String,
+    kind: &'static str,
+    name: String,
+    file: String,
+}
+
 macro_rules! reasons {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $label:literal,)* }) => {
         $(#[$doc])*
@@ -119,6 +130,10 @@ reasons! {
         Rate = "rate",
         /// No descriptor or memory was left for it.
         Descriptors = "descriptors",
+        /// Too many connections had not proved anything yet.
+        Handshakes = "handshakes",
+        /// Its source has failed to authenticate too often.
+        Penalty = "penalty",
     }
 }
 
@@ -139,6 +154,16 @@ reasons! {
         Total = "total",
         /// The grace period was over.
         Drain = "drain",
+        /// It did not begin with the PROXY header that it owes.
+        Proxy = "proxy",
+        /// The TLS handshake failed.
+        Tls = "tls",
+        /// It proved no key that is accepted.
+        Auth = "auth",
+        /// The access list denies its certificate, its key, or the peer that its balancer named.
+        Denied = "denied",
+        /// It took too long to prove anything.
+        Handshake = "handshake",
         /// The service panicked: a fault of ours.
         Panic = "panic",
     }
@@ -227,6 +252,11 @@ impl Metrics {
         );
         let bad_input = family!(_, "bad_input", "Inputs answered with an error line");
         let reloads = family!(_, "reloads", "Configuration reloads");
+        let not_after = family!(
+            Transport::Stream,
+            "tls_not_after_timestamp_seconds",
+            "When a certificate, an authority or a list of revocations runs out"
+        );
         let uptime = Gauge::default();
         registry.register("uptime_seconds", "Seconds since the start", uptime.clone());
         let offload_waiting = Gauge::default();
@@ -248,6 +278,7 @@ impl Metrics {
             dropped,
             bad_input,
             reloads,
+            not_after,
             uptime,
             offload_waiting,
         }
@@ -292,6 +323,27 @@ impl Metrics {
     pub fn reloaded(&self, good: bool) {
         let result = if good { "ok" } else { "error" };
         self.reloads.get_or_create(&ResultLabels { result }).inc();
+    }
+
+    /// Replaces what is known of things that run out, each with its listener.
+    pub fn set_expiries<'a>(&self, expiries: impl Iterator<Item = (&'a str, &'a Expiry)>) {
+        self.not_after.clear();
+        for (listener, expiry) in expiries {
+            let labels = ExpiryLabels {
+                listener: listener.into(),
+                kind: expiry.kind,
+                name: expiry.name.clone(),
+                file: expiry.place.clone(),
+            };
+            let gauge = self.not_after.get_or_create_owned(&labels);
+            let at = expiry.not_after.duration_since(UNIX_EPOCH);
+            // What ran out before 1970 ran out.
+            let at = at.map_or(0, |at| i64::try_from(at.as_secs()).unwrap_or(i64::MAX));
+            // Of several with one name (two keys for one host) the first to run out counts.
+            if gauge.get() == 0 || at < gauge.get() {
+                gauge.set(at);
+            }
+        }
     }
 
     /// The text that a scraper gets.

@@ -9,11 +9,12 @@ use tokio::io::AsyncWriteExt;
 
 use super::Stream;
 use super::connection::{Peer, Session};
-use crate::access::Action;
+use super::establish::Proving;
+use crate::access::{Action, Kind};
 use crate::config::AtLimit;
 use crate::event_loop::EventLoop;
 use crate::limits::{Prefix, Token};
-use crate::listener::{Listener, Permit, Streams, source_of};
+use crate::listener::{Listener, Permit, Settings, Streams, source_of};
 use crate::observe::metrics::Refusal;
 
 /// Decides about an accepted connection and starts to serve it.
@@ -36,8 +37,22 @@ pub(super) async fn admit(
         );
         return turn_away(home, listener, stream, Refusal::Access, AtLimit::Refuse);
     }
+    if peer == Peer::Local
+        && settings.access.concerns(Kind::User)
+        && !is_welcome(&settings, &stream)
+    {
+        return turn_away(home, listener, stream, Refusal::Access, AtLimit::Refuse);
+    }
     let limits = &settings.limits;
-    let permit = match listener.try_enter() {
+    let source = source_of(peer.ip());
+    if settings.trust.is_some()
+        && listener
+            .penalties
+            .refuses(source, home.milliseconds(), &limits.tariff())
+    {
+        return turn_away(home, listener, stream, Refusal::Penalty, AtLimit::Refuse);
+    }
+    let mut permit = match listener.try_enter() {
         Some(permit) => permit,
         None if limits.at_limit == AtLimit::Queue => listener.enter().await,
         None => {
@@ -50,32 +65,70 @@ pub(super) async fn admit(
             );
         }
     };
-    let mut applicant = Applicant {
-        permit,
-        source: source_of(peer.ip()),
-        has_token: false,
-    };
-    match applicant.apply(home) {
-        Ok(()) => start(home, stream, peer, applicant.permit),
+    // A balancer is many peers; what holds for each of them is applied when it has named it.
+    if let Some(trust) = &settings.trust
+        && trust.balancers.include(peer)
+    {
+        return start(home, stream, peer, permit);
+    }
+    let mut applicant = Applicant::new(source);
+    match applicant.apply(home, &mut permit) {
+        Ok(()) => start(home, stream, peer, permit),
         Err((refusal, _)) if limits.at_limit != AtLimit::Queue => {
             turn_away(home, listener, stream, refusal, limits.at_limit);
         }
-        Err((refusal, wait)) => queue(home, stream, peer, applicant, refusal, wait),
+        Err((refusal, wait)) => {
+            let candidate = Candidate {
+                stream,
+                peer,
+                permit,
+            };
+            queue(home, candidate, applicant, refusal, wait);
+        }
     }
 }
 
-/// A connection that has a place and still needs its source's leave.
-struct Applicant {
-    permit: Permit,
+/// Whether the access rules want the user at the other end.
+fn is_welcome(settings: &Settings<Streams>, stream: &Stream) -> bool {
+    // Without credentials nothing is known of the peer, so no rule can let it in.
+    stream.user().is_ok_and(|user| {
+        let explanation = settings.access.check_identity(user);
+        if explanation.action == Action::Deny {
+            tracing::debug!(?user, rule = %explanation, "refused");
+        }
+        explanation.action == Action::Allow
+    })
+}
+
+/// A source that asks for leave to have one more connection.
+pub(super) struct Applicant {
     source: Prefix,
     /// Whether the rate has let it pass already.
     has_token: bool,
 }
 
+/// A connection that has a place and waits for its source's leave.
+struct Candidate {
+    stream: Stream,
+    peer: Peer,
+    permit: Permit,
+}
+
 impl Applicant {
+    pub fn new(source: Prefix) -> Self {
+        Self {
+            source,
+            has_token: false,
+        }
+    }
+
     /// Passes rate and per-source limit, or says which one stopped it and when to try again.
-    fn apply(&mut self, home: &EventLoop) -> Result<(), (Refusal, Duration)> {
-        let listener = self.permit.listener().clone();
+    pub fn apply(
+        &mut self,
+        home: &EventLoop,
+        permit: &mut Permit,
+    ) -> Result<(), (Refusal, Duration)> {
+        let listener = permit.listener().clone();
         let limits = &listener.settings().limits;
         if !self.has_token && limits.rate.0.is_some() {
             match listener.take_token(self.source, home.milliseconds()) {
@@ -84,7 +137,7 @@ impl Applicant {
             }
         }
         match limits.per_source {
-            Some(ceiling) if !self.permit.try_count(self.source, ceiling.get()) => {
+            Some(ceiling) if !permit.try_count(self.source, ceiling.get()) => {
                 Err((Refusal::PerSource, PER_SOURCE_RETRY))
             }
             _ => Ok(()),
@@ -93,20 +146,42 @@ impl Applicant {
 }
 
 fn start(home: &Rc<EventLoop>, stream: Stream, peer: Peer, permit: Permit) {
+    // One look at the settings decides both what is demanded and what is served.
+    let settings = permit.listener().settings();
+    let proving = settings.trust.as_ref().map(|trust| {
+        let proving = Proving::enter(permit.listener(), &settings.limits);
+        proving.map(|proving| (trust.clone(), proving))
+    });
+    if let Some(None) = proving {
+        let listener = permit.listener().clone();
+        return turn_away(
+            home,
+            &listener,
+            stream,
+            Refusal::Handshakes,
+            AtLimit::Refuse,
+        );
+    }
     // The registry accounts for the task: a drain waits until every session has left it.
-    tokio::task::spawn_local(Session::new(stream, peer, permit, home.clone()));
+    let proving = proving.flatten();
+    let session = Session::new(stream, peer, permit, home.clone(), settings, proving);
+    tokio::task::spawn_local(session);
 }
 
 /// Lets an applicant wait for its turn, in a room of bounded size and for a bounded time.
 fn queue(
     home: &Rc<EventLoop>,
-    stream: Stream,
-    peer: Peer,
+    candidate: Candidate,
     mut applicant: Applicant,
     refusal: Refusal,
     mut wait: Duration,
 ) {
-    let listener = applicant.permit.listener().clone();
+    let Candidate {
+        stream,
+        peer,
+        mut permit,
+    } = candidate;
+    let listener = permit.listener().clone();
     if !listener.waiting.try_enter() {
         return turn_away(home, &listener, stream, refusal, AtLimit::Refuse);
     }
@@ -121,7 +196,7 @@ fn queue(
                 () = &mut deadline => break true,
                 () = listener.closed.cancelled() => break true,
             }
-            match applicant.apply(&home) {
+            match applicant.apply(&home, &mut permit) {
                 Ok(()) => break false,
                 Err(again) => (refusal, wait) = again,
             }
@@ -130,7 +205,7 @@ fn queue(
         if turned_away {
             turn_away(&home, &listener, stream, refusal, AtLimit::Refuse);
         } else {
-            start(&home, stream, peer, applicant.permit);
+            start(&home, stream, peer, permit);
         }
     });
 }

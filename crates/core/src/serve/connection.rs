@@ -12,10 +12,11 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::establish::{Proving, establish};
 use super::registry::Slot;
-use super::{Ended, Serving, Stream};
+use super::{Ended, Serving, Stream, Trust};
 use crate::event_loop::EventLoop;
-use crate::listener::{Listener, Permit, Streams};
+use crate::listener::{Listener, Permit, Settings, Streams};
 use crate::observe::metrics::Ending;
 
 /// A connection that is being served. Dropping it closes it and gives its permit back.
@@ -28,6 +29,14 @@ pub struct Connection {
     permit: Permit,
 }
 
+/// What a connection is made of.
+pub(super) struct Parts {
+    pub stream: Stream,
+    pub home: Rc<EventLoop>,
+    pub slot: Slot,
+    pub permit: Permit,
+}
+
 /// Who is at the other end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Peer {
@@ -38,6 +47,22 @@ pub enum Peer {
 }
 
 impl Connection {
+    pub(super) fn new(parts: Parts) -> Self {
+        let Parts {
+            stream,
+            home,
+            slot,
+            permit,
+        } = parts;
+        Self {
+            stream,
+            home,
+            slot,
+            ended: false,
+            permit,
+        }
+    }
+
     /// Who is at the other end.
     pub fn peer(&self) -> Peer {
         self.home.registry.peer(self.slot)
@@ -79,6 +104,13 @@ impl Connection {
         cx: &mut Context<'_>,
         buffer: &mut [u8],
     ) -> Poll<io::Result<usize>> {
+        // What TLS has kept of earlier writes goes out before we wait for an answer to it.
+        // Whether it does or not, we read on: the peer may wait for that.
+        if self.stream.has_kept()
+            && let Poll::Ready(Err(error)) = self.poll_out(cx, Stream::poll_flush)
+        {
+            return Poll::Ready(Err(error));
+        }
         let mut into = ReadBuf::new(buffer);
         match Pin::new(&mut self.stream).poll_read(cx, &mut into) {
             Poll::Ready(Ok(())) => {
@@ -128,13 +160,31 @@ impl Connection {
         .await
     }
 
-    /// Writes all of `bytes`.
+    /// Writes all of `bytes`, and does not keep any of them back.
     pub async fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             let length = poll_fn(|cx| self.poll_write(cx, bytes)).await?;
             bytes = &bytes[length..];
         }
+        if self.stream.is_encrypted() {
+            poll_fn(|cx| self.poll_out(cx, Stream::poll_flush)).await?;
+        }
         Ok(())
+    }
+
+    /// Gives the peer what TLS has kept; a peer that takes nothing is held to the write-stall deadline.
+    fn poll_out(
+        &mut self,
+        cx: &mut Context<'_>,
+        step: impl FnOnce(Pin<&mut Stream>, &mut Context<'_>) -> Poll<io::Result<()>>,
+    ) -> Poll<io::Result<()>> {
+        let result = step(Pin::new(&mut self.stream), cx);
+        if result.is_pending() {
+            self.home.registry.stalled(self.slot);
+        } else {
+            self.home.registry.sent(self.slot, 0);
+        }
+        result
     }
 
     /// Ends the connection so that the peer gets all that was written: FIN, then what it still
@@ -142,11 +192,12 @@ impl Connection {
     ///
     /// A close with unread data would be a reset, which may destroy our answer on its way.
     pub async fn finish(&mut self) {
-        if self.ended
-            || poll_fn(|cx| Pin::new(&mut self.stream).poll_shutdown(cx))
-                .await
-                .is_err()
-        {
+        // A peer that has ended needs no FIN before the close, but TLS has a last word of its own.
+        if self.ended && !self.stream.is_encrypted() {
+            return;
+        }
+        let shut = poll_fn(|cx| self.poll_out(cx, Stream::poll_shutdown)).await;
+        if shut.is_err() || self.ended {
             return;
         }
         // Boxed, so that the timer takes no room in every connection's task from its start.
@@ -197,20 +248,31 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) fn new(stream: Stream, peer: Peer, permit: Permit, home: Rc<EventLoop>) -> Self {
+    /// Starts to serve by `settings`. `proving` is what they demand before, and the place of a
+    /// connection that has something to prove.
+    pub(super) fn new(
+        stream: Stream,
+        peer: Peer,
+        permit: Permit,
+        home: Rc<EventLoop>,
+        settings: Arc<Settings<Streams>>,
+        proving: Option<(Arc<Trust>, Proving)>,
+    ) -> Self {
         let listener = permit.listener();
         tracing::debug!(listener = %listener.name, %peer, "connection");
-        let service = listener.settings().service.clone();
         let slot = home.registry.enter(peer, listener.clone());
-        let connection = Connection {
+        let parts = Parts {
             stream,
             home: home.clone(),
             slot,
-            ended: false,
             permit,
         };
+        let serving = match proving {
+            Some((trust, proving)) => establish(parts, settings, trust, proving),
+            None => settings.service.serve(Connection::new(parts)),
+        };
         Self {
-            serving: Some(service.serve(connection)),
+            serving: Some(serving),
             home,
             slot,
             watched: false,
@@ -251,6 +313,7 @@ impl Future for Session {
             Poll::Ready(Ended::Done) => self.end(Ending::Done),
             Poll::Ready(Ended::Broken) => self.end(Ending::Broken),
             Poll::Ready(Ended::Protocol) => self.end(Ending::Protocol),
+            Poll::Ready(Ended::Unproved(why)) => self.end(why),
         }
     }
 }
@@ -285,12 +348,12 @@ impl AsyncWrite for Connection {
         Connection::poll_write(self.get_mut(), cx, bytes)
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().poll_out(cx, Stream::poll_flush)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+        self.get_mut().poll_out(cx, Stream::poll_shutdown)
     }
 }
 

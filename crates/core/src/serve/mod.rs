@@ -1,4 +1,5 @@
-//! Stream connections: accept, permit, access list, service; every wait with a deadline.
+//! Stream connections: accept, permit, access list, PROXY header, TLS, authentication, service; every
+//! wait with a deadline.
 //!
 //! [`accept`] takes connections and decides who is served, [`Connection`] is what a service talks
 //! through, and the loop's [`Registry`] holds each connection to its deadlines and ends all of
@@ -7,10 +8,12 @@
 mod accept;
 mod admission;
 mod connection;
+mod establish;
 mod line;
 mod registry;
 mod shed;
 mod stream;
+mod trust;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -22,6 +25,9 @@ pub(crate) use registry::Registry;
 pub(crate) use shed::AcceptFault;
 pub use shed::Reserve;
 pub use stream::Stream;
+pub use trust::{Balancers, Trust};
+
+use crate::observe::metrics::Ending;
 
 /// How a service left its connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +38,8 @@ pub enum Ended {
     Broken,
     /// The peer broke the rules; counted, and closed after what was written is delivered.
     Protocol,
+    /// The peer did not get as far as the service.
+    Unproved(Ending),
 }
 
 impl From<std::io::Error> for Ended {

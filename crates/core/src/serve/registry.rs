@@ -167,6 +167,11 @@ impl Registry {
         self.entries.borrow()[slot.index()].peer
     }
 
+    /// Another than the socket says is at the other end: a balancer has named it.
+    pub fn set_peer(&self, slot: Slot, peer: Peer) {
+        self.entries.borrow_mut()[slot.index()].peer = peer;
+    }
+
     /// The listener that accepted it.
     pub fn listener(&self, slot: Slot) -> Arc<Listener<Streams>> {
         self.entries.borrow()[slot.index()].listener.clone()
@@ -362,6 +367,7 @@ mod tests {
             limits,
             access,
             service,
+            trust: None,
         };
         let endpoint = Endpoint::tcp_loopback(0);
         let total = Arc::new(Gate::new(1));

@@ -1,4 +1,4 @@
-//! The byte stream under a connection: TCP or a Unix socket.
+//! The byte stream under a connection: TCP or a Unix socket, or TLS over one of them.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -6,9 +6,13 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use nix::sys::socket::{getsockopt, sockopt};
 use socket2::{SockRef, Socket};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::server::TlsStream;
+
+use crate::access::Identity;
 
 /// A connected stream socket, registered with the loop it is used on.
 #[derive(Debug)]
@@ -17,6 +21,8 @@ pub enum Stream {
     Tcp(TcpStream),
     /// A Unix stream socket.
     Unix(UnixStream),
+    /// TLS, over one of the others.
+    Tls(Box<TlsStream<Stream>>),
 }
 
 impl Stream {
@@ -27,6 +33,30 @@ impl Stream {
         } else {
             TcpStream::from_std(socket.into()).map(Self::Tcp)
         }
+    }
+
+    /// Whether what is written is kept for a while and encrypted.
+    pub fn is_encrypted(&self) -> bool {
+        matches!(self, Self::Tls(_))
+    }
+
+    /// Whether something that was written waits to be sent.
+    pub fn has_kept(&self) -> bool {
+        match self {
+            Self::Tls(stream) => stream.get_ref().1.wants_write(),
+            Self::Tcp(_) | Self::Unix(_) => false,
+        }
+    }
+
+    /// The process at the other end of a Unix socket, as it was when it connected (`SO_PEERCRED`,
+    /// unix(7)).
+    pub fn user(&self) -> io::Result<Identity<'static>> {
+        let credentials = getsockopt(self, sockopt::PeerCredentials)?;
+        Ok(Identity::User {
+            uid: credentials.uid(),
+            gid: credentials.gid(),
+            pid: credentials.pid(),
+        })
     }
 
     /// Makes the coming close a reset (RST), which tells the peer that something was lost.
@@ -41,6 +71,7 @@ impl AsFd for Stream {
         match self {
             Self::Tcp(stream) => stream.as_fd(),
             Self::Unix(stream) => stream.as_fd(),
+            Self::Tls(stream) => stream.get_ref().0.as_fd(),
         }
     }
 }
@@ -54,6 +85,7 @@ impl AsyncRead for Stream {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
             Self::Unix(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Self::Tls(stream) => Pin::new(&mut **stream).poll_read(cx, buffer),
         }
     }
 }
@@ -67,18 +99,23 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
             Self::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Tls(stream) => Pin::new(&mut **stream).poll_write(cx, bytes),
         }
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // Sockets have no buffer of ours to flush.
-        Poll::Ready(Ok(()))
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            // Sockets have no buffer of ours to flush.
+            Self::Tcp(_) | Self::Unix(_) => Poll::Ready(Ok(())),
+            Self::Tls(stream) => Pin::new(&mut **stream).poll_flush(cx),
+        }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(&mut **stream).poll_shutdown(cx),
         }
     }
 }

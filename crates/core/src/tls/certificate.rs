@@ -32,6 +32,8 @@ pub enum CertificateError {
 pub struct Facts {
     /// The distinguished name, `CN=host, O=…`; may be empty.
     pub subject: String,
+    /// The subject's common name.
+    pub common_name: Option<String>,
     /// The distinguished name of who signed it.
     pub issuer: String,
     /// The subject's alternative names: `dns:NAME`, `ip:ADDRESS`, `email:NAME`, `uri:URI`. These are
@@ -100,6 +102,11 @@ impl Facts {
         };
         Ok(Self {
             subject: parsed.subject().to_string(),
+            common_name: parsed
+                .subject()
+                .iter_common_name()
+                .next()
+                .and_then(|name| name.as_str().ok().map(Into::into)),
             issuer: parsed.issuer().to_string(),
             names,
             not_before: moment(parsed.validity().not_before.timestamp()),
@@ -125,7 +132,7 @@ fn name(name: &GeneralName<'_>) -> Option<String> {
     }
 }
 
-fn moment(seconds: i64) -> SystemTime {
+pub(super) fn moment(seconds: i64) -> SystemTime {
     let distance = Duration::from_secs(seconds.unsigned_abs());
     if seconds < 0 {
         UNIX_EPOCH - distance
@@ -136,3 +143,5 @@ fn moment(seconds: i64) -> SystemTime {
 
 /// The largest certificate, key or bundle file. The web's roots are a quarter of this.
 const PEM_MAX: u64 = 1 << 20;
+/// The largest file of revocations: a hundred thousand of them.
+pub(super) const CRL_MAX: u64 = 4 << 20;

@@ -52,6 +52,12 @@ impl Key {
     }
 
     /// What must stay secret.
+    /// How many bytes the key has; never 0.
+    #[expect(clippy::len_without_is_empty, reason = "no key is empty")]
+    pub fn len(&self) -> usize {
+        self.secret.expose().len()
+    }
+
     pub(super) fn secret(&self) -> &Secret {
         &self.secret
     }

@@ -5,6 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
 pub(super) const SIGNATURE: &[u8] = b"PROXY ";
+/// `PROXY UNKNOWN` and CRLF.
+pub(super) const SHORTEST: usize = 15;
 
 pub(super) fn parse(bytes: &[u8]) -> Result<Option<(Header, usize)>, ProxyError> {
     let window = &bytes[..bytes.len().min(V1_MAX)];

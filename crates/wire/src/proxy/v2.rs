@@ -15,6 +15,14 @@ const INET6: u8 = 0x20;
 const UNIX: u8 = 0x30;
 const PATH_LEN: usize = 108;
 
+/// How long the header is, as far as its beginning says: not more than [`V2_MAX`].
+pub(super) fn length(bytes: &[u8]) -> usize {
+    let announced = bytes
+        .first_chunk::<FIXED_LEN>()
+        .map_or(0, |fixed| u16::from_be_bytes([fixed[14], fixed[15]]));
+    (FIXED_LEN + usize::from(announced)).min(V2_MAX)
+}
+
 pub(super) fn parse(bytes: &[u8]) -> Result<Option<(Header, usize)>, ProxyError> {
     // What is wrong is refused with the byte that makes it so.
     let command = bytes.get(12).copied();

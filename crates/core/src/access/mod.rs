@@ -1,13 +1,21 @@
-//! Access lists: the rule with the longest matching prefix decides, and can say why.
+//! Access lists: who may use a listener, by address, local user, certificate or key, and why.
+//!
+//! Of the rules on addresses the one with the longest matching prefix decides, else the list's
+//! default. Of the rules on an identity (the user at the other end of a Unix socket, the client's
+//! certificate, the key that was proved) the last that matches decides; where none does, the peer is
+//! denied if the list allows somebody by that kind of identity, and allowed otherwise.
+
+mod rule;
 
 use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
-use std::str::FromStr;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
+
+pub use rule::{Identity, Kind, Matcher, Rule, RuleError};
 
 use crate::config::{ConfigError, Source};
 
@@ -17,7 +25,7 @@ use crate::config::{ConfigError, Source};
 pub struct AccessConfig {
     /// What happens to an address that no rule matches.
     pub default: Action,
-    /// The [`Rule`]s as texts, in any order: the longest prefix decides, and of equal ones the later.
+    /// The [`Rule`]s as texts: of addresses the longest prefix decides, and of equal ones the later.
     /// They are parsed with the list, so that an error names the line of its rule.
     pub rules: Vec<Spanned<String>>,
 }
@@ -32,17 +40,6 @@ pub enum Action {
     Deny,
 }
 
-/// One rule: `allow 10.0.0.0/8`, `deny 192.0.2.0/24 scans us`. The rest of the text is the reason.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rule {
-    /// What it does.
-    pub action: Action,
-    /// The addresses it is for; host bits are cut off.
-    pub net: IpNet,
-    /// Why, for the log and for `--explain`; may be empty.
-    pub reason: String,
-}
-
 /// A list ready to be asked. Asking costs one hash look-up per distinct prefix length.
 #[derive(Debug, Clone)]
 pub struct AccessList {
@@ -51,6 +48,8 @@ pub struct AccessList {
     lengths_v4: Vec<u8>,
     lengths_v6: Vec<u8>,
     rules: HashMap<IpNet, Placed>,
+    /// In the order of the file.
+    identities: Vec<Placed>,
 }
 
 /// A rule and its place in the file.
@@ -71,22 +70,22 @@ pub struct Explanation<'a> {
     pub rule: Option<&'a Placed>,
 }
 
-/// Why a text is not a rule.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("'{0}' is not an access rule; write \"allow 10.0.0.0/8\" or \"deny 192.0.2.7 reason\"")]
-pub struct RuleError(String);
-
 impl AccessList {
     /// Parses the rules and builds the list; `source` gives each rule its file and line.
     pub fn new(config: &AccessConfig, source: &Source) -> Result<Self, ConfigError> {
-        let mut rules = HashMap::new();
+        let (mut rules, mut identities) = (HashMap::new(), Vec::new());
         for text in &config.rules {
             let rule: Rule = text
                 .get_ref()
                 .parse()
                 .map_err(|error: RuleError| source.error(&text.span(), error.to_string()))?;
             let place = source.locate(&text.span());
-            rules.insert(rule.net, Placed { rule, place });
+            match rule.matcher {
+                Matcher::Net(net) => {
+                    rules.insert(net, Placed { rule, place });
+                }
+                _ => identities.push(Placed { rule, place }),
+            }
         }
         let lengths = |v4: bool| {
             let mut all: Vec<u8> = rules
@@ -103,7 +102,39 @@ impl AccessList {
             lengths_v4: lengths(true),
             lengths_v6: lengths(false),
             rules,
+            identities,
         })
+    }
+
+    /// Whether there are rules on this kind of identity.
+    pub fn concerns(&self, kind: Kind) -> bool {
+        self.of_kind(kind).next().is_some()
+    }
+
+    /// Whether there are rules on anything but addresses.
+    pub fn knows_identities(&self) -> bool {
+        !self.identities.is_empty()
+    }
+
+    /// What happens to a peer with this identity, and which rule decided.
+    pub fn check_identity(&self, identity: Identity<'_>) -> Explanation<'_> {
+        let kind = identity.kind();
+        let rule = self
+            .of_kind(kind)
+            .filter(|placed| placed.rule.matcher.matches(identity))
+            .last();
+        let allows = |placed: &Placed| placed.rule.action == Action::Allow;
+        let action = match rule {
+            Some(placed) => placed.rule.action,
+            None if self.of_kind(kind).any(allows) => Action::Deny,
+            None => Action::Allow,
+        };
+        Explanation { action, rule }
+    }
+
+    fn of_kind(&self, kind: Kind) -> impl Iterator<Item = &Placed> {
+        let concerned = move |placed: &&Placed| placed.rule.matcher.kind() == kind;
+        self.identities.iter().filter(concerned)
     }
 
     /// What happens to `address`. IPv4 addresses mapped into IPv6 are taken as IPv4.
@@ -143,52 +174,12 @@ impl Default for AccessConfig {
     }
 }
 
-impl FromStr for Rule {
-    type Err = RuleError;
-
-    fn from_str(text: &str) -> Result<Self, RuleError> {
-        let wrong = || RuleError(text.into());
-        let (action, rest) = text
-            .trim()
-            .split_once(char::is_whitespace)
-            .ok_or_else(wrong)?;
-        let action = match action {
-            "allow" => Action::Allow,
-            "deny" => Action::Deny,
-            _ => return Err(wrong()),
-        };
-        let rest = rest.trim_start();
-        let (net, reason) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
-        let net = match (net.parse::<IpNet>(), net.parse::<IpAddr>()) {
-            (Ok(net), _) => net,
-            (_, Ok(address)) => IpNet::from(address),
-            _ => return Err(wrong()),
-        };
-        Ok(Self {
-            action,
-            net: net.trunc(),
-            reason: reason.trim().into(),
-        })
-    }
-}
-
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Allow => "allow",
             Self::Deny => "deny",
         })
-    }
-}
-
-impl fmt::Display for Rule {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.action, self.net)?;
-        if self.reason.is_empty() {
-            Ok(())
-        } else {
-            write!(f, " {}", self.reason)
-        }
     }
 }
 
@@ -202,11 +193,7 @@ impl fmt::Display for Explanation<'_> {
                     self.action, placed.rule, placed.place
                 )
             }
-            None => write!(
-                f,
-                "{}: no rule matches, the list's default decides",
-                self.action
-            ),
+            None => write!(f, "{}: no rule matches, the default decides", self.action),
         }
     }
 }
@@ -218,19 +205,6 @@ mod tests {
     fn list(text: &str) -> AccessList {
         let source = Source::from_text(text);
         AccessList::new(&source.parse().unwrap(), &source).unwrap()
-    }
-
-    #[test]
-    fn a_wrong_rule_is_refused() {
-        for text in [
-            "",
-            "allow",
-            "permit 10.0.0.0/8",
-            "allow 10.0.0.0/33",
-            "deny host.example",
-        ] {
-            assert!(text.parse::<Rule>().is_err(), "{text}");
-        }
     }
 
     #[test]
@@ -254,5 +228,22 @@ mod tests {
         assert_eq!(text, "deny: rule \"deny 10.1.2.3/32 noisy\" at line 3");
         let text = list.explain("192.0.2.1".parse().unwrap()).to_string();
         assert!(text.starts_with("allow: no rule matches"), "{text}");
+    }
+
+    #[test]
+    fn an_allow_list_of_an_identity_is_closed_and_a_deny_list_is_open() {
+        let user = |uid, gid| Identity::User { uid, gid, pid: 7 };
+        let closed = list("rules = [ 'allow uid:5', 'allow gid:9', 'deny uid:6' ]");
+        let check = |list: &AccessList, identity| list.check_identity(identity).action;
+        assert_eq!(check(&closed, user(5, 1)), Action::Allow);
+        assert_eq!(check(&closed, user(7, 9)), Action::Allow);
+        assert_eq!(check(&closed, user(6, 9)), Action::Deny);
+        assert_eq!(check(&closed, user(7, 7)), Action::Deny);
+        // Other kinds are not concerned.
+        assert_eq!(check(&closed, Identity::Key("k")), Action::Allow);
+        assert!(closed.concerns(Kind::User) && !closed.concerns(Kind::Key));
+        let open = list("rules = [ 'deny key:old' ]");
+        assert_eq!(check(&open, Identity::Key("old")), Action::Deny);
+        assert_eq!(check(&open, Identity::Key("new")), Action::Allow);
     }
 }

@@ -4,12 +4,14 @@
 //! said READY over the notification socket, on ports of its own. What the daemon logs,
 //! notifies, measures and prints can be asked for at any time; dropping it kills it. [`Client`]
 //! talks to it, and so do the programs that [`peer`] and [`pythons`] find, loudly when one is missing.
+//! [`Certificates`] makes an authority and what it signs.
 //!
 //! Nothing here waits for a duration to pass, and nothing waits without a deadline.
 #![expect(clippy::expect_used, reason = "a test helper fails by panicking")]
 
 mod admin;
 mod build;
+mod certificates;
 mod client;
 mod daemon;
 mod notify;
@@ -17,6 +19,7 @@ mod peers;
 mod process;
 
 pub use build::DaemonBuilder;
+pub use certificates::{Certificates, Pair};
 pub use client::{Client, End};
 pub use daemon::Daemon;
 pub use peers::{Python, peer, python, pythons};

@@ -27,6 +27,11 @@ pub fn attacks(dialect: Dialect) -> Vec<(&'static str, Attack, bool)> {
     let mut attacks: Vec<(_, Attack, _)> = match dialect {
         Dialect::Python => vec![
             ("its challenge to a second connection", python_second, true),
+            (
+                "its challenge, changed, to a second connection",
+                python_second_changed,
+                false,
+            ),
             ("its challenge as our answer", python_same, false),
             ("a forged MD5 for SHA-256", python_md5, true),
             ("a welcome without a question", python_welcome, false),
@@ -113,19 +118,15 @@ fn python_asked(stream: &mut Stream, challenge: &[u8]) -> io::Result<Vec<u8>> {
     stream.receive_frame()
 }
 
-/// What a server of either dialect asks.
-fn python_challenge(number: usize) -> Vec<u8> {
-    match number % 2 {
-        0 => [&b"{sha256}"[..], &random::<40>()].concat(),
-        _ => random::<20>().to_vec(),
-    }
+fn python_challenge() -> Vec<u8> {
+    [&b"{sha256}"[..], &random::<40>()].concat()
 }
 
 /// The attack that CPython's client falls for: its own second connection answers what its first has
 /// asked.
 fn python_second(at: &Try) -> io::Result<bool> {
     let mut first = at.client.connection();
-    let asked = python_asked(&mut first, &python_challenge(at.number))?;
+    let asked = python_asked(&mut first, &python_challenge())?;
     let mut second = at.client.connection();
     second.send_frame(&asked)?;
     let answer = second.receive_frame()?;
@@ -133,10 +134,29 @@ fn python_second(at: &Try) -> io::Result<bool> {
     Ok(at.client.believes(first))
 }
 
+/// The same with a challenge that the second connection may take for another.
+fn python_second_changed(at: &Try) -> io::Result<bool> {
+    let mut first = at.client.connection();
+    let asked = python_asked(&mut first, &python_challenge())?;
+    let random = &asked[asked.len() - 19..];
+    let changed = match at.number % 4 {
+        // Up to 3.11 all 20 bytes are random; so few that it is the old dialect.
+        0 => [b"#CHALLENGE#x", random].concat(),
+        1 => [b"#CHALLENGE#{sha384}", &asked[11..]].concat(),
+        2 => [b"#CHALLENGE#{sha256}", random].concat(),
+        _ => [&asked, random].concat(),
+    };
+    let mut second = at.client.connection();
+    second.send_frame(&changed)?;
+    let answer = second.receive_frame()?;
+    first.send_frame(&answer)?;
+    Ok(at.client.believes(first))
+}
+
 fn python_same(at: &Try) -> io::Result<bool> {
     let mut stream = at.client.connection();
-    let asked = python_asked(&mut stream, &python_challenge(at.number))?;
-    let answer = match at.number / 2 % 3 {
+    let asked = python_asked(&mut stream, &python_challenge())?;
+    let answer = match at.number % 3 {
         0 => &asked[..],
         1 => &asked[11..],
         _ => &asked[11..asked.len().min(11 + 8 + 32)],
@@ -148,7 +168,12 @@ fn python_same(at: &Try) -> io::Result<bool> {
 /// Somebody for whom HMAC-MD5 holds no secrets any more: asks for it, or not, and answers with it.
 fn python_md5(at: &Try) -> io::Result<bool> {
     let mut stream = at.client.connection();
-    let asked = python_asked(&mut stream, &python_challenge(at.number))?;
+    let challenge = match at.number % 2 {
+        0 => python_challenge(),
+        // That of a server up to 3.11.
+        _ => random::<20>().to_vec(),
+    };
+    let asked = python_asked(&mut stream, &challenge)?;
     stream.send_frame(&at.forger.hmac_md5(&asked[11..]))?;
     Ok(at.client.believes(stream))
 }
@@ -163,7 +188,7 @@ fn python_welcome(at: &Try) -> io::Result<bool> {
 
 fn python_guess(at: &Try) -> io::Result<bool> {
     let mut stream = at.client.connection();
-    python_asked(&mut stream, &python_challenge(0))?;
+    python_asked(&mut stream, &python_challenge())?;
     let name: &[u8] = [
         &b""[..],
         b"{sha256}",

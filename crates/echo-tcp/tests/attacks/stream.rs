@@ -80,6 +80,15 @@ impl Stream {
         said
     }
 
+    /// Waits for the victim's end, whatever it says before, without a word of ours.
+    pub fn wait_for_end(&mut self) -> io::Result<()> {
+        let ended = (&mut self.0).take(4096).read_to_end(&mut Vec::new());
+        match ended {
+            Err(error) if error.kind() != ErrorKind::ConnectionReset => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     /// Copies everything back, as an echo service does.
     pub fn echo(mut self) -> io::Result<()> {
         let mut buffer = [0; 256];

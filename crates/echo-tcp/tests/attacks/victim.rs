@@ -34,23 +34,42 @@ impl Dialect {
     }
 }
 
-/// The daemon with an echo behind each dialect, under the default digest, and no penalties: a source
-/// may try as often as it likes.
+/// The daemon with an echo behind each dialect, and no penalties: a source may try as often as it
+/// likes.
 pub fn daemon() -> Daemon {
     let builder = Daemon::build(env!("CARGO_BIN_EXE_echo-tcp"));
     let keys = key_file(builder.dir());
-    let listener = |dialect: Dialect| {
-        let name = dialect.name();
+    let listener = |(dialect, min): (Dialect, _)| {
+        let (name, auth, digest) = (label(dialect, min), dialect.name(), digest(min));
         format!(
             "[[listener]]\nservice = \"echo\"\nname = \"{name}\"\nlisten = [\"tcp://127.0.0.1:0\"]\n\
-             auth = \"{name}\"\nauth_keys = \"{keys}\"\n[listener.limits]\npenalty_max = \"0s\"\n"
+             auth = \"{auth}\"\nauth_keys = \"{keys}\"\nmin_digest = \"{digest}\"\n\
+             [listener.limits]\npenalty_max = \"0s\"\n"
         )
     };
-    let listeners = [Dialect::Python, Dialect::Mutual, Dialect::Recipe].map(listener);
     let admin = "[admin]\nlisten = \"tcp://127.0.0.1:0\"\n";
-    builder
-        .config(&format!("{admin}{}", listeners.concat()))
-        .start()
+    let listeners = OURS.map(listener).concat();
+    builder.config(&format!("{admin}{listeners}")).start()
+}
+
+/// Every dialect, and the digests it may be set to.
+pub const OURS: [(Dialect, MinDigest); 4] = [
+    (Dialect::Python, MinDigest::Sha256),
+    (Dialect::Python, MinDigest::Md5),
+    (Dialect::Mutual, MinDigest::Sha256),
+    (Dialect::Recipe, MinDigest::Sha256),
+];
+
+/// A name for a listener, or a row of the table.
+pub fn label(dialect: Dialect, min: MinDigest) -> String {
+    format!("{}-{}", dialect.name(), digest(min))
+}
+
+fn digest(min: MinDigest) -> &'static str {
+    match min {
+        MinDigest::Md5 => "md5",
+        MinDigest::Sha256 => "sha256",
+    }
 }
 
 /// A file with the key, and its path.
@@ -70,8 +89,8 @@ pub struct Server {
 
 impl Server {
     /// Ours: a listener of the daemon.
-    pub fn ours(daemon: &Daemon, dialect: Dialect) -> Self {
-        Self::at(daemon.address(dialect.name()), dialect, None)
+    pub fn ours(daemon: &Daemon, dialect: Dialect, min: MinDigest) -> Self {
+        Self::at(daemon.address(&label(dialect, min)), dialect, None)
     }
 
     /// Ours, but with random bytes that are always the same.
@@ -117,8 +136,8 @@ pub struct Client {
 
 impl Client {
     /// Ours.
-    pub fn ours(dialect: Dialect) -> Self {
-        Self::machines(dialect, move || client(dialect, SECRET, MinDigest::Sha256))
+    pub fn ours(dialect: Dialect, min: MinDigest) -> Self {
+        Self::machines(dialect, move || client(dialect, SECRET, min))
     }
 
     /// Ours, but with random bytes that are always the same.
@@ -166,13 +185,22 @@ impl Client {
 
     /// A new connection of this client.
     pub fn connection(&self) -> Stream {
+        Stream::over(self.tcp_connection())
+    }
+
+    /// The same, bare.
+    pub fn tcp_connection(&self) -> TcpStream {
         (self.visit)();
-        Stream::over(self.listener.accept().unwrap().0)
+        self.listener.accept().unwrap().0
     }
 
     /// Whether the client believes whom it talks to: its canary arrives. Ends the connection.
     pub fn believes(&self, stream: Stream) -> bool {
-        let said = stream.end();
+        self.is_canary_in(&stream.end())
+    }
+
+    /// Whether the client has said what it says to nobody else.
+    pub fn is_canary_in(&self, said: &[u8]) -> bool {
         said.windows(16).any(|seen| seen == self.canary)
     }
 }

@@ -221,7 +221,7 @@ fn mutual_second(at: &Try) -> io::Result<bool> {
     let hello = first.receive(44)?;
     let mut second = at.client.connection();
     let other = second.receive(44)?;
-    if at.number % 2 == 0 {
+    if at.number.is_multiple_of(2) {
         first.send(&other)?;
         second.send(&hello)?;
     } else {
@@ -232,6 +232,7 @@ fn mutual_second(at: &Try) -> io::Result<bool> {
 }
 
 /// An honest server, and somebody in between who changes one byte of a header.
+#[expect(clippy::unnecessary_wraps, reason = "all attacks are of one type")]
 fn mutual_header(at: &Try) -> io::Result<bool> {
     let (byte, wrong) = (at.number % 4, at.number / 4 % 255 + 1);
     let mut stream = at.client.connection();

@@ -68,14 +68,14 @@ pub fn record(server: &Server) -> Vec<Vec<u8>> {
         ControlFlow::Continue(said)
     });
     spoken.unwrap();
-    assert!(stream.is_served(), "an honest client is not served");
+    assert!(stream.served(), "an honest client is not served");
     recorded
 }
 
 pub fn replay(at: &Try) -> io::Result<bool> {
     let mut stream = Stream::connect(at.server.address);
     stream.send(&at.recorded.concat())?;
-    Ok(stream.is_served())
+    Ok(stream.served())
 }
 
 /// An honest client that stops after so many bytes of its own; from the last on it is served.
@@ -91,7 +91,7 @@ pub fn cut_after(address: SocketAddr, dialect: Dialect, bytes: usize) -> io::Res
         said.truncate(left);
         ControlFlow::Break(said)
     })?;
-    Ok(stream.is_served())
+    Ok(stream.served())
 }
 
 fn cut(at: &Try) -> io::Result<bool> {
@@ -99,12 +99,13 @@ fn cut(at: &Try) -> io::Result<bool> {
     cut_after(at.server.address, at.server.dialect, at.number % all)
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "all attacks are of one type")]
 fn wrong_key(at: &Try) -> io::Result<bool> {
     let mut stream = Stream::connect(at.server.address);
     let mut stranger = client(at.server.dialect, "wrong", MinDigest::Md5);
     // It gives up; we do not.
     let _ = stream.speak(&mut *stranger);
-    Ok(stream.is_served())
+    Ok(stream.served())
 }
 
 fn too_long(at: &Try) -> io::Result<bool> {
@@ -119,7 +120,7 @@ fn too_long(at: &Try) -> io::Result<bool> {
     ];
     stream.send(headers[at.number % headers.len()])?;
     stream.send(&[b'x'; 1000][..at.number])?;
-    Ok(stream.is_served())
+    Ok(stream.served())
 }
 
 fn python_guess(at: &Try) -> io::Result<bool> {
@@ -184,13 +185,13 @@ fn python_md5(at: &Try) -> io::Result<bool> {
 fn python_push(mut stream: Stream) -> io::Result<bool> {
     let asked = [&b"#CHALLENGE#{sha256}"[..], &random::<40>()].concat();
     stream.send(&[python_message(&asked), python_message(b"#WELCOME#")].concat())?;
-    Ok(stream.is_served())
+    Ok(stream.served())
 }
 
 fn mutual_guess(at: &Try) -> io::Result<bool> {
     let mut stream = Stream::connect(at.server.address);
     let mut dice = Dice::new(at.number);
-    if at.number % 2 == 0 {
+    if at.number.is_multiple_of(2) {
         // A hint that somebody with the key has given.
         stream.send(&at.recorded[0])?;
     } else {
@@ -202,7 +203,7 @@ fn mutual_guess(at: &Try) -> io::Result<bool> {
         _ => Vec::new(),
     };
     stream.send(&[&MUTUAL_ANSWER[..], &proof].concat())?;
-    Ok(stream.is_served())
+    Ok(stream.served())
 }
 
 fn mutual_same(at: &Try) -> io::Result<bool> {
@@ -216,7 +217,7 @@ fn mutual_same(at: &Try) -> io::Result<bool> {
         _ => at.recorded[0].clone(),
     };
     stream.send(&answer)?;
-    Ok(stream.is_served())
+    Ok(stream.served())
 }
 
 fn mutual_second(at: &Try) -> io::Result<bool> {
@@ -233,10 +234,11 @@ fn mutual_second(at: &Try) -> io::Result<bool> {
     let other = second.receive(68)?;
     first.send(&[&MUTUAL_ANSWER, &other[36..]].concat())?;
     second.send(&[&MUTUAL_ANSWER, &proof[36..]].concat())?;
-    Ok(first.is_served() || second.is_served())
+    Ok(first.served() || second.served())
 }
 
 /// An honest client, and somebody in between who changes one byte of a header.
+#[expect(clippy::unnecessary_wraps, reason = "all attacks are of one type")]
 fn mutual_header(at: &Try) -> io::Result<bool> {
     // Each of two messages, four bytes and 255 wrong values; the stride reaches all of them.
     let case = at.number * 7 % (2 * 4 * 255);
@@ -253,7 +255,7 @@ fn mutual_header(at: &Try) -> io::Result<bool> {
     });
     // Whatever the server says to the first must not satisfy the client.
     assert!(message == 1 || spoken.is_err());
-    Ok(stream.is_served())
+    Ok(stream.served())
 }
 
 fn recipe_guess(at: &Try) -> io::Result<bool> {
@@ -261,14 +263,14 @@ fn recipe_guess(at: &Try) -> io::Result<bool> {
     stream.receive(32)?;
     let lengths = [0, 1, 16, 31, 32, 33, 48];
     stream.send(&Dice::new(at.number).bytes(lengths[at.number % lengths.len()]))?;
-    Ok(stream.is_served())
+    Ok(stream.served())
 }
 
 fn recipe_same(at: &Try) -> io::Result<bool> {
     let mut stream = Stream::connect(at.server.address);
     let asked = stream.receive(32)?;
     stream.send(&asked)?;
-    Ok(stream.is_served())
+    Ok(stream.served())
 }
 
 fn recipe_second(at: &Try) -> io::Result<bool> {
@@ -278,7 +280,7 @@ fn recipe_second(at: &Try) -> io::Result<bool> {
     let other = second.receive(32)?;
     first.send(&other)?;
     second.send(&asked)?;
-    Ok(first.is_served() || second.is_served())
+    Ok(first.served() || second.served())
 }
 
 fn recipe_md5(at: &Try) -> io::Result<bool> {
@@ -290,7 +292,7 @@ fn recipe_md5(at: &Try) -> io::Result<bool> {
         _ => [&proof[..], &proof].concat(),
     };
     stream.send(&answer)?;
-    Ok(stream.is_served())
+    Ok(stream.served())
 }
 
 /// What stands before the proof in the third message of `mutual`.

@@ -65,7 +65,7 @@ impl Stream {
     }
 
     /// Whether the service serves us: a fresh canary comes back. Ends the connection.
-    pub fn is_served(mut self) -> bool {
+    pub fn served(mut self) -> bool {
         let canary = python_message(&random::<16>());
         let _ = self.send(&canary);
         self.end().windows(canary.len()).any(|seen| seen == canary)

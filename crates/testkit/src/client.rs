@@ -158,6 +158,13 @@ impl Client {
         bytes
     }
 
+    /// Exactly so many bytes, or `None` when the connection ends before.
+    pub fn try_receive(&self, length: usize) -> Option<Vec<u8>> {
+        let mut bytes = vec![0; length];
+        let whole = !self.reset && (&self.socket).read_exact(&mut bytes).is_ok();
+        whole.then_some(bytes)
+    }
+
     /// The next line, with its LF.
     #[track_caller]
     pub fn receive_line(&self) -> String {

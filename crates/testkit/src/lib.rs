@@ -4,7 +4,7 @@
 //! said READY over the notification socket, on ports of its own. What the daemon logs,
 //! notifies, measures and prints can be asked for at any time; dropping it kills it. [`Client`]
 //! talks to it, and so do the programs that [`peer`] and [`pythons`] find, loudly when one is missing.
-//! [`Certificates`] makes an authority and what it signs.
+//! [`Certificates`] makes an authority and what it signs, which a [`TlsClient`] verifies.
 //!
 //! Nothing here waits for a duration to pass, and nothing waits without a deadline.
 #![expect(clippy::expect_used, reason = "a test helper fails by panicking")]
@@ -17,6 +17,7 @@ mod daemon;
 mod notify;
 mod peers;
 mod process;
+mod tls;
 
 pub use build::DaemonBuilder;
 pub use certificates::{Certificates, Pair};
@@ -27,3 +28,4 @@ pub use process::{
     Finished, cpu_seconds, eventually, finish, open_fds, pss_bytes, raise_descriptor_limit,
     rss_bytes, threads,
 };
+pub use tls::TlsClient;

@@ -41,11 +41,7 @@ fn a_shortage_while_receiving_passes_and_what_waited_is_answered() {
     eventually("the datagram that waited is answered", || {
         client.recv(&mut answer).is_ok()
     });
-    assert!(
-        daemon.log().contains("cannot receive for the moment"),
-        "{}",
-        daemon.log()
-    );
+    daemon.wait_for_log("cannot receive for the moment");
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! `portyard`: the command-line client of the Portyard daemons, and the yard in one command.
 //!
 //! A subcommand is a file (or a directory) of its name with an `Args` and a `run`. Below them lie
-//! [`lookup`] (names to addresses), [`connect`] (streams), [`ask`] (a datagram and its answer,
+//! [`lookup`] (names to addresses), [`connect`] and
+//! [`connected`] (streams), [`trust`] (TLS and keys), [`ask`] (a datagram and its answer,
 //! over [`datagrams`]), [`out`] (standard output) and [`yard`] (which service has which port). `up` and `bench` run on
 //! tokio; the others block, each wait with its deadline.
 
@@ -9,6 +10,7 @@ mod ask;
 mod bench;
 mod cidr;
 mod connect;
+mod connected;
 mod datagrams;
 mod echo;
 mod lookup;
@@ -17,6 +19,7 @@ mod resolve;
 mod service;
 mod stop;
 mod time;
+mod trust;
 mod up;
 mod yard;
 

@@ -1,9 +1,9 @@
 //! `portyard`: the command-line client of the Portyard daemons, and the yard in one command.
 //!
 //! A subcommand is a file (or a directory) of its name with an `Args` and a `run`. Below them lie
-//! [`lookup`] (names to addresses), [`connect`] (streams), [`ask`] (a datagram and its answer,
-//! over [`datagrams`]), [`out`] (standard output), [`save`] (files that appear whole) and
-//! [`yard`] (which service has which port). `up` and `bench` run on
+//! [`lookup`] (names to addresses), [`connect`] and [`connected`] (streams), [`trust`] (TLS and keys),
+//! [`ask`] (a datagram and its answer, over [`datagrams`]), [`out`] (standard output), [`save`] (files
+//! that appear whole) and [`yard`] (which service has which port). `up` and `bench` run on
 //! tokio; the others block, each wait with its deadline.
 
 mod ask;
@@ -11,6 +11,7 @@ mod bench;
 mod cert;
 mod cidr;
 mod connect;
+mod connected;
 mod datagrams;
 mod echo;
 mod keygen;
@@ -21,6 +22,7 @@ mod save;
 mod service;
 mod stop;
 mod time;
+mod trust;
 mod up;
 mod yard;
 

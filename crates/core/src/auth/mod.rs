@@ -1,5 +1,6 @@
 //! Authentication by shared key: where the keys come from, and who must prove one.
 
+mod client;
 mod key_file;
 mod server;
 
@@ -9,6 +10,7 @@ use std::str::FromStr;
 use portyard_wire::auth::{Digest, python};
 use serde::{Deserialize, Serialize};
 
+pub use client::{ProveError, Prover, UnknownKey};
 pub use key_file::{FILE_MAX, KEYS_MAX, KeyFileError, is_key_name, key_line, read_keys};
 pub use server::Authenticator;
 

@@ -52,6 +52,11 @@ pub struct NameError {
 }
 
 impl Dialect {
+    /// Whether nobody has to prove anything.
+    pub const fn is_none(&self) -> bool {
+        matches!(self, Self::None)
+    }
+
     /// The name in configurations and on command lines.
     pub const fn name(self) -> &'static str {
         match self {
@@ -64,6 +69,11 @@ impl Dialect {
 }
 
 impl MinDigest {
+    /// Whether it is the one that holds unless another is written.
+    pub const fn is_default(&self) -> bool {
+        matches!(self, Self::Sha256)
+    }
+
     /// The same for the Python dialogue.
     pub const fn python(self) -> python::MinDigest {
         match self {

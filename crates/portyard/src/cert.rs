@@ -2,7 +2,8 @@
 //! wrong with those one has.
 //!
 //! A subcommand is a file: [`ca`], [`server`], [`client`], [`crl`], [`show`]. The first three issue
-//! by way of [`issue`], with a [`key_type`] and [`names`]; all but `ca` read an [`authority`].
+//! by way of [`issue`], with a [`key_type`] and [`names`]; all that sign read an [`authority`], and [`signature`] tells
+//! who signed what.
 
 mod authority;
 mod ca;
@@ -13,6 +14,7 @@ mod key_type;
 mod names;
 mod server;
 mod show;
+mod signature;
 
 use std::path::{Path, PathBuf};
 

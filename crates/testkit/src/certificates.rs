@@ -6,6 +6,7 @@ use std::io::Write;
 use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rcgen::string::Ia5String;
 use rcgen::{
@@ -50,7 +51,9 @@ impl Certificates {
             .expect("a temporary directory can be made");
         let ca = directory.path().join("ca.pem");
         let key = generate();
-        let params = authority("Portyard test authority", 1);
+        // Were two of one name, a peer would speak of a bad signature instead of a stranger.
+        let number = AUTHORITIES.fetch_add(1, Ordering::Relaxed);
+        let params = authority(&format!("Portyard test authority {number}"), 1);
         let certificate = params.self_signed(&key).expect("the authority is valid");
         write(&ca, &certificate.pem(), 0o644);
         write(
@@ -271,6 +274,9 @@ fn write(path: &Path, text: &str, mode: u32) {
     file.write_all(text.as_bytes())
         .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
 }
+
+/// How many have been made in this process, for their names.
+static AUTHORITIES: AtomicU64 = AtomicU64::new(1);
 
 #[cfg(test)]
 mod tests {

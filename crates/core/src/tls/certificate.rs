@@ -181,8 +181,8 @@ impl PublicKey {
                 Some(curve) if curve == oids::OID_NIST_EC_P384 => (KeyKind::Ec("P-384"), 384),
                 Some(curve) if curve == oids::OID_NIST_EC_P521 => (KeyKind::Ec("P-521"), 521),
                 curve => {
-                    let name = curve.map_or_else(|| "EC".into(), |curve| algorithm(&curve));
-                    (KeyKind::Other(name), point.key_size())
+                    let name = curve.map_or_else(String::new, |curve| algorithm(&curve));
+                    (KeyKind::Other(format!("EC {name}")), point.key_size())
                 }
             },
             _ if info.algorithm.algorithm == oids::OID_SIG_ED25519 => (KeyKind::Ed25519, 256),

@@ -2,9 +2,11 @@
 
 mod item;
 mod judge;
+mod judge_list;
 mod print;
 mod private_key;
 mod trust;
+mod when;
 
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;

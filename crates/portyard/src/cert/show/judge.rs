@@ -6,12 +6,14 @@ use portyard_core::tls::{Facts, KeyKind};
 use rustls::client::verify_server_name;
 use rustls::pki_types::ServerName;
 use rustls::server::ParsedCertificate;
-use time::OffsetDateTime;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::Finding;
-use super::item::{Certificate, Contents, Item, List};
-use super::trust::{Trust, signed, signed_list};
+use super::item::{Certificate, Contents, Item};
+use super::judge_list::judge_list;
+use super::trust::{Trust, is_root, signed};
+use super::when::{date, whole_days};
+use crate::cert::signature::RSA_MIN;
 
 /// What was asked about the files.
 #[derive(Debug, Clone, Copy)]
@@ -50,7 +52,7 @@ pub fn judge(contents: &Contents, question: &Question<'_>) -> Vec<Finding> {
         match item {
             Item::Certificate(_) | Item::Other(_) | Item::Key(Some(_)) => {}
             Item::Key(None) => findings.push(Finding::fails(UNUSABLE_KEY)),
-            Item::List(list) => findings.extend(judge_list(list, question)),
+            Item::List(list) => findings.extend(judge_list(list, question.now, question.trust)),
             Item::Request { .. } => findings.push(Finding::note(
                 "a request is no certificate yet: an authority has to sign it",
             )),
@@ -320,42 +322,9 @@ fn judge_authorities(all: &[&Certificate], question: &Question<'_>) -> Vec<Findi
         findings.extend(judge_key(first, contents));
     }
     if question.name.is_some() {
-        findings.push(Finding::fails(
-            "it is an authority's, not a server's: no name is compared with it",
-        ));
-    }
-    findings
-}
-
-fn judge_list(list: &List, question: &Question<'_>) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    let renew = "make the next one: portyard cert crl --ca DIR";
-    match list.next_update.map(moment) {
-        None => findings.push(Finding::note("it does not say when the next one comes")),
-        Some(next) if next < question.now => findings.push(Finding::fails(format!(
-            "it should have been renewed by {}, and nobody is let in with it; {renew}",
-            date(next)
-        ))),
-        Some(next) => {
-            let left = next.duration_since(question.now).unwrap_or_default();
-            if left < LIST_SOON {
-                let (next, days) = (date(next), whole_days(left));
-                findings.push(Finding::note(format!(
-                    "it must be renewed by {next}, in {days} days; {renew}"
-                )));
-            }
-        }
-    }
-    if moment(list.this_update) > question.now {
-        findings.push(Finding::fails("it is of the future; is the clock right?"));
-    }
-    if let Some(trust) = question.trust
-        && !trust
-            .authorities
-            .iter()
-            .any(|authority| signed_list(authority, &list.der))
-    {
-        findings.push(Finding::fails("it is not signed by --ca"));
+        findings.push(Finding::fails(NOT_A_SERVERS));
+    } else if matches!(all, [alone] if !alone.facts.names.is_empty()) {
+        findings.push(Finding::note(NOT_A_SERVERS));
     }
     findings
 }
@@ -368,10 +337,6 @@ fn a_server_name(name: &str) -> Option<ServerName<'static>> {
         _ => return None,
     };
     ServerName::try_from(host).ok()
-}
-
-fn is_root(certificate: &Certificate) -> bool {
-    signed(certificate, certificate)
 }
 
 fn may_sign(facts: &Facts) -> bool {
@@ -394,33 +359,12 @@ fn numbered(at: usize, count: usize, text: &str) -> String {
     }
 }
 
-/// A day, in UTC.
-pub fn date(time: SystemTime) -> time::Date {
-    OffsetDateTime::from(time).date()
-}
-
-/// A time of ASN.1, which lies between the years 0 and 9999.
-pub fn moment(seconds: i64) -> SystemTime {
-    let distance = Duration::from_secs(seconds.unsigned_abs());
-    if seconds < 0 {
-        SystemTime::UNIX_EPOCH - distance
-    } else {
-        SystemTime::UNIX_EPOCH + distance
-    }
-}
-
-/// Days that are over or left in full.
-pub fn whole_days(span: Duration) -> u64 {
-    span.as_secs() / 86_400
-}
-
 const UNUSABLE_KEY: &str = "the private key is of a kind that the daemons and this client do not \
                             know; make one with 'portyard cert server'";
+/// `openssl req -x509` makes such certificates, and many instructions use them for servers.
+const NOT_A_SERVERS: &str = "it is an authority's, and refused as a server's own; make one with \
+                             'portyard cert server'";
 /// What clients on the same machine say.
 const LOCAL: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 /// Time enough to renew a certificate after a monthly look.
 const SOON: Duration = Duration::from_secs(21 * 86_400);
-/// A list is renewed more often.
-const LIST_SOON: Duration = Duration::from_secs(7 * 86_400);
-/// RSA keys of fewer bits are refused by rustls, OpenSSL's defaults and browsers.
-const RSA_MIN: usize = 2048;

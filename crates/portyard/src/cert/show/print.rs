@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 
 use super::Finding;
 use super::item::{Contents, Item, List};
-use super::judge::{moment, whole_days};
+use super::when::{moment, whole_days};
 use crate::out::Out;
 use crate::stop::Stop;
 

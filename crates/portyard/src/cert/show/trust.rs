@@ -13,8 +13,8 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use x509_parser::prelude::{CertificateRevocationList, FromDer, X509Certificate};
 
-use super::item::{Certificate, Contents};
-use crate::cert::wrong_file;
+use super::item::{Certificate, Contents, Item};
+use crate::cert::{signature, wrong_file};
 
 /// The authorities of `--ca`.
 #[derive(Debug)]
@@ -31,7 +31,7 @@ impl Trust {
             .items
             .into_iter()
             .filter_map(|item| match item {
-                super::item::Item::Certificate(certificate) => Some(*certificate),
+                Item::Certificate(certificate) => Some(*certificate),
                 _ => None,
             })
             .collect();
@@ -95,27 +95,36 @@ impl Trust {
     }
 }
 
-/// Whether `signer` signed `certificate`.
+/// Whether `signer` signed `certificate`. Where a signature cannot be checked the name decides, as
+/// the weakness of the signature is a failure of its own.
 pub fn signed(signer: &Certificate, certificate: &Certificate) -> bool {
-    let (Ok((_, signer)), Ok((_, certificate))) = (
+    let (Ok((_, signer)), Ok((_, parsed))) = (
         X509Certificate::from_der(&signer.der),
         X509Certificate::from_der(&certificate.der),
     ) else {
         return false;
     };
-    certificate.issuer() == signer.subject()
-        && certificate
-            .verify_signature(Some(signer.public_key()))
-            .is_ok()
+    parsed.issuer() == signer.subject()
+        && signature::is_by(signer.public_key(), &certificate.der) != Some(false)
+}
+
+/// Whether a certificate signed itself. Of a signature that cannot be checked that is believed of
+/// authorities only: others may well be called as their authority is.
+pub fn is_root(certificate: &Certificate) -> bool {
+    let itself = X509Certificate::from_der(&certificate.der).map(|(_, parsed)| {
+        let checked = signature::is_by(parsed.public_key(), &certificate.der);
+        parsed.issuer() == parsed.subject() && checked.unwrap_or(certificate.facts.is_ca)
+    });
+    itself.unwrap_or(false)
 }
 
 /// Whether `signer` signed a revocation list.
 pub fn signed_list(signer: &Certificate, list: &[u8]) -> bool {
-    let (Ok((_, signer)), Ok((_, list))) = (
+    let (Ok((_, signer)), Ok((_, parsed))) = (
         X509Certificate::from_der(&signer.der),
         CertificateRevocationList::from_der(list),
     ) else {
         return false;
     };
-    list.issuer() == signer.subject() && list.verify_signature(signer.public_key()).is_ok()
+    parsed.issuer() == signer.subject() && signature::is_by(signer.public_key(), list) == Some(true)
 }

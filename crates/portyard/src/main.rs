@@ -14,6 +14,7 @@ mod connected;
 mod datagrams;
 mod echo;
 mod lookup;
+mod message;
 mod out;
 mod resolve;
 mod service;
@@ -66,6 +67,7 @@ struct Arguments {
 enum Command {
     Echo(echo::Args),
     Time(time::Args),
+    Message(message::Args),
     Service(service::Args),
     Resolve(resolve::Args),
     Cidr(cidr::Args),
@@ -80,6 +82,7 @@ impl Command {
         match self {
             Self::Echo(args) => echo::run(args),
             Self::Time(args) => time::run(args),
+            Self::Message(args) => message::run(args),
             Self::Service(args) => service::run(&args),
             Self::Resolve(args) => resolve::run(&args),
             Self::Cidr(args) => cidr::run(&args),

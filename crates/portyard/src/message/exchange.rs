@@ -4,7 +4,7 @@ use std::io::{self, ErrorKind, Read, Write};
 
 use portyard_core::exit::{Exit, Fatal};
 use portyard_wire::escape::escape;
-use portyard_wire::framing::{Decoder, Framing, PYTHON_ONE_WRITE, python_header};
+use portyard_wire::framing::{Decoder, FrameError, Framing, PYTHON_ONE_WRITE, python_header};
 
 use crate::connect::Target;
 use crate::connected::Connected;
@@ -111,12 +111,11 @@ impl<'a> Exchange<'a> {
             match self.answers.next() {
                 Ok(Some(answer)) => return Ok(answer),
                 Ok(None) => {}
-                Err(error) => {
-                    return Err(Fatal::new(
-                        Exit::Data,
-                        format!("{endpoint}: {error}; --max-message takes longer ones"),
-                    ));
+                Err(error @ FrameError::TooLong { .. }) => {
+                    let message = format!("{endpoint}: {error}; --max-message takes longer ones");
+                    return Err(Fatal::new(Exit::Data, message));
                 }
+                Err(error) => return Err(Fatal::new(Exit::Data, format!("{endpoint}: {error}"))),
             }
             let mut stream = self.connected;
             match stream.read(&mut self.buffer) {

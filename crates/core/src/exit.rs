@@ -26,7 +26,7 @@ pub enum Exit {
     Io = 74,
     /// 75: no answer in time; trying again later may help.
     TempFail = 75,
-    /// 77: permission denied.
+    /// 77: permission denied, by the system or because a key or certificate is refused.
     NoPermission = 77,
     /// 78: the configuration is wrong.
     Config = 78,

@@ -84,11 +84,16 @@ impl Connected {
         }
     }
 
-    /// Says that nothing more will be sent; what the server sends can still be read.
+    /// Says that nothing more will be sent; what the server sends can still be read. A server that
+    /// has closed already is no error: what it said before can be read too.
     pub fn close_write(&self) -> io::Result<()> {
-        match &self.0 {
+        let closed = match &self.0 {
             Carrier::Plain(socket) => socket.shutdown(Shutdown::Write),
             Carrier::Tls(session) => session.close_write(),
+        };
+        match closed {
+            Err(error) if is_gone(&error) => Ok(()),
+            other => other,
         }
     }
 
@@ -194,6 +199,14 @@ fn wait(socket: BorrowedFd<'_>, events: PollFlags, deadline: Instant) -> io::Res
             Err(error) => return Err(error.into()),
         }
     }
+}
+
+/// Whether the server has closed before us.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotConnected | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
+    )
 }
 
 /// Whether a call on a socket is simply to be made again, at once or when the socket is ready.

@@ -6,6 +6,7 @@
 //! that appear whole) and [`yard`] (which service has which port). `up` and `bench` run on
 //! tokio; the others block, each wait with its deadline.
 
+mod array;
 mod ask;
 mod bench;
 mod cert;
@@ -16,6 +17,7 @@ mod datagrams;
 mod echo;
 mod keygen;
 mod lookup;
+mod message;
 mod out;
 mod resolve;
 mod save;
@@ -69,6 +71,8 @@ struct Arguments {
 enum Command {
     Echo(echo::Args),
     Time(time::Args),
+    Message(message::Args),
+    Array(array::Args),
     Service(service::Args),
     Resolve(resolve::Args),
     Cidr(cidr::Args),
@@ -85,6 +89,8 @@ impl Command {
         match self {
             Self::Echo(args) => echo::run(args),
             Self::Time(args) => time::run(args),
+            Self::Message(args) => message::run(args),
+            Self::Array(args) => array::run(args),
             Self::Service(args) => service::run(&args),
             Self::Resolve(args) => resolve::run(&args),
             Self::Cidr(args) => cidr::run(&args),
@@ -102,7 +108,7 @@ const ABOUT: &str = "The command-line client of the Portyard daemons, and the ya
 const LONG_ABOUT: &str = "\
 The command-line client of the Portyard daemons, and the yard in one command.
 
-Talks to echo, time and other small network services, answers questions about services, names and
+Talks to echo, time, message, array and other small network services, answers questions about services, names and
 networks, loads a server, and starts the whole yard. 'portyard COMMAND --help' has examples.
 
 An ENDPOINT is tcp://HOST:PORT, udp://HOST:PORT, unix:/PATH or unix:@NAME (Linux's abstract names).
@@ -121,7 +127,7 @@ Exit codes (the names are those of sysexits.h):
   71  EX_OSERR        the kernel refused a resource
   74  EX_IOERR        reading or writing failed
   75  EX_TEMPFAIL     no answer in time; trying again later may help
-  77  EX_NOPERM       permission denied
+  77  EX_NOPERM       permission denied: by this system, or a key or certificate is refused
   78  EX_CONFIG       a configuration is wrong
 
 When the reader of standard output goes away (as head does), the command ends with 0.";

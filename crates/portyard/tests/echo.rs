@@ -217,6 +217,25 @@ fn control_c_leaves_cleanly_too() {
     assert!(seen.contains("exit 0"), "{seen}");
 }
 
+#[test]
+fn a_person_can_talk_through_tls() {
+    let pki = common::pki::Pki::new();
+    let endpoint = pki.serve(|mut stream| {
+        let mut line = [0; 6];
+        stream.read_exact(&mut line).unwrap();
+        stream.write_all(&line).unwrap();
+        // Until the person leaves, which ends the session in order.
+        assert_eq!(stream.read(&mut line).unwrap(), 0);
+    });
+    let program = TERMINAL
+        .replace("LEAVE", r"\x04")
+        .replace("TALK", r"[(b'hello\r', b'hello\r\n')]");
+    let portyard = env!("CARGO_BIN_EXE_portyard");
+    let arguments = [portyard, &endpoint, "--tls", "--ca", &pki.file("ca.pem")];
+    let seen = python(&program, &arguments);
+    assert!(seen.contains("exit 0"), "{seen}");
+}
+
 /// Lets Python type at the program; `talk` is a list of what is typed and what must be answered.
 fn at_a_terminal(endpoint: &str, talk: &str, leave: &str) -> String {
     let program = TERMINAL.replace("LEAVE", leave).replace("TALK", talk);
@@ -229,7 +248,7 @@ import os, pty, select, sys, time
 pid, fd = pty.fork()
 if pid == 0:
     os.environ['TERM'] = 'xterm'
-    os.execv(sys.argv[1], [sys.argv[1], 'echo', sys.argv[2]])
+    os.execv(sys.argv[1], [sys.argv[1], 'echo'] + sys.argv[2:])
 behind = b''
 def until(what):
     # What comes behind it in the same read is kept for the next call.

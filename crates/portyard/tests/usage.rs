@@ -16,6 +16,11 @@ fn mistakes_leave_with_64_and_name_the_way_out() {
         &["echo", "--datagram", "tcp://127.0.0.1:7"],
         &["time", "--service", "sntp", "tcp://127.0.0.1:7"],
         &["time", "--timeout", "5"],
+        &["message", "udp://127.0.0.1:7", "x"],
+        &["message", "127.0.0.1:7", "--max-message", "3GiB"],
+        &["array", "send", "/dev/null", "tcp://127.0.0.1:7"],
+        &["array", "recv", "tcp://127.0.0.1:7", "/dev/null", "--force"],
+        &["array", "recv", "tcp://127.0.0.1:7", "x", "--npy", "f3"],
         &["cidr", "192.0.2.77/24"],
         &["service", "70000"],
         &["resolve", "-4", "::1"],
@@ -38,7 +43,10 @@ fn help_is_no_mistake_and_documents_the_exit_codes() {
         assert!(help.text().contains(word), "{word}");
     }
     assert!(!help.text().contains("exec-activated"));
-    for command in ["echo", "time", "service", "resolve", "cidr", "up", "bench"] {
+    let commands = [
+        "echo", "time", "message", "array", "service", "resolve", "cidr", "up", "bench",
+    ];
+    for command in commands {
         let help = run(&[command, "--help"], b"").expect(0);
         assert!(help.text().contains("Examples:"), "{command}");
         assert!(help.text().contains("Exit codes:"), "{command}");

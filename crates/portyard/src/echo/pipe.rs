@@ -74,13 +74,7 @@ impl Pipe {
             let message = format!("cannot read standard input: {error}");
             return Err(Fatal::new(Exit::Io, message));
         }
-        match closed {
-            // "Not connected" means that the server has closed already.
-            Err(error) if error.kind() != ErrorKind::NotConnected => {
-                Err(self.target.failure(&error))
-            }
-            _ => Ok(()),
-        }
+        closed.map_err(|error| self.target.failure(&error))
     }
 
     /// A stall is the server's fault only while we take what it sends.

@@ -1,6 +1,8 @@
 //! Runs the real binary, and finds Python.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub mod pki;
+
 use std::io::{Read, Write};
 use std::process::{Child, Command, Stdio};
 use std::thread::{self, JoinHandle};

@@ -6,6 +6,7 @@
 
 mod accept;
 mod admission;
+mod bulk;
 mod connection;
 mod line;
 mod registry;
@@ -16,6 +17,7 @@ use std::future::Future;
 use std::pin::Pin;
 
 pub use accept::{Acceptor, serve_connected};
+pub use bulk::Sum;
 pub use connection::{Connection, Peer};
 pub use line::{Line, LineReader};
 pub(crate) use registry::Registry;

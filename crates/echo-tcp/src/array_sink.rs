@@ -181,7 +181,9 @@ impl Taking {
         self.connection.busy();
         let store = keeping.clone();
         let kept = pool.go_on(move || {
-            drop(spent);
+            if let Some(window) = spent {
+                window.drop_here();
+            }
             store.store.keep(&mut file)
         });
         match kept.await {
@@ -223,7 +225,9 @@ impl Taking {
 
 /// The next window of a file, for which the one before the last has been given up.
 fn next_window(mut file: OnPool<Unnamed>, spent: Option<OnPool<Window>>) -> io::Result<Ready> {
-    drop(spent);
+    if let Some(window) = spent {
+        window.drop_here();
+    }
     let window = file.window()?;
     let window = window.map(|window| OnPool::new(file.pool().clone(), window));
     Ok((file, window))

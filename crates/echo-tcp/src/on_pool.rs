@@ -20,6 +20,11 @@ impl<T: Send + 'static> OnPool<T> {
         }
     }
 
+    /// Drops the value at once: this is the pool.
+    pub fn drop_here(mut self) {
+        self.value = None;
+    }
+
     /// The pool.
     pub fn pool(&self) -> &Offload {
         &self.pool
@@ -28,8 +33,9 @@ impl<T: Send + 'static> OnPool<T> {
 
 impl<T: Send + 'static> Drop for OnPool<T> {
     fn drop(&mut self) {
-        let value = self.value.take();
-        drop(self.pool.go_on(move || drop(value)));
+        if let Some(value) = self.value.take() {
+            drop(self.pool.go_on(move || drop(value)));
+        }
     }
 }
 

@@ -2,7 +2,9 @@
 
 use std::collections::VecDeque;
 use std::num::NonZeroU16;
+use std::pin::Pin;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 use std::thread::{self, JoinHandle};
 
 use tokio::sync::oneshot;
@@ -20,6 +22,10 @@ pub struct Offload {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("too much work is waiting; try again later")]
 pub struct Busy;
+
+/// A job on the pool, and its result once it is done. Dropping it does not stop the job.
+#[derive(Debug)]
+pub struct Step<T>(oneshot::Receiver<T>);
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -76,19 +82,18 @@ impl Offload {
         &self,
         job: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Busy> {
-        let (send, receive) = oneshot::channel();
-        {
-            let mut state = self.queue.lock();
-            if state.jobs.len() >= self.queue.limit {
-                return Err(Busy);
-            }
-            state.jobs.push_back(Box::new(move || {
-                // Who asked may have gone meanwhile; then nobody needs the result.
-                let _ = send.send(job());
-            }));
+        self.queue.push(job, self.queue.limit)?.await
+    }
+
+    /// Begins the next step of work whose first step [`Offload::run`] has let in, while the caller
+    /// does something else. It is never refused, so that what has begun can end; each caller has at
+    /// most one at a time, which bounds the queue by their number.
+    pub fn go_on<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> Step<T> {
+        match self.queue.push(job, usize::MAX) {
+            Ok(step) => step,
+            // No queue is that long; the step then fails as one that panicked.
+            Err(Busy) => Step(oneshot::channel().1),
         }
-        self.queue.work.notify_one();
-        receive.await.map_err(|_| Busy)
     }
 
     /// How many jobs are waiting for a thread.
@@ -97,7 +102,36 @@ impl Offload {
     }
 }
 
+impl<T> Future for Step<T> {
+    type Output = Result<T, Busy>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(cx).map_err(|_| Busy)
+    }
+}
+
 impl Queue {
+    /// Queues a job, unless `limit` are waiting.
+    fn push<T: Send + 'static>(
+        &self,
+        job: impl FnOnce() -> T + Send + 'static,
+        limit: usize,
+    ) -> Result<Step<T>, Busy> {
+        let (send, receive) = oneshot::channel();
+        {
+            let mut state = self.lock();
+            if state.jobs.len() >= limit {
+                return Err(Busy);
+            }
+            state.jobs.push_back(Box::new(move || {
+                // Who asked may have gone meanwhile; then nobody needs the result.
+                let _ = send.send(job());
+            }));
+        }
+        self.work.notify_one();
+        Ok(Step(receive))
+    }
+
     fn work(&self) {
         loop {
             let mut state = self.lock();
@@ -175,9 +209,11 @@ mod tests {
             tokio::task::yield_now().await;
         }
         assert_eq!(pool.run(|| 3).await, Err(Busy));
+        let step = pool.go_on(|| 4);
         release.send(()).unwrap();
         assert_eq!(running.await.unwrap(), Ok(1));
         assert_eq!(waiting.await.unwrap(), Ok(2));
+        assert_eq!(step.await, Ok(4));
     }
 
     #[tokio::test]

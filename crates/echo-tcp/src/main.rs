@@ -4,16 +4,20 @@
 //! `portyard_core::serve::Connection`. Everything else (sockets, limits, deadlines, reload, drain)
 //! is core's.
 
+mod array_sink;
+mod array_source;
 mod chargen;
 mod command;
 mod daytime;
 mod discard;
 mod echo;
 mod message;
+mod on_pool;
 mod options;
 mod services;
 mod sleep;
 mod spill;
+mod store;
 mod time;
 mod timestamp;
 

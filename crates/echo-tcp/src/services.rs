@@ -5,6 +5,8 @@ use std::sync::Arc;
 use portyard_core::daemon::{Daemon, ListenerOf, ServiceOf, ServiceRow};
 use portyard_core::listener::Streams;
 
+use crate::array_sink::ArraySink;
+use crate::array_source::ArraySource;
 use crate::chargen::Chargen;
 use crate::command::Command;
 use crate::daytime::Daytime;
@@ -75,6 +77,18 @@ impl Daemon for EchoTcp {
             "returns each message of a Python multiprocessing client",
             message,
         ),
+        row(
+            "array-source",
+            7021,
+            "sends an array of numbers or a file",
+            array_source,
+        ),
+        row(
+            "array-sink",
+            7022,
+            "takes arrays and answers with their checksums",
+            array_sink,
+        ),
     ];
 }
 
@@ -106,4 +120,12 @@ fn sleep(listener: &ListenerOf<EchoTcp>) -> Result<ServiceOf<EchoTcp>, String> {
 
 fn message(listener: &ListenerOf<EchoTcp>) -> Result<ServiceOf<EchoTcp>, String> {
     Ok(Arc::new(Message::new(&listener.options)?))
+}
+
+fn array_source(listener: &ListenerOf<EchoTcp>) -> Result<ServiceOf<EchoTcp>, String> {
+    Ok(Arc::new(ArraySource::new(&listener.options)?))
+}
+
+fn array_sink(listener: &ListenerOf<EchoTcp>) -> Result<ServiceOf<EchoTcp>, String> {
+    Ok(Arc::new(ArraySink::new(&listener.options)?))
 }

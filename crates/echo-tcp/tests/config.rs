@@ -235,6 +235,9 @@ fn the_defaults_that_are_printed_are_what_runs_without_a_file() {
         "timestamp",
         "command",
         "sleep",
+        "message",
+        "array-source",
+        "array-sink",
     ];
     assert_eq!(services, all);
     for listener in listeners {

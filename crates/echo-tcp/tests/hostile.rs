@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use portyard_testkit::{Client, Daemon, eventually, rss_bytes};
 
-const SERVICES: [&str; 8] = [
+const SERVICES: [&str; 11] = [
     "echo",
     "discard",
     "chargen",
@@ -13,6 +13,9 @@ const SERVICES: [&str; 8] = [
     "timestamp",
     "command",
     "sleep",
+    "message",
+    "array-source",
+    "array-sink",
 ];
 
 #[test]
@@ -30,7 +33,7 @@ fn random_bytes_break_no_service() {
             let _ = client.try_send(&bytes);
             if round % 3 == 0 {
                 client.reset();
-            } else if service != "chargen" && round % 3 == 1 {
+            } else if !["chargen", "array-source"].contains(&service) && round % 3 == 1 {
                 let _ = client.socket().shutdown(std::net::Shutdown::Write);
                 client.receive_all();
             }

@@ -35,6 +35,9 @@ pub const SERVICES: &[Service] = &[
         "printf 'date\\nos\\n' | portyard echo {endpoint}",
     ),
     tcp("sleep", 7016, "echo 0.5 | portyard echo {endpoint}"),
+    tcp("message", 7020, PYTHON_MESSAGE),
+    tcp("array-source", 7021, PYTHON_SOURCE),
+    tcp("array-sink", 7022, PYTHON_SINK),
     udp("ctime", 3737, PYTHON_EMPTY),
     udp("daytime", 3713, TIME_DAYTIME),
     udp("time", 3738, TIME_TIME),
@@ -180,6 +183,14 @@ const PYTHON_EMPTY: &str = "python3 -c \"from socket import *; s = socket({famil
      s.sendto(b'', ('{host}', {port})); print(s.recv(64))\"";
 const PYTHON_HI: &str = "python3 -c \"from socket import *; s = socket({family}, SOCK_DGRAM); \
      s.sendto(b'hi', ('{host}', {port})); print(s.recv(64))\"";
+
+const PYTHON_MESSAGE: &str = "python3 -c \"from multiprocessing.connection import Client; \
+     c = Client(('{host}', {port})); c.send(['hi', 1]); print(c.recv())\"";
+const PYTHON_SOURCE: &str = "python3 -c \"from socket import *; from array import array; \
+     f = create_connection(('{host}', {port})).makefile('rb'); print(array('d', f.read(80)))\"";
+const PYTHON_SINK: &str = "python3 -c \"from socket import *; from struct import *; \
+     s = create_connection(('{host}', {port})); s.sendall(pack('>Q', 5) + b'hello'); \
+     print(unpack('>QI', s.recv(12)))\"";
 
 #[cfg(test)]
 mod tests {

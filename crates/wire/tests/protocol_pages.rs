@@ -6,10 +6,12 @@
 )]
 
 use portyard_wire::auth::{Digest, Handshake, Key, Keys, Secret, python, recipe};
+use portyard_wire::array::{self, Receipt, Refusal};
 use portyard_wire::chargen::Chargen;
 use portyard_wire::command::{Command, HELP};
 use portyard_wire::ctime::Ctime;
 use portyard_wire::daytime::Daytime;
+use portyard_wire::framing::{Framing, Header};
 use portyard_wire::sntp::{Server, Timestamp};
 use portyard_wire::{fib, line, signature, sleep, time, timestamp};
 use std::collections::BTreeMap;
@@ -39,7 +41,7 @@ fn a_wrong_example_is_noticed() {
 #[test]
 fn the_examples_of_echo_tcp_hold() {
     let vectors = vectors(ECHO_TCP);
-    assert!(vectors.len() >= 28, "only {} examples found", vectors.len());
+    assert!(vectors.len() >= 41, "only {} examples found", vectors.len());
     for service in [
         "echo",
         "discard",
@@ -49,6 +51,9 @@ fn the_examples_of_echo_tcp_hold() {
         "timestamp",
         "command",
         "sleep",
+        "message",
+        "array-source",
+        "array-sink",
     ] {
         assert!(
             vectors.iter().any(|v| v.text("service") == service),
@@ -170,9 +175,55 @@ fn stream_answer(vector: &Vector) -> (Option<Vec<u8>>, Option<String>) {
             }
             Err(error) => line::answer(&error.to_string(), &input, &mut out),
         },
+        "message" => {
+            let max = vector.number("max");
+            let mut rest = &input[..];
+            while let Ok(Some(header)) = Header::parse(Framing::Python, max, rest) {
+                let end = header.header_len + usize::try_from(header.len).unwrap();
+                let Some((message, behind)) = rest.split_at_checked(end) else {
+                    break;
+                };
+                out.extend_from_slice(message);
+                rest = behind;
+            }
+        }
+        "array-source" => array_source(vector, &mut out),
+        "array-sink" => {
+            let mut rest = &input[..];
+            while let Some(len) = array::decode_size(rest) {
+                rest = &rest[array::SIZE_LEN..];
+                if len > vector.number("max") {
+                    out.extend(Receipt::Refused(Refusal::TooLarge).encode());
+                    break;
+                }
+                let Some((bytes, behind)) = rest.split_at_checked(usize::try_from(len).unwrap())
+                else {
+                    break;
+                };
+                let crc = crc32c::crc32c(bytes);
+                out.extend(Receipt::Taken { len, crc }.encode());
+                rest = behind;
+            }
+        }
         service => panic!("unknown service {service}"),
     }
     (Some(out), means)
+}
+
+fn array_source(vector: &Vector, out: &mut Vec<u8>) {
+    let values = array::Values {
+        start: vector.text("start").parse().unwrap(),
+        step: vector.text("step").parse().unwrap(),
+    };
+    let mut bytes = vec![0; usize::try_from(vector.number("count")).unwrap() * array::VALUE_LEN];
+    values.write(0, &mut bytes);
+    if vector.text("frame") != "raw" {
+        out.extend(array::encode_size(bytes.len() as u64));
+    }
+    out.extend_from_slice(&bytes);
+    if vector.text("frame") == "checked" {
+        out.extend(crc32c::crc32c(&bytes).to_be_bytes());
+    }
 }
 
 /// The answer to `in`, or `None` for silence.
@@ -256,7 +307,8 @@ fn vectors(page: &str) -> Vec<Vector> {
             let fields = example.lines().map(|line| {
                 let (key, value) = line.split_once(": ").unwrap_or_else(|| panic!("{line}"));
                 let known = [
-                    "service", "now", "max", "port", "server", "in", "out", "starts", "means",
+                    "service", "now", "max", "port", "server", "count", "start", "step", "frame",
+                    "in", "out", "starts", "means",
                     "dialect", "key", "nonce", "asks",
                 ];
                 assert!(known.contains(&key), "unknown key in {line}");

@@ -123,7 +123,7 @@ fn service_table<D: Daemon>() -> String {
     let mut text = String::from("Services (default port on 127.0.0.1):\n");
     for row in D::SERVICES {
         // Writing into a String does not fail.
-        let _ = writeln!(text, "  {:<10} {:<6} {}", row.name, row.port, row.about);
+        let _ = writeln!(text, "  {:<12} {:<6} {}", row.name, row.port, row.about);
     }
     text
 }

@@ -21,9 +21,9 @@ use crate::observe::metrics::Ending;
 
 /// A connection that is being served. Dropping it closes it and gives its permit back.
 pub struct Connection {
-    stream: Stream,
-    home: Rc<EventLoop>,
-    slot: Slot,
+    pub(super) stream: Stream,
+    pub(super) home: Rc<EventLoop>,
+    pub(super) slot: Slot,
     /// The peer has sent its end of stream.
     ended: bool,
     permit: Permit,

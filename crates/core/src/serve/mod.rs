@@ -7,6 +7,7 @@
 
 mod accept;
 mod admission;
+mod bulk;
 mod connection;
 mod establish;
 mod line;
@@ -19,6 +20,7 @@ use std::future::Future;
 use std::pin::Pin;
 
 pub use accept::{Acceptor, serve_connected};
+pub use bulk::Sum;
 pub use connection::{Connection, Peer};
 pub use line::{Line, LineReader};
 pub(crate) use registry::Registry;

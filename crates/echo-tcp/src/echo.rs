@@ -3,11 +3,11 @@
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use portyard_core::event_loop::EventLoop;
 use portyard_core::serve::{Connection, Ended, Serving, StreamService};
+
+use crate::spill::Spill;
 
 /// The echo service.
 pub struct Echo;
@@ -46,7 +46,7 @@ impl Future for &mut Echoing {
                 let taken = ready!(connection.poll_write(cx, pending))?;
                 spill.advance(taken);
             }
-            let home = spill.home.clone();
+            let home = connection.home().clone();
             let read = home.with_buffer(|buffer| {
                 let size = home.read_size();
                 let length = ready!(connection.poll_read(cx, &mut buffer[..size]))?;
@@ -66,56 +66,5 @@ impl Future for &mut Echoing {
                 return Poll::Ready(Ok(()));
             }
         }
-    }
-}
-
-/// What a slow peer has not taken yet, counted in its loop.
-struct Spill {
-    home: Rc<EventLoop>,
-    bytes: Vec<u8>,
-    taken: usize,
-}
-
-impl Spill {
-    fn new(home: Rc<EventLoop>) -> Self {
-        Self {
-            home,
-            bytes: Vec::new(),
-            taken: 0,
-        }
-    }
-
-    fn pending(&self) -> Option<&[u8]> {
-        (self.taken < self.bytes.len()).then(|| &self.bytes[self.taken..])
-    }
-
-    fn keep(&mut self, bytes: &[u8]) {
-        self.release();
-        self.bytes = bytes.to_vec();
-        self.count(|spilled| spilled + bytes.len());
-    }
-
-    fn advance(&mut self, taken: usize) {
-        self.taken += taken;
-        if self.taken == self.bytes.len() {
-            self.release();
-        }
-    }
-
-    fn release(&mut self) {
-        let length = self.bytes.len();
-        self.count(|spilled| spilled - length);
-        (self.bytes, self.taken) = (Vec::new(), 0);
-    }
-
-    fn count(&self, change: impl FnOnce(usize) -> usize) {
-        let spilled = self.home.spilled();
-        spilled.set(change(spilled.get()));
-    }
-}
-
-impl Drop for Spill {
-    fn drop(&mut self) {
-        self.release();
     }
 }

@@ -9,9 +9,11 @@ mod command;
 mod daytime;
 mod discard;
 mod echo;
+mod message;
 mod options;
 mod services;
 mod sleep;
+mod spill;
 mod time;
 mod timestamp;
 

@@ -20,6 +20,10 @@ pub struct Options {
     pub max_entries: u32,
     /// sleep: the longest sleep.
     pub max_sleep: Span,
+    /// message: the longest message, 1 byte to 2 GiB.
+    pub max_message: Size,
+    /// message: what the messages over 64 KiB of all connections may take; at least one of them.
+    pub max_buffered: Size,
 }
 
 impl Options {
@@ -43,6 +47,8 @@ impl Default for Options {
             root: None,
             max_entries: 1000,
             max_sleep: Span::secs(3600),
+            max_message: Size(64 << 20),
+            max_buffered: Size(1 << 30),
         }
     }
 }

@@ -10,6 +10,7 @@ use crate::command::Command;
 use crate::daytime::Daytime;
 use crate::discard::Discard;
 use crate::echo::Echo;
+use crate::message::Message;
 use crate::options::Options;
 use crate::sleep::Sleep;
 use crate::time::Time;
@@ -68,6 +69,12 @@ impl Daemon for EchoTcp {
             "answers a number of seconds after that long",
             sleep,
         ),
+        row(
+            "message",
+            7020,
+            "returns each message of a Python multiprocessing client",
+            message,
+        ),
     ];
 }
 
@@ -95,4 +102,8 @@ fn command(listener: &ListenerOf<EchoTcp>) -> Result<ServiceOf<EchoTcp>, String>
 
 fn sleep(listener: &ListenerOf<EchoTcp>) -> Result<ServiceOf<EchoTcp>, String> {
     Ok(Arc::new(Sleep::new(&listener.options)?))
+}
+
+fn message(listener: &ListenerOf<EchoTcp>) -> Result<ServiceOf<EchoTcp>, String> {
+    Ok(Arc::new(Message::new(&listener.options)?))
 }

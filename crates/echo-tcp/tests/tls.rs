@@ -13,7 +13,8 @@ use std::thread;
 use common::{ADMIN, BINARY, check_fails, ended, write_secret};
 use portyard_core::tls::{Facts, fingerprint, read_chain};
 use portyard_testkit::{
-    Certificates, Client, Daemon, Pair, TlsClient, eventually, raise_descriptor_limit, rss_bytes,
+    Certificates, Client, Daemon, Pair, TlsClient, anonymous_bytes, eventually,
+    raise_descriptor_limit,
 };
 
 #[test]
@@ -326,9 +327,9 @@ fn an_idle_session_costs_little() {
             .collect()
     };
     let _warm = open(50);
-    let before = rss_bytes(daemon.pid());
+    let before = anonymous_bytes(daemon.pid());
     let _idle = open(400);
-    let each = rss_bytes(daemon.pid()).saturating_sub(before) / 400;
+    let each = anonymous_bytes(daemon.pid()).saturating_sub(before) / 400;
     assert!(each <= 14 * 1024, "{each} bytes for each idle session");
 }
 

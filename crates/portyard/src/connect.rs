@@ -9,6 +9,7 @@ use portyard_core::exit::{Exit, Fatal};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::lookup::{self, Family};
+use crate::trust::tls_failure;
 
 /// An endpoint that a client can use, and the addresses it stands for.
 #[derive(Debug)]
@@ -97,6 +98,10 @@ impl Target {
     /// What to tell when this target cannot be reached or does not go on.
     pub fn failure(&self, error: &io::Error) -> Fatal {
         let endpoint = &self.endpoint;
+        let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+        if let Some(error) = inner {
+            return tls_failure(endpoint, error);
+        }
         let message = match error.kind() {
             io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => format!(
                 "nothing answers at {endpoint} ({error}); start the yard with 'portyard up', \
@@ -111,6 +116,10 @@ impl Target {
             io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
                 format!("{endpoint} broke the connection ({error})")
             }
+            io::ErrorKind::UnexpectedEof => format!(
+                "{endpoint} closed without ending the TLS session, so what came may have been cut \
+                 short on the way"
+            ),
             _ => format!("cannot use {endpoint}: {error}"),
         };
         Fatal::new(Exit::from_io(error), message)

@@ -14,6 +14,7 @@ use portyard_core::exit::Exit;
 use crate::ask::Patience;
 use crate::connect::Target;
 use crate::stop::{Outcome, Stop};
+use crate::trust;
 
 /// Talk to an echo server, or to any other that answers lines.
 ///
@@ -37,9 +38,14 @@ Examples:
   printf 'date\\nos\\n' | portyard echo tcp://127.0.0.1:7015
   portyard echo unix:/run/echo.sock
   echo hi | portyard echo --datagram unix:@time
+  portyard echo --tls --ca ca.pem tcp://localhost:7007
+  portyard echo --tls --pin sha256:9f86d0… tcp://192.0.2.1:7007
+  portyard echo --auth mutual --auth-key-file keys tcp://localhost:7007
 
-Exit codes: 0 done, 64 the command line is wrong, 68 unknown host, 69 nothing listens there,
-74 the connection broke, 75 no answer in time.")]
+Exit codes: 0 done, 64 the command line is wrong, 65 the server does not speak TLS or the key
+dialogue as it should, 68 unknown host, 69 nothing listens there, 74 the connection broke, 75 no
+answer in time, 77 the server's certificate is not trusted, or it does not take our key or
+certificate, 78 a file of keys or certificates is wrong.")]
 pub struct Args {
     /// Where to connect.
     #[arg(default_value = "tcp://127.0.0.1:7007")]
@@ -54,6 +60,8 @@ pub struct Args {
     /// Datagrams sent at most for one answer.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=20))]
     tries: u8,
+    #[command(flatten)]
+    trust: trust::Options,
 }
 
 /// Runs the subcommand.
@@ -74,14 +82,15 @@ pub fn run(args: Args) -> Outcome {
     };
     let given = args.timeout.map(|span| span.0.max(SHORTEST));
     let target = Target::new(args.endpoint, transport, given.unwrap_or(RESOLVE))?;
+    let trust = args.trust.load(&target)?;
     let terminal = std::io::stdin().is_terminal();
     match target.transport {
         Transport::Stream => {
             let timeout = given.unwrap_or(STREAM_TIMEOUT);
             if terminal {
-                interactive::stream(&target, timeout)
+                interactive::stream(&target, &trust, timeout)
             } else {
-                pipe::copy(target, timeout)
+                pipe::copy(target, &trust, timeout)
             }
         }
         Transport::Datagram => {

@@ -1,22 +1,28 @@
 //! `portyard`: the command-line client of the Portyard daemons, and the yard in one command.
 //!
 //! A subcommand is a file (or a directory) of its name with an `Args` and a `run`. Below them lie
-//! [`lookup`] (names to addresses), [`connect`] (streams), [`ask`] (a datagram and its answer,
-//! over [`datagrams`]), [`out`] (standard output) and [`yard`] (which service has which port). `up` and `bench` run on
+//! [`lookup`] (names to addresses), [`connect`] and [`connected`] (streams), [`trust`] (TLS and keys),
+//! [`ask`] (a datagram and its answer, over [`datagrams`]), [`out`] (standard output), [`save`] (files
+//! that appear whole) and [`yard`] (which service has which port). `up` and `bench` run on
 //! tokio; the others block, each wait with its deadline.
 
 mod ask;
 mod bench;
+mod cert;
 mod cidr;
 mod connect;
+mod connected;
 mod datagrams;
 mod echo;
+mod keygen;
 mod lookup;
 mod out;
 mod resolve;
+mod save;
 mod service;
 mod stop;
 mod time;
+mod trust;
 mod up;
 mod yard;
 
@@ -68,6 +74,8 @@ enum Command {
     Cidr(cidr::Args),
     Up(up::Args),
     Bench(bench::Args),
+    Cert(cert::Args),
+    Keygen(keygen::Args),
     #[command(hide = true)]
     ExecActivated(up::exec_activated::Args),
 }
@@ -82,6 +90,8 @@ impl Command {
             Self::Cidr(args) => cidr::run(&args),
             Self::Up(args) => up::run(&args),
             Self::Bench(args) => bench::run(args),
+            Self::Cert(args) => cert::run(&args),
+            Self::Keygen(args) => keygen::run(&args),
             Self::ExecActivated(args) => up::exec_activated::run(args),
         }
     }

@@ -3,7 +3,6 @@
 mod sntp;
 
 use std::io::{Read, Write};
-use std::net::Shutdown;
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
@@ -17,8 +16,10 @@ use serde_json::json;
 
 use crate::ask::{Patience, Verdict, ask};
 use crate::connect::Target;
+use crate::connected::Until;
 use crate::out::Out;
 use crate::stop::{Outcome, Stop};
+use crate::trust::{self, Trust};
 use crate::yard;
 
 /// Ask a server for the time and print it.
@@ -38,6 +39,7 @@ Examples:
   portyard time --service sntp
   portyard time udp://pool.ntp.org:123 --timeout 2s
   portyard time 192.0.2.1:3737 --tries 5
+  portyard time --tls --ca ca.pem tcp://localhost:7013
 
 Services and what is printed:
   ctime      the text, such as Fri Nov 20 11:41:40 2026 (the server's zone)
@@ -47,7 +49,8 @@ Services and what is printed:
   sntp       time, offset, delay, stratum, leap second, reference (RFC 5905, RFC 4330)
 
 Exit codes: 0 done, 64 the command line is wrong, 65 the answer is none, 68 unknown host,
-69 nothing listens there or the server refuses (kiss-o'-death), 75 no answer in time.")]
+69 nothing listens there or the server refuses (kiss-o'-death), 75 no answer in time, 77 a
+certificate or key is refused.")]
 pub struct Args {
     /// Where to ask.
     endpoint: Option<Endpoint>,
@@ -63,6 +66,8 @@ pub struct Args {
     /// One JSON object.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    trust: trust::Options,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -84,6 +89,7 @@ pub fn run(args: Args) -> Outcome {
     let (service, endpoint) = choose(args.service, args.endpoint)?;
     let timeout = args.timeout.0;
     let target = Target::new(endpoint, Transport::Datagram, timeout.max(RESOLVE))?;
+    let trust = args.trust.load(&target)?;
     let patience = Patience {
         tries: args.tries,
         timeout,
@@ -117,7 +123,7 @@ pub fn run(args: Args) -> Outcome {
                     Err(why) => Verdict::Ignore(why),
                 },
             )?,
-            Transport::Stream => over_stream(&target, service, timeout)?,
+            Transport::Stream => over_stream(&target, &trust, service, timeout)?,
         };
         if args.json {
             let endpoint = target.endpoint.to_string();
@@ -162,30 +168,27 @@ fn choose(
 }
 
 /// Sends what the service wants, closes our half, and reads until the server closes.
-fn over_stream(target: &Target, service: Service, timeout: Duration) -> Result<String, Fatal> {
+fn over_stream(
+    target: &Target,
+    trust: &Trust,
+    service: Service,
+    timeout: Duration,
+) -> Result<String, Fatal> {
     let failed = |error| target.failure(&error);
     let deadline = Instant::now() + timeout;
-    let mut socket = target.stream(timeout)?;
-    socket.set_write_timeout(Some(timeout)).map_err(failed)?;
+    let connected = trust.connect(target, timeout)?;
     if service == Service::Timestamp {
-        socket.write_all(b"\n").map_err(failed)?;
+        (&connected).write_all(b"\n").map_err(failed)?;
     }
-    socket.shutdown(Shutdown::Write).map_err(failed)?;
+    connected.close_write().map_err(failed)?;
     let mut answer = Vec::new();
-    let mut buffer = [0; MAX_ANSWER];
-    while answer.len() < MAX_ANSWER {
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(target.failure(&std::io::ErrorKind::TimedOut.into()));
-        }
-        socket.set_read_timeout(Some(left)).map_err(failed)?;
-        match socket.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(length) => answer.extend_from_slice(&buffer[..length]),
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(failed(error)),
-        }
+    Until {
+        connected: &connected,
+        deadline,
     }
+    .take(MAX_ANSWER)
+    .read_to_end(&mut answer)
+    .map_err(failed)?;
     service.read(&answer).map_err(|why| {
         let message = format!("no usable answer from {}: {why}", target.endpoint);
         Fatal::new(Exit::Data, message)
@@ -253,7 +256,7 @@ fn iso(unix_seconds: i64) -> String {
 /// A name server gets this long even where the time server gets less.
 const RESOLVE: Duration = Duration::from_secs(5);
 /// More than any of these services answers.
-const MAX_ANSWER: usize = 2048;
+const MAX_ANSWER: u64 = 2048;
 /// RFC 867 daytimes are one line; those of national institutes have about 50 characters.
 const MAX_TEXT: usize = 200;
 

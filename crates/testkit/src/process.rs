@@ -112,6 +112,12 @@ pub fn pss_bytes(pid: u32) -> u64 {
     memory(pid, "Pss:")
 }
 
+/// The memory of a process that is backed by no file: what it has allocated and touched. The pages of
+/// its program, which the kernel maps sixteen at a time, are not in it.
+pub fn anonymous_bytes(pid: u32) -> u64 {
+    memory(pid, "Anonymous:")
+}
+
 /// The descriptors a process has open.
 pub fn open_fds(pid: u32) -> usize {
     let path = format!("/proc/{pid}/fd");

@@ -23,7 +23,8 @@
 //! Programs frame their messages. [`framing`] reads a length before or a delimiter behind each one,
 //! under a cap and without believing what is announced. [`auth`] is what comes before the first
 //! message: three dialogues that prove a key, each as a machine for either end. [`proxy`] reads what
-//! a load balancer says about the connection before all of it.
+//! a load balancer says about the connection before all of it. [`mod@array`] is for bulk: the size
+//! before an array of numbers, and the receipt behind it.
 //!
 //! [`signature`] tells whether a datagram looks like one of our own answers, which is never
 //! answered: most of these protocols have no direction field, and two servers pointed at each other
@@ -31,6 +32,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod array;
 pub mod auth;
 pub mod chargen;
 pub mod civil;

@@ -5,6 +5,7 @@
     reason = "a page that cannot be read must fail the test"
 )]
 
+use portyard_wire::auth::{Digest, Handshake, Key, Keys, Secret, python, recipe};
 use portyard_wire::chargen::Chargen;
 use portyard_wire::command::{Command, HELP};
 use portyard_wire::ctime::Ctime;
@@ -17,6 +18,10 @@ use std::time::Duration;
 const ECHO_TCP: &str = include_str!(concat!(
     env!("CARGO_MANIFEST_DIR"),
     "/../../docs/protocols/echo-tcp.md"
+));
+const TRUST: &str = include_str!(concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../../docs/protocols/trust.md"
 ));
 const TIME_UDP: &str = include_str!(concat!(
     env!("CARGO_MANIFEST_DIR"),
@@ -86,6 +91,41 @@ fn the_examples_of_time_udp_hold() {
     }
     for vector in &vectors {
         assert_eq!(datagram_answer(vector), vector.out(), "{vector:?}");
+    }
+}
+
+#[test]
+fn the_examples_of_trust_hold() {
+    let vectors = vectors(TRUST);
+    assert!(vectors.len() >= 3, "only {} examples found", vectors.len());
+    for vector in &vectors {
+        let mut machine = listening(vector);
+        assert_eq!(machine.output(), Some(bytes(vector.text("asks"))));
+        // An error has been told to the peer in its own words, or by silence.
+        let _ = machine.handle(&bytes(vector.text("in")));
+        assert_eq!(machine.output(), vector.out(), "{vector:?}");
+    }
+}
+
+/// The listening end of a dialogue.
+fn listening(vector: &Vector) -> Box<dyn Handshake> {
+    let secret = Secret::new(bytes(vector.text("key"))).unwrap();
+    let keys = Keys::from(Key::new("key", secret));
+    let nonce = bytes(vector.text("nonce"));
+    match vector.text("dialect") {
+        "python" => {
+            let nonce = nonce.try_into().unwrap();
+            Box::new(python::Listener::new(
+                keys,
+                python::MinDigest::Sha256,
+                nonce,
+            ))
+        }
+        "recipe" => {
+            let nonce = nonce.try_into().unwrap();
+            Box::new(recipe::Server::new(keys, Digest::Sha256, nonce))
+        }
+        dialect => panic!("unknown dialect {dialect}"),
     }
 }
 
@@ -217,6 +257,7 @@ fn vectors(page: &str) -> Vec<Vector> {
                 let (key, value) = line.split_once(": ").unwrap_or_else(|| panic!("{line}"));
                 let known = [
                     "service", "now", "max", "port", "server", "in", "out", "starts", "means",
+                    "dialect", "key", "nonce", "asks",
                 ];
                 assert!(known.contains(&key), "unknown key in {line}");
                 (key.to_owned(), value.to_owned())

@@ -1,5 +1,6 @@
 //! Authentication by shared key: where the keys come from, and who must prove one.
 
+mod client;
 mod key_file;
 mod server;
 
@@ -9,6 +10,7 @@ use std::str::FromStr;
 use portyard_wire::auth::{Digest, python};
 use serde::{Deserialize, Serialize};
 
+pub use client::{ProveError, Prover, UnknownKey};
 pub use key_file::{FILE_MAX, KEYS_MAX, KeyFileError, is_key_name, key_line, read_keys};
 pub use server::Authenticator;
 
@@ -50,6 +52,11 @@ pub struct NameError {
 }
 
 impl Dialect {
+    /// Whether nobody has to prove anything.
+    pub const fn is_none(&self) -> bool {
+        matches!(self, Self::None)
+    }
+
     /// The name in configurations and on command lines.
     pub const fn name(self) -> &'static str {
         match self {
@@ -62,6 +69,11 @@ impl Dialect {
 }
 
 impl MinDigest {
+    /// Whether it is the one that holds unless another is written.
+    pub const fn is_default(&self) -> bool {
+        matches!(self, Self::Sha256)
+    }
+
     /// The same for the Python dialogue.
     pub const fn python(self) -> python::MinDigest {
         match self {

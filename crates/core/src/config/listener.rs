@@ -29,13 +29,13 @@ pub struct ListenerConfig<L, O> {
     /// Where to listen, each an [`Endpoint`] as text, so that an error names its line.
     pub listen: Vec<Spanned<String>>,
     /// The dialogue that proves a key before anything is served.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Dialect::is_none")]
     pub auth: Dialect,
     /// The file of the keys that are accepted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auth_keys: Option<FilePlace>,
     /// The weakest digest of a proof.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "MinDigest::is_default")]
     pub min_digest: MinDigest,
     /// The balancers whose PROXY header is required and believed: prefixes, and `"unix"` for all
     /// peers of a Unix socket.

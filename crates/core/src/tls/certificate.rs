@@ -1,13 +1,18 @@
 //! Certificates and private keys in PEM files, and what a certificate says.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use sha2::{Digest as _, Sha256};
-use x509_parser::extensions::GeneralName;
+use x509_parser::extensions::{ExtendedKeyUsage, GeneralName, KeyUsage};
+use x509_parser::objects::{oid_registry, oid2sn};
+use x509_parser::oid_registry as oids;
 use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::public_key::PublicKey as Parsed;
+use x509_parser::x509::SubjectPublicKeyInfo;
 
 use crate::files::{FileError, FilePlace, Links};
 
@@ -49,6 +54,37 @@ pub struct Facts {
     pub is_ca: bool,
     /// SHA-256 of the whole certificate.
     pub fingerprint: [u8; 32],
+    /// The subject's public key.
+    pub key: PublicKey,
+    /// What the key may do, in the words of RFC 5280 section 4.2.1.3; `None` does not limit it.
+    pub usages: Option<Vec<&'static str>>,
+    /// What it may do it for, in the words of RFC 5280 section 4.2.1.12 where it has one, else a
+    /// number; `None` does not limit it.
+    pub extended_usages: Option<Vec<String>>,
+    /// The algorithm of the issuer's signature, such as `ecdsa-with-SHA256`.
+    pub signature: String,
+}
+
+/// The kind and size of a public key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublicKey {
+    /// The algorithm.
+    pub kind: KeyKind,
+    /// The size: of an RSA key its modulus, of others the field; 0 when it is not known.
+    pub bits: usize,
+}
+
+/// The algorithm of a public key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeyKind {
+    /// RSA, whatever the padding.
+    Rsa,
+    /// A curve that TLS knows: `P-256`, `P-384`, `P-521`.
+    Ec(&'static str),
+    /// Ed25519.
+    Ed25519,
+    /// One that rustls does not know, by name or number.
+    Other(String),
 }
 
 /// Reads the certificates of a PEM file, the server's or client's own first.
@@ -114,8 +150,98 @@ impl Facts {
             serial: parsed.raw_serial_as_string(),
             is_ca: parsed.is_ca(),
             fingerprint: fingerprint(certificate),
+            key: PublicKey::parsed(parsed.public_key()),
+            usages: match parsed.key_usage() {
+                Ok(Some(extension)) => Some(usages(*extension.value)),
+                _ => None,
+            },
+            extended_usages: match parsed.extended_key_usage() {
+                Ok(Some(extension)) => Some(extended_usages(extension.value)),
+                _ => None,
+            },
+            signature: algorithm(&parsed.signature_algorithm.algorithm),
         })
     }
+}
+
+impl PublicKey {
+    /// Reads a SubjectPublicKeyInfo, as certificates and requests hold it.
+    pub fn of(info: &[u8]) -> Result<Self, String> {
+        let (_, info) = SubjectPublicKeyInfo::from_der(info)
+            .map_err(|error| format!("it is not a public key: {error}"))?;
+        Ok(Self::parsed(&info))
+    }
+
+    fn parsed(info: &SubjectPublicKeyInfo<'_>) -> Self {
+        let curve = || info.algorithm.parameters.as_ref()?.as_oid().ok();
+        let (kind, bits) = match info.parsed() {
+            Ok(Parsed::RSA(key)) => (KeyKind::Rsa, bit_length(key.modulus)),
+            Ok(Parsed::EC(point)) => match curve() {
+                Some(curve) if curve == oids::OID_EC_P256 => (KeyKind::Ec("P-256"), 256),
+                Some(curve) if curve == oids::OID_NIST_EC_P384 => (KeyKind::Ec("P-384"), 384),
+                Some(curve) if curve == oids::OID_NIST_EC_P521 => (KeyKind::Ec("P-521"), 521),
+                curve => {
+                    let name = curve.map_or_else(|| "EC".into(), |curve| algorithm(&curve));
+                    (KeyKind::Other(name), point.key_size())
+                }
+            },
+            _ if info.algorithm.algorithm == oids::OID_SIG_ED25519 => (KeyKind::Ed25519, 256),
+            _ => (KeyKind::Other(algorithm(&info.algorithm.algorithm)), 0),
+        };
+        Self { kind, bits }
+    }
+}
+
+impl fmt::Display for PublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.kind, self.bits) {
+            (KeyKind::Rsa, bits) => write!(f, "RSA {bits} bits"),
+            (KeyKind::Ec(curve), _) => write!(f, "EC {curve}"),
+            (KeyKind::Ed25519, _) => f.write_str("Ed25519"),
+            (KeyKind::Other(name), 0) => f.write_str(name),
+            (KeyKind::Other(name), bits) => write!(f, "{name} {bits} bits"),
+        }
+    }
+}
+
+fn usages(usage: KeyUsage) -> Vec<&'static str> {
+    let named = USAGES.iter().enumerate();
+    named
+        .filter(|(bit, _)| usage.flags >> bit & 1 == 1)
+        .map(|(_, name)| *name)
+        .collect()
+}
+
+fn extended_usages(usage: &ExtendedKeyUsage<'_>) -> Vec<String> {
+    let named = [
+        (usage.any, "any"),
+        (usage.server_auth, "serverAuth"),
+        (usage.client_auth, "clientAuth"),
+        (usage.code_signing, "codeSigning"),
+        (usage.email_protection, "emailProtection"),
+        (usage.time_stamping, "timeStamping"),
+        (usage.ocsp_signing, "OCSPSigning"),
+    ];
+    let known = named
+        .iter()
+        .filter(|(set, _)| *set)
+        .map(|(_, name)| (*name).into());
+    known
+        .chain(usage.other.iter().map(oids::Oid::to_id_string))
+        .collect()
+}
+
+/// The name of an algorithm, or its number where it has none.
+fn algorithm(number: &oids::Oid<'_>) -> String {
+    oid2sn(number, oid_registry()).map_or_else(|_| number.to_id_string(), String::from)
+}
+
+fn bit_length(number: &[u8]) -> usize {
+    let start = number.iter().position(|byte| *byte != 0);
+    start.map_or(0, |start| {
+        let zeros = number[start].leading_zeros() as usize;
+        (number.len() - start) * 8 - zeros
+    })
 }
 
 fn name(name: &GeneralName<'_>) -> Option<String> {
@@ -141,6 +267,18 @@ pub(super) fn moment(seconds: i64) -> SystemTime {
     }
 }
 
+/// The names of the bits of a key usage, from bit 0 on (RFC 5280 section 4.2.1.3).
+const USAGES: [&str; 9] = [
+    "digitalSignature",
+    "nonRepudiation",
+    "keyEncipherment",
+    "dataEncipherment",
+    "keyAgreement",
+    "keyCertSign",
+    "cRLSign",
+    "encipherOnly",
+    "decipherOnly",
+];
 /// The largest certificate, key or bundle file. The web's roots are a quarter of this.
 const PEM_MAX: u64 = 1 << 20;
 /// The largest file of revocations: a hundred thousand of them.

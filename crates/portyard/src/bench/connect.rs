@@ -1,9 +1,11 @@
-//! Load of an accept loop: connect, one byte there and back, close.
+//! Load of an accept loop: connect, begin what comes before the service, one byte there and back,
+//! close.
 
 use std::cell::RefCell;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 use nix::sys::socket::{setsockopt, sockopt};
@@ -11,7 +13,7 @@ use portyard_core::endpoint::{Endpoint, Transport};
 use portyard_core::exit::{Exit, Fatal};
 use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::TcpSocket;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -19,16 +21,21 @@ use super::load::{CONNECT, Load, MAX_COUNT};
 use super::tally::Tally;
 use crate::connect::Target;
 use crate::stop::Outcome;
+use crate::trust::{self, Stream, Trust};
 
 /// Connect, send one byte, wait for it to come back, close; again and again.
 ///
 /// The latency is that of the whole round. Towards an IPv4 loopback address the connections come
 /// from 127.0.0.1 to 127.0.0.32 in turn, so that closed connections do not use up the ports.
+///
+/// With --tls each round has a whole handshake, with certificates and signatures, unless --resume
+/// lets it go on with the session of an earlier one.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
   portyard bench connect
-  portyard bench connect tcp://127.0.0.1:7007 --connections 64 --seconds 10 --json")]
+  portyard bench connect tcp://127.0.0.1:7007 --connections 64 --seconds 10 --json
+  portyard bench connect --tls --ca ca.pem tcp://localhost:7007")]
 pub struct Args {
     /// The echo server.
     #[arg(default_value = "tcp://127.0.0.1:7007")]
@@ -36,8 +43,13 @@ pub struct Args {
     /// Rounds at the same time, 1 to 20000.
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=MAX_COUNT))]
     connections: u32,
+    /// Go on with the TLS session of an earlier round, where the server allows it.
+    #[arg(long, requires = "tls")]
+    resume: bool,
     #[command(flatten)]
     load: Load,
+    #[command(flatten)]
+    trust: trust::Options,
 }
 
 /// Runs the load and prints the result.
@@ -48,31 +60,43 @@ pub fn run(args: Args) -> Outcome {
         return Err(Fatal::new(Exit::Usage, message).into());
     };
     // One connection up front tells at once when nobody listens.
-    drop(target.stream(CONNECT)?);
-    let tally = args.load.run(args.connections, |share| {
-        drive(&target, address, share, &args.load)
-    })?;
-    let shape = [("connections", args.connections.into())];
-    tally.report(&args.load, "connect", &target, &shape)
+    let trust = args.trust.load_for(&target, args.resume)?;
+    drop(trust.connect(&target, CONNECT)?);
+    let server = Arc::new(Server {
+        target,
+        address,
+        trust,
+    });
+    let tally = args
+        .load
+        .run(args.connections, |share| drive(&server, share, &args.load))?;
+    let mut shape = vec![("connections", args.connections.into())];
+    if server.trust.is_tls() {
+        shape.extend([("tls", 1), ("resume", args.resume.into())]);
+    }
+    tally.report(&args.load, "connect", &server.target, &shape)
 }
 
-async fn drive(
-    target: &Target,
+/// What every round is with.
+struct Server {
+    target: Target,
     address: SocketAddr,
-    share: u32,
-    load: &Load,
-) -> Result<Tally, Fatal> {
+    trust: Trust,
+}
+
+async fn drive(server: &Arc<Server>, share: u32, load: &Load) -> Result<Tally, Fatal> {
     let tally = Rc::new(RefCell::new(Tally::new()?));
     let mut rounds = JoinSet::new();
     let started = Instant::now();
     let deadline = load.deadline();
     for number in 0..share {
         let tally = Rc::clone(&tally);
+        let server = Arc::clone(server);
         rounds.spawn_local(async move {
             let mut turn = number;
             loop {
                 let begun = Instant::now();
-                let result = round(address, turn).await;
+                let result = round(&server, turn).await;
                 turn = turn.wrapping_add(1);
                 let mut tally = tally.borrow_mut();
                 match result {
@@ -97,7 +121,7 @@ async fn drive(
             ended = rounds.join_next() => match ended {
                 None => break,
                 Some(Ok(())) if tally.borrow().errors < MAX_ERRORS => {
-                    let message = format!("{} sent another byte back", target.endpoint);
+                    let message = format!("{} sent another byte back", server.target.endpoint);
                     return Err(Fatal::new(Exit::Data, message));
                 }
                 Some(Ok(())) => {}
@@ -112,22 +136,35 @@ async fn drive(
 }
 
 /// One round; "invalid data" when another byte comes back.
-async fn round(address: SocketAddr, turn: u32) -> io::Result<()> {
-    let socket = TcpSocket::from_std_stream(prepare(address, turn)?.into());
+async fn round(server: &Server, turn: u32) -> io::Result<()> {
+    let socket = TcpSocket::from_std_stream(prepare(server.address, turn)?.into());
     let work = async {
-        let mut stream: TcpStream = socket.connect(address).await?;
-        stream.write_all(BYTE).await?;
-        let mut back = [0];
-        stream.read_exact(&mut back).await?;
-        if back == *BYTE {
-            Ok(())
-        } else {
-            Err(io::Error::from(io::ErrorKind::InvalidData))
+        let mut stream = socket.connect(server.address).await?;
+        if server.trust.is_plain() {
+            return exchange(&mut stream).await;
         }
+        // The byte follows the end of the handshake, and must not wait for its acknowledgement.
+        stream.set_nodelay(true)?;
+        let begun = server.trust.begin(&server.target, Box::new(stream)).await;
+        let mut stream = begun.map_err(io::Error::other)?;
+        exchange(&mut stream).await?;
+        stream.shutdown().await
     };
     timeout(CONNECT, work)
         .await
         .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
+async fn exchange(stream: &mut impl Stream) -> io::Result<()> {
+    stream.write_all(BYTE).await?;
+    stream.flush().await?;
+    let mut back = [0];
+    stream.read_exact(&mut back).await?;
+    if back == *BYTE {
+        Ok(())
+    } else {
+        Err(io::ErrorKind::InvalidData.into())
+    }
 }
 
 fn prepare(address: SocketAddr, turn: u32) -> io::Result<Socket> {

@@ -15,12 +15,14 @@ use socket2::{Domain, Socket};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
-use super::load::{Load, MAX_COUNT, MAX_DEPTH};
+use super::load::{CONNECT, Load, MAX_COUNT, MAX_DEPTH};
 use super::pattern::{CHUNK, Pattern};
 use super::tally::Tally;
 use crate::connect::Target;
 use crate::stop::{Outcome, Stop};
+use crate::trust::{self, Stream, Trust};
 
 /// Send messages over connections that stay open, and check that each comes back.
 #[derive(Debug, clap::Args)]
@@ -29,7 +31,8 @@ Examples:
   portyard bench echo
   portyard bench echo --connections 512 --size 1024
   portyard bench echo tcp://127.0.0.1:7007 --depth 16 --seconds 10 --json
-  portyard bench echo unix:/run/echo.sock --size 65536")]
+  portyard bench echo unix:/run/echo.sock --size 65536
+  portyard bench echo --tls --ca ca.pem tcp://localhost:7007 --size 65536 --depth 4")]
 pub struct Args {
     /// The echo server.
     #[arg(default_value = "tcp://127.0.0.1:7007")]
@@ -45,6 +48,8 @@ pub struct Args {
     depth: u32,
     #[command(flatten)]
     load: Load,
+    #[command(flatten)]
+    trust: trust::Options,
 }
 
 /// Runs the load and prints the result.
@@ -57,32 +62,38 @@ pub fn run(args: Args) -> Outcome {
         ));
     }
     let target = args.load.target(args.endpoint, Transport::Stream)?;
+    let trust = args.trust.load(&target)?;
     let shape = (args.size.into(), args.depth.into());
     let tally = args.load.run(args.connections, |share| {
-        drive(&target, share, shape, &args.load)
+        drive(&target, &trust, share, shape, &args.load)
     })?;
-    let shape = [
+    let mut shape = vec![
         ("connections", args.connections.into()),
         ("size", args.size.into()),
         ("depth", args.depth.into()),
     ];
+    if trust.is_tls() {
+        shape.push(("tls", 1));
+    }
     tally.report(&args.load, "echo", &target, &shape)
 }
 
 /// One loop: its connections until the time is over or all are broken.
 async fn drive(
     target: &Target,
+    trust: &Trust,
     share: u32,
     (size, depth): (u64, u64),
     load: &Load,
 ) -> Result<Tally, Fatal> {
-    let mut sockets = Vec::new();
+    let mut streams = Vec::new();
     for _ in 0..share {
-        let socket = target.stream(super::load::CONNECT)?;
-        socket
-            .set_nonblocking(true)
-            .map_err(|error| target.failure(&error))?;
-        sockets.push(socket);
+        let socket = target.stream(CONNECT)?;
+        let stream = adopt(socket).map_err(|error| target.failure(&error))?;
+        let stream = timeout(CONNECT, trust.begin(target, stream))
+            .await
+            .unwrap_or_else(|_| Err(target.failure(&io::ErrorKind::TimedOut.into())))?;
+        streams.push(stream);
     }
     let shared = Rc::new(Shared {
         pattern: Pattern::new(),
@@ -92,8 +103,7 @@ async fn drive(
     let started = Instant::now();
     let deadline = load.deadline();
     let mut connections = JoinSet::new();
-    for socket in sockets {
-        let stream = adopt(socket).map_err(|error| target.failure(&error))?;
+    for stream in streams {
         let mut connection = Connection::new(stream, size, depth);
         let shared = Rc::clone(&shared);
         connections.spawn_local(async move { poll_fn(|cx| connection.poll(cx, &shared)).await });
@@ -141,13 +151,12 @@ struct Connection {
     /// Up to here messages are to be sent.
     allowed: u64,
     sent: u64,
+    /// Whether the stream may hold some of that back.
+    unflushed: bool,
     received: u64,
     /// How many messages were begun when, the oldest first.
     begun: VecDeque<(u64, Instant)>,
 }
-
-trait Stream: AsyncRead + AsyncWrite + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Unpin> Stream for T {}
 
 impl Connection {
     fn new(stream: Box<dyn Stream>, size: u64, depth: u64) -> Self {
@@ -156,6 +165,7 @@ impl Connection {
             size,
             allowed: size * depth,
             sent: 0,
+            unflushed: false,
             received: 0,
             begun: VecDeque::from([(depth, Instant::now())]),
         }
@@ -168,9 +178,19 @@ impl Connection {
                 let left = usize::try_from(self.allowed - self.sent).unwrap_or(CHUNK);
                 let chunk = shared.pattern.at(self.sent, left.min(CHUNK));
                 match Pin::new(&mut self.stream).poll_write(cx, chunk) {
-                    Poll::Ready(Ok(length)) => self.sent += length as u64,
+                    Poll::Ready(Ok(length)) => {
+                        self.sent += length as u64;
+                        self.unflushed = true;
+                    }
                     Poll::Ready(Err(error)) => return Poll::Ready(Broken::Lost(error)),
                     Poll::Pending => break,
+                }
+            }
+            if self.unflushed {
+                match Pin::new(&mut self.stream).poll_flush(cx) {
+                    Poll::Ready(Ok(())) => self.unflushed = false,
+                    Poll::Ready(Err(error)) => return Poll::Ready(Broken::Lost(error)),
+                    Poll::Pending => {}
                 }
             }
             let mut buffer = shared.buffer.borrow_mut();
@@ -232,6 +252,7 @@ impl Connection {
 }
 
 fn adopt(socket: Socket) -> io::Result<Box<dyn Stream>> {
+    socket.set_nonblocking(true)?;
     Ok(if socket.domain()? == Domain::UNIX {
         Box::new(UnixStream::from_std(socket.into())?)
     } else {

@@ -6,25 +6,28 @@ use std::time::{Duration, Instant};
 use portyard_core::exit::Exit;
 use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
-use socket2::Socket;
 
 use super::lines;
 use crate::ask::{MAX_DATAGRAM, Patience};
 use crate::connect::Target;
+use crate::connected::Connected;
 use crate::out::{self, Out};
 use crate::stop::{Outcome, Stop};
+use crate::trust::Trust;
 
 /// Lines over one connection.
-pub fn stream(target: &Target, timeout: Duration) -> Outcome {
-    let socket = target.stream(timeout)?;
+pub fn stream(target: &Target, trust: &Trust, timeout: Duration) -> Outcome {
+    let connected = trust.connect(target, timeout)?;
     let failed = |error: io::Error| Stop::Fatal(target.failure(&error));
-    socket.set_write_timeout(Some(timeout)).map_err(failed)?;
     let mut prompt = Prompt::new(target)?;
     while let Some(mut line) = prompt.line()? {
         line.push('\n');
-        let sent = (&socket).write_all(line.as_bytes());
+        let mut writer = &connected;
+        let sent = writer
+            .write_all(line.as_bytes())
+            .and_then(|()| writer.flush());
         // A server that has closed may have said why.
-        let (answer, state) = hear(&socket, line.as_bytes(), timeout).map_err(failed)?;
+        let (answer, state) = hear(&connected, line.as_bytes(), timeout).map_err(failed)?;
         show(&answer)?;
         match (state, sent) {
             (Heard::Closed, _) => {
@@ -101,7 +104,7 @@ enum Heard {
 }
 
 /// Reads one answer: what was sent comes back, or a line and then nothing for a moment.
-fn hear(mut socket: &Socket, sent: &[u8], timeout: Duration) -> io::Result<(Vec<u8>, Heard)> {
+fn hear(mut connected: &Connected, sent: &[u8], timeout: Duration) -> io::Result<(Vec<u8>, Heard)> {
     let deadline = Instant::now() + timeout;
     let mut answer = Vec::new();
     let mut buffer = [0; 4096];
@@ -114,8 +117,8 @@ fn hear(mut socket: &Socket, sent: &[u8], timeout: Duration) -> io::Result<(Vec<
         if wait.is_zero() || answer.len() >= MAX_ANSWER {
             break;
         }
-        socket.set_read_timeout(Some(wait))?;
-        match socket.read(&mut buffer) {
+        connected.set_read_timeout(wait)?;
+        match connected.read(&mut buffer) {
             Ok(0) => return Ok((answer, Heard::Closed)),
             Ok(length) => answer.extend_from_slice(&buffer[..length]),
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -163,9 +166,12 @@ mod tests {
 
     const SOON: Duration = Duration::from_secs(10);
 
-    fn pair() -> (Socket, UnixStream) {
+    fn pair() -> (Connected, UnixStream) {
         let (ours, theirs) = UnixStream::pair().unwrap();
-        (Socket::from(std::os::fd::OwnedFd::from(ours)), theirs)
+        (
+            Connected::plain(std::os::fd::OwnedFd::from(ours).into()),
+            theirs,
+        )
     }
 
     #[test]

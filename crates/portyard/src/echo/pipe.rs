@@ -1,31 +1,27 @@
 //! A stream in a pipe: both directions at once, each to its own end.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::Shutdown;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use portyard_core::exit::{Exit, Fatal};
-use socket2::Socket;
 
 use crate::connect::Target;
+use crate::connected::Connected;
 use crate::out::Out;
 use crate::stop::{Outcome, Stop};
+use crate::trust::Trust;
 
 /// Copies standard input to the server and the server's bytes to standard output.
 ///
 /// While there is input the server may be silent; after its end each silence is at most `timeout`.
 /// When the server closes first, what is left of the input is not waited for.
-pub fn copy(target: Target, timeout: Duration) -> Outcome {
-    let socket = target.stream(timeout)?;
-    let failed = |error: io::Error| Stop::Fatal(target.failure(&error));
-    socket.set_write_timeout(Some(timeout)).map_err(failed)?;
-    socket.set_read_timeout(Some(timeout)).map_err(failed)?;
+pub fn copy(target: Target, trust: &Trust, timeout: Duration) -> Outcome {
     let pipe = Arc::new(Pipe {
+        connected: trust.connect(&target, timeout)?,
         target,
-        socket,
         timeout,
         output_waits: AtomicBool::new(false),
         sending: Mutex::new(Sending::Running),
@@ -46,7 +42,7 @@ pub fn copy(target: Target, timeout: Duration) -> Outcome {
 /// What both directions share.
 struct Pipe {
     target: Target,
-    socket: Socket,
+    connected: Connected,
     timeout: Duration,
     /// Whether a slow reader of standard output holds everything up.
     output_waits: AtomicBool,
@@ -73,7 +69,7 @@ impl Pipe {
                 Err(error) => break Err(error),
             }
         };
-        let closed = self.socket.shutdown(Shutdown::Write);
+        let closed = self.connected.close_write();
         if let Err(error) = read {
             let message = format!("cannot read standard input: {error}");
             return Err(Fatal::new(Exit::Io, message));
@@ -89,8 +85,14 @@ impl Pipe {
 
     /// A stall is the server's fault only while we take what it sends.
     fn write(&self, mut bytes: &[u8]) -> Result<(), Fatal> {
-        while !bytes.is_empty() {
-            match (&self.socket).write(bytes) {
+        loop {
+            let moved = if bytes.is_empty() {
+                (&self.connected).flush().map(|()| 0)
+            } else {
+                (&self.connected).write(bytes)
+            };
+            match moved {
+                Ok(_) if bytes.is_empty() => return Ok(()),
                 Ok(length) => bytes = &bytes[length..],
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error)
@@ -99,7 +101,6 @@ impl Pipe {
                 Err(error) => return Err(self.target.failure(&error)),
             }
         }
-        Ok(())
     }
 
     /// Server to output until the server closes.
@@ -108,7 +109,7 @@ impl Pipe {
         let mut buffer = vec![0; BUFFER];
         let mut heard = Instant::now();
         loop {
-            match (&self.socket).read(&mut buffer) {
+            match (&self.connected).read(&mut buffer) {
                 Ok(0) => return Ok(()),
                 Ok(length) => {
                     self.output_waits.store(true, Ordering::Relaxed);

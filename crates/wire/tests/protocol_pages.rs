@@ -5,8 +5,8 @@
     reason = "a page that cannot be read must fail the test"
 )]
 
-use portyard_wire::auth::{Digest, Handshake, Key, Keys, Secret, python, recipe};
 use portyard_wire::array::{self, Receipt, Refusal};
+use portyard_wire::auth::{Digest, Handshake, Key, Keys, Secret, python, recipe};
 use portyard_wire::chargen::Chargen;
 use portyard_wire::command::{Command, HELP};
 use portyard_wire::ctime::Ctime;
@@ -308,8 +308,7 @@ fn vectors(page: &str) -> Vec<Vector> {
                 let (key, value) = line.split_once(": ").unwrap_or_else(|| panic!("{line}"));
                 let known = [
                     "service", "now", "max", "port", "server", "count", "start", "step", "frame",
-                    "in", "out", "starts", "means",
-                    "dialect", "key", "nonce", "asks",
+                    "in", "out", "starts", "means", "dialect", "key", "nonce", "asks",
                 ];
                 assert!(known.contains(&key), "unknown key in {line}");
                 (key.to_owned(), value.to_owned())

@@ -135,6 +135,7 @@ fn poll_direct(
                 ready!(stream.poll_write_ready(cx))?;
                 stream.try_io(Interest::WRITABLE, || send(stream.as_fd()))
             }
+            Stream::Tls(_) => Err(io::ErrorKind::Unsupported.into()),
         };
         match sent {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}

@@ -23,7 +23,7 @@ fn multiprocessing_of_every_python_gets_in_with_its_key_alone() {
         format!(
             "{}auth = \"python\"\nauth_keys = \"{}\"\nmin_digest = \"{digest}\"\n\
              [listener.limits]\npenalty_max = \"0s\"\n",
-            listener("echo", digest),
+            listener("message", digest),
             keys.display()
         )
     };
@@ -317,7 +317,6 @@ fn text(path: &Path) -> String {
     path.display().to_string()
 }
 
-/// An echo returns each message in its frame.
 const MULTIPROCESSING: &str = r"
 import sys
 from multiprocessing import AuthenticationError

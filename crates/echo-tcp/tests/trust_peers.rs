@@ -148,7 +148,7 @@ fn openssl_is_refused_what_is_old_or_foreign() {
             &["-tls1_2", "-cipher", "AES128-SHA:AES256-GCM-SHA384"],
             "handshake failure",
         ),
-        (&["-tls1_2", "-alpn", "other"], "no application protocol"),
+        (&["-alpn", "other"], "no application protocol"),
         (&["-groups", "P-521"], "handshake failure"),
     ] {
         let (code, said) = yard.ask("command", arguments);

@@ -118,7 +118,8 @@ that the command says. A SPAN of time is a number and a unit: 250ms, 1s, 2min.";
 const EXIT_CODES: &str = "\
 Exit codes (the names are those of sysexits.h):
    0  everything asked for was done
-   1  the answer is \"no\" (cidr --contains), or there is no such entry (service)
+   1  the answer is \"no\" (cidr --contains), there is no such entry (service), or something would
+      fail (cert show)
   64  EX_USAGE        the command line is wrong
   65  EX_DATAERR      the peer's answer is not what the protocol says
   68  EX_NOHOST       the host name is not known

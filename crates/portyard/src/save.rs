@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use portyard_core::exit::{Exit, Fatal};
-use tempfile::NamedTempFile;
+use tempfile::{NamedTempFile, TempPath};
 
 /// What to write, and where.
 #[derive(Debug, Clone, Copy)]
@@ -33,8 +33,8 @@ pub enum Existing {
     Replaced,
 }
 
-/// Writes all files, or none. They appear in their order, so a certificate that names its key comes
-/// after it.
+/// Writes all files, or none. They appear in their order, so that a key is there before the
+/// certificate that needs it.
 pub fn all(files: &[Saved<'_>], existing: Existing) -> Result<(), Fatal> {
     for file in files {
         check_place(file.path, existing)?;
@@ -46,26 +46,7 @@ pub fn all(files: &[Saved<'_>], existing: Existing) -> Result<(), Fatal> {
             write(file.path, file.bytes, Permissions::from_mode(mode))
         })
         .collect::<Result<_, _>>()?;
-    let mut placed: Vec<&Path> = Vec::new();
-    for (file, temporary) in files.iter().zip(written) {
-        let result = match existing {
-            Existing::Kept(_) => temporary.persist_noclobber(file.path),
-            Existing::Replaced => temporary.persist(file.path),
-        };
-        if let Err(error) = result {
-            // Somebody was faster, so what stands there is not ours; what we have placed is.
-            if let Existing::Kept(remedy) = existing {
-                for path in placed {
-                    let _ = fs::remove_file(path);
-                }
-                if error.error.kind() == ErrorKind::AlreadyExists {
-                    return Err(in_the_way(file.path, remedy));
-                }
-            }
-            return Err(cannot_write(file.path, &error.error));
-        }
-        placed.push(file.path);
-    }
+    place(files, written, existing)?;
     files.iter().try_for_each(|file| settle(file.path))
 }
 
@@ -132,6 +113,64 @@ fn check_place(path: &Path, existing: Existing) -> Result<(), Fatal> {
             ),
         )),
         (Ok(_), _) => Ok(()),
+    }
+}
+
+/// Gives all files their names; when one cannot have its name, those before it lose theirs again.
+fn place(
+    files: &[Saved<'_>],
+    written: Vec<NamedTempFile>,
+    existing: Existing,
+) -> Result<(), Fatal> {
+    let mut placed: Vec<(&Path, Before)> = Vec::new();
+    for (file, temporary) in files.iter().zip(written) {
+        let before = Before::of(file.path, existing);
+        let result = match existing {
+            Existing::Kept(_) => temporary.persist_noclobber(file.path),
+            Existing::Replaced => temporary.persist(file.path),
+        };
+        if let Err(error) = result {
+            for (path, before) in placed {
+                before.restore(path);
+            }
+            return Err(match (error.error.kind(), existing) {
+                // Somebody was faster.
+                (ErrorKind::AlreadyExists, Existing::Kept(remedy)) => in_the_way(file.path, remedy),
+                _ => cannot_write(file.path, &error.error),
+            });
+        }
+        placed.push((file.path, before));
+    }
+    Ok(())
+}
+
+/// What had a name before.
+enum Before {
+    Nothing,
+    /// A file, which has a second name until this is dropped.
+    Kept(TempPath),
+    /// A file on a file system without second names.
+    Gone,
+}
+
+impl Before {
+    fn of(path: &Path, existing: Existing) -> Self {
+        if existing != Existing::Replaced || !path.exists() {
+            return Self::Nothing;
+        }
+        let second = tempfile::Builder::new()
+            .prefix(".portyard-")
+            .make_in(directory(path), |second| fs::hard_link(path, second));
+        second.map_or(Self::Gone, |second| Self::Kept(second.into_temp_path()))
+    }
+
+    /// As far as it goes: there is an error to report already.
+    fn restore(self, path: &Path) {
+        match self {
+            Self::Nothing => drop(fs::remove_file(path)),
+            Self::Kept(second) => drop(second.persist(path)),
+            Self::Gone => {}
+        }
     }
 }
 
@@ -222,6 +261,33 @@ mod tests {
         fs::create_dir(&chain).unwrap();
         assert!(all(&pair(b"newer"), Existing::Replaced).is_err());
         assert_eq!(fs::read(&key).unwrap(), b"new");
+    }
+
+    #[test]
+    fn what_stood_there_comes_back_when_a_name_cannot_be_given() {
+        let directory = tempfile::tempdir().unwrap();
+        let [key, chain] = ["a.key", "a.pem"].map(|name| directory.path().join(name));
+        let files = [&key, &chain].map(|path| Saved {
+            path,
+            bytes: b"new",
+            secret: false,
+        });
+        // The second file goes before it gets its name.
+        let written = || {
+            let open = Permissions::from_mode(0o644);
+            let written = files.map(|file| write(file.path, file.bytes, open.clone()).unwrap());
+            fs::remove_file(written[1].path()).unwrap();
+            Vec::from(written)
+        };
+        for existing in [Existing::Kept(""), Existing::Replaced] {
+            assert!(place(&files, written(), existing).is_err());
+            assert!(names(directory.path()).is_empty(), "{existing:?}");
+        }
+        fs::write(&key, "old").unwrap();
+        fs::write(&chain, "old").unwrap();
+        assert!(place(&files, written(), Existing::Replaced).is_err());
+        assert_eq!(names(directory.path()), ["a.key", "a.pem"]);
+        assert_eq!(fs::read(&key).unwrap(), b"old");
     }
 
     #[test]

@@ -302,6 +302,11 @@ fn an_authority_that_openssl_made_signs_too() {
     fs::set_permissions(yard.path("ca/ca.key"), Permissions::from_mode(0o600)).unwrap();
     let said = yard.made("cert server localhost --ca ca", &[]);
     assert!(said.contains("its authority ends then"), "{said}");
+    let end = |name: &str| {
+        yard.openssl(&format!("x509 -noout -enddate -in {name}"))
+            .success()
+    };
+    assert_eq!(end("localhost.pem"), end("ca/ca.pem"));
     yard.made("cert client alice --ca ca", &[]);
     yard.made("cert crl --ca ca --revoke alice.pem", &[]);
     let verify = "verify -x509_strict -CAfile ca/ca.pem -crl_check -CRLfile ca/ca.crl.pem";

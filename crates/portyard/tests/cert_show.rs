@@ -163,6 +163,35 @@ fn show_knows_what_openssl_makes() {
 }
 
 #[test]
+fn who_must_not_sign_is_found_out() {
+    let yard = Yard::furnished("ec");
+    let new = "req -new -nodes -newkey ec -pkeyopt ec_paramgen_curve:P-256";
+    let names = "-addext subjectAltName=DNS:localhost,IP:127.0.0.1,IP:::1";
+    let usages = "-addext keyUsage=critical,keyCertSign,cRLSign";
+    for words in [
+        // A server signs another.
+        format!("{new} -keyout low.key -out low.csr -subj /CN=low {names}"),
+        "x509 -req -in low.csr -copy_extensions copy -CA server.pem -CAkey server.key \
+         -CAcreateserial -days 100 -out low.pem"
+            .into(),
+        // An authority that may only sign for a domain.
+        format!(
+            "{new} -x509 -keyout ca.key -out ca.pem -subj /CN=Narrow -days 1000 {usages} \
+                 -addext nameConstraints=critical,permitted;DNS:example.org"
+        ),
+    ] {
+        yard.openssl(&words).success();
+    }
+    let [low, server] = ["low.pem", "server.pem"].map(|name| fs::read(yard.path(name)).unwrap());
+    fs::write(yard.path("chain.pem"), [low, server].concat()).unwrap();
+    yard.fails_once("chain.pem --ca ca/ca.pem", "its CA flag is missing");
+    yard.made("cert server localhost --out narrow", &[]);
+    yard.fails_once("narrow.pem --ca ca.pem", "it is refused: ");
+    yard.made("cert server www.example.org --out narrow --force", &[]);
+    assert!(yard.fails("narrow.pem --ca ca.pem").is_empty());
+}
+
+#[test]
 fn what_a_certificate_says_reaches_no_terminal() {
     let yard = Yard::new();
     let config = "[req]\ndistinguished_name=dn\nprompt=no\nutf8=yes\nstring_mask=utf8only\n[dn]\nCN=\x1b[31mred\n";

@@ -283,3 +283,88 @@ const USAGES: [&str; 9] = [
 const PEM_MAX: u64 = 1 << 20;
 /// The largest file of revocations: a hundred thousand of them.
 pub(super) const CRL_MAX: u64 = 4 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+
+    #[test]
+    fn facts_are_those_that_openssl_was_given() {
+        let der = CertificateDer::from_pem_slice(FACTS.as_bytes()).unwrap();
+        let facts = Facts::of(&der).unwrap();
+        assert_eq!(facts.subject, "O=Example, CN=facts");
+        assert_eq!(facts.issuer, facts.subject);
+        let names = [
+            "dns:facts.example",
+            "ip:192.0.2.7",
+            "ip:2001:db8::7",
+            "email:a@example.org",
+            "uri:spiffe://a/b",
+        ];
+        assert_eq!(facts.names, names);
+        let end = UNIX_EPOCH + Duration::from_secs(2_110_554_434);
+        assert_eq!(facts.not_after, end);
+        assert_eq!(facts.serial, "12:34");
+        assert!(!facts.is_ca);
+        assert_eq!(facts.fingerprint[..4], [0x77, 0x3e, 0xd1, 0x2b]);
+        assert_eq!(facts.key.to_string(), "EC P-256");
+        let usages = vec!["digitalSignature", "keyAgreement"];
+        assert_eq!(facts.usages, Some(usages));
+        let extended = ["serverAuth", "1.2.3.4"].map(String::from);
+        assert_eq!(facts.extended_usages, Some(extended.into()));
+        assert_eq!(facts.signature, "ecdsa-with-SHA256");
+    }
+
+    #[test]
+    fn what_is_no_certificate_is_refused() {
+        let der = CertificateDer::from_pem_slice(FACTS.as_bytes()).unwrap();
+        assert!(Facts::of(&der[..der.len() - 1]).is_err());
+        assert!(Facts::of(&[&der[..], &[0]].concat()).is_err());
+        assert!(Facts::of(b"").is_err());
+    }
+
+    #[test]
+    fn keys_are_told_by_kind_and_size() {
+        for (key, shown) in [
+            (RSA_1024, "RSA 1024 bits"),
+            (ED25519, "Ed25519"),
+            (P521, "EC P-521"),
+        ] {
+            let info = STANDARD.decode(key).unwrap();
+            assert_eq!(PublicKey::of(&info).unwrap().to_string(), shown);
+        }
+        let odd = PublicKey::of(&STANDARD.decode(SECP256K1).unwrap()).unwrap();
+        assert_eq!(odd.kind, KeyKind::Other("EC 1.3.132.0.10".into()));
+        assert_eq!(odd.bits, 256);
+        assert!(PublicKey::of(b"").is_err());
+    }
+
+    /// Made by OpenSSL 3.0: openssl req -new -x509 -set_serial 0x1234 -subj /O=Example/CN=facts and
+    /// the extensions that the test names.
+    const FACTS: &str = "\
+-----BEGIN CERTIFICATE-----
+MIIB/zCCAaWgAwIBAgICEjQwCgYIKoZIzj0EAwIwIjEQMA4GA1UECgwHRXhhbXBs
+ZTEOMAwGA1UEAwwFZmFjdHMwHhcNMjYxMTIwMTcwNzE0WhcNMzYxMTE3MTcwNzE0
+WjAiMRAwDgYDVQQKDAdFeGFtcGxlMQ4wDAYDVQQDDAVmYWN0czBZMBMGByqGSM49
+AgEGCCqGSM49AwEHA0IABLMQpml/AP0eGZGX+Ss11fJ6ilQ2x07m3SvaG02vb0ym
+cIH3HW9kz0WMFqfI9rQ0w+NZFAyojeV8l8vQFH0+z6SjgcowgccwHQYDVR0OBBYE
+FFdqSFXhklgvAdoy9fynjQzfGsXoMB8GA1UdIwQYMBaAFFdqSFXhklgvAdoy9fyn
+jQzfGsXoME0GA1UdEQRGMESCDWZhY3RzLmV4YW1wbGWHBMAAAgeHECABDbgAAAAA
+AAAAAAAAAAeBDWFAZXhhbXBsZS5vcmeGDHNwaWZmZTovL2EvYjAMBgNVHRMBAf8E
+AjAAMA4GA1UdDwEB/wQEAwIDiDAYBgNVHSUEETAPBggrBgEFBQcDAQYDKgMEMAoG
+CCqGSM49BAMCA0gAMEUCIF8XjAlBF9cLniwtCWC+UE+vh9yOcdMvCEQsvpAox1nY
+AiEA69wPOhrzkClQZ+n3WKl28BrRfpDVseyInS0xuMS+XGk=
+-----END CERTIFICATE-----";
+    /// Made by openssl genpkey, without the lines around them.
+    const RSA_1024: &str = "MIGfMA0GCSqGSIb3DQEBAQUAA4GNADCBiQKBgQDpboh9T+kNmT3/GpyTulirrqieQ98gfeca\
+                            iUFkSTUjTqcyP9f9b96+Jp1+RyKJr143VS1DOMBffOB6piaCRjUPErjTlyKaqdHdkOzfpVke\
+                            YvRY2EWtntkNaAtkPEwH3sjRxNVxNs5oA+3FowCVS0ZWt9gh1KM6ViY6Hx+WBNXLUwIDAQAB";
+    const ED25519: &str = "MCowBQYDK2VwAyEARKwIEoyCC5I8vZDgaYZcNh0T345zpJal2plJOY3qKyY=";
+    const P521: &str = "MIGbMBAGByqGSM49AgEGBSuBBAAjA4GGAAQAHHVQNeZ3DCslzRqjqRjmOLzBbFCqljr+zd/3VUKL\
+                        x+Pnkfttjx+KaS/qfRc7jAYGDcjt4VM3TT3lnOzXrq2D6J4AOfUOGyfiNF05iYqgmMLls/arL4el\
+                        MFfJYNuIp9lUVPFV8NgPOkS4PM1iHEaNV4+2e8C3vwL2jXo4lw1Z4Kuy+9I=";
+    const SECP256K1: &str = "MFYwEAYHKoZIzj0CAQYFK4EEAAoDQgAEKuYMHlirbFNJYYAEB5nkE4OQyXgickKXnEQLaVDe\
+                             Ih/uRkoFubJ8G4wcEKP5XnJTQI5P5qVjtdtsowIlC7IqsQ==";
+}

@@ -49,3 +49,4 @@ pub mod sleep;
 pub mod sntp;
 pub mod time;
 pub mod timestamp;
+pub mod value;

@@ -597,8 +597,7 @@ fn files(directory: &Path) -> Vec<PathBuf> {
 
 /// Bytes that do not repeat with any power of two.
 fn pattern(length: usize) -> Vec<u8> {
-    let cycle: Vec<u8> = (0..=250).collect();
-    cycle.into_iter().cycle().take(length).collect()
+    (0..=250_u8).cycle().take(length).collect()
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -103,6 +103,36 @@ pub fn send_file(
     usize::try_from(sent).map_err(|_| io::Error::last_os_error())
 }
 
+/// Waits until a part of a file is in the page cache, in one call. An error where kernel or file system
+/// cannot do that, where the file is shorter, or where it cannot be read.
+pub fn populate(file: BorrowedFd<'_>, offset: u64, length: usize) -> io::Result<()> {
+    let offset =
+        libc::off_t::try_from(offset).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+    // SAFETY: a new mapping at an address of the kernel's choice touches nothing of ours. Nobody
+    // reads it here, so it does no harm that another process may cut the file short beneath it:
+    // madvise then says so, where an access would be a fault. It is unmapped before anyone else
+    // hears of its address.
+    unsafe {
+        let address = libc::mmap(
+            std::ptr::null_mut(),
+            length,
+            libc::PROT_READ,
+            libc::MAP_SHARED,
+            file.as_raw_fd(),
+            offset,
+        );
+        if address == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let advised = match libc::madvise(address, length, libc::MADV_POPULATE_READ) {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        };
+        libc::munmap(address, length);
+        advised
+    }
+}
+
 /// A file without a name (`O_TMPFILE`), with all its room allocated, to be written through windows of
 /// memory. Until it is given a name, no other process can open it; dropped before, it is gone.
 ///
@@ -673,6 +703,16 @@ mod tests {
         let written = std::fs::read(directory.path().join("name")).unwrap();
         assert_eq!(written.len(), length);
         assert!(written.ends_with(b"\x01hello"));
+    }
+
+    #[test]
+    fn populating_beyond_the_end_of_a_file_is_an_error_and_no_fault() {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(10_000).unwrap();
+        populate(file.as_fd(), 0, 10_000).unwrap();
+        assert!(populate(file.as_fd(), 0, 20_000).is_err());
+        assert!(populate(file.as_fd(), 1 << 40, 1).is_err());
+        assert!(populate(file.as_fd(), u64::MAX, 1).is_err());
     }
 
     #[test]

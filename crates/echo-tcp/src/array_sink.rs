@@ -149,41 +149,40 @@ impl Taking {
             return refused(Refusal::Busy);
         };
         let pool = self.connection.home().offload.clone();
-        self.connection.busy();
         let (store, own) = (keeping.clone(), pool.clone());
         let begun = pool.run(move || {
             let file = OnPool::new(own, store.store.begin(length)?);
-            next_window(file, None).map_err(|error| store.store.refusal(&error))
+            next_window(file, Vec::new()).map_err(|error| store.store.refusal(&error))
         });
         let (mut file, mut window) = match begun.await {
             Ok(Ok(begun)) => begun,
             Ok(Err(refusal)) => return refused(refusal),
             Err(Busy) => return refused(Refusal::Busy),
         };
-        let (mut left, mut crc, mut spent) = (length, 0, None);
-        while let Some(mut current) = window {
+        let (mut left, mut crc, mut full) = (length, 0, Vec::new());
+        while let Some(mut current) = window.take() {
             left -= current.len() as u64;
             if left == 0 {
                 self.fill(&mut current, &mut crc).await?;
-                spent = Some(current);
+                full.push(current);
                 break;
             }
-            let before = spent.take();
+            let before = std::mem::take(&mut full);
             let next = pool.go_on(move || next_window(file, before));
             self.fill(&mut current, &mut crc).await?;
-            spent = Some(current);
+            full.push(current);
             (file, window) = match next.await {
                 Ok(Ok(next)) => next,
                 Ok(Err(error)) => return refused(keeping.store.refusal(&error)),
                 Err(Busy) => return refused(Refusal::Failed),
             };
         }
+        // The peer has done its part; a slow disk is no silence of its own.
         self.connection.busy();
         let store = keeping.clone();
         let kept = pool.go_on(move || {
-            if let Some(window) = spent {
-                window.drop_here();
-            }
+            // Here and now: a file with windows gets no name.
+            full.into_iter().for_each(OnPool::drop_here);
             store.store.keep(&mut file)
         });
         match kept.await {
@@ -223,11 +222,9 @@ impl Taking {
     }
 }
 
-/// The next window of a file, for which the one before the last has been given up.
-fn next_window(mut file: OnPool<Unnamed>, spent: Option<OnPool<Window>>) -> io::Result<Ready> {
-    if let Some(window) = spent {
-        window.drop_here();
-    }
+/// The next window of a file, for which those that are full are given up.
+fn next_window(mut file: OnPool<Unnamed>, full: Vec<OnPool<Window>>) -> io::Result<Ready> {
+    full.into_iter().for_each(OnPool::drop_here);
     let window = file.window()?;
     let window = window.map(|window| OnPool::new(file.pool().clone(), window));
     Ok((file, window))

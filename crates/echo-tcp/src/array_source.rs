@@ -163,15 +163,10 @@ async fn send_values(
         let write = |cx: &mut Context<'_>| {
             let home = connection.home().clone();
             home.with_buffer(|buffer| {
-                let first = sent / VALUE_LEN as u64;
-                // The peer may have taken a part of that number.
-                let from = usize::try_from(sent).unwrap_or(usize::MAX) % VALUE_LEN;
-                let left = length - first * VALUE_LEN as u64;
-                let size = usize::try_from(left).map_or(PIECE, |left| left.min(PIECE));
-                values.write(first, &mut buffer[..size]);
-                let taken = ready!(connection.poll_write(cx, &buffer[from..size]))?;
+                let piece = piece(values, sent, length, buffer);
+                let taken = ready!(connection.poll_write(cx, piece))?;
                 if let Some(sum) = sum {
-                    crc = sum(crc, &buffer[from..from + taken]);
+                    crc = sum(crc, &piece[..taken]);
                 }
                 Poll::Ready(Ok::<_, io::Error>(taken))
             })
@@ -181,8 +176,43 @@ async fn send_values(
     Ok(crc)
 }
 
+/// What follows the first `sent` bytes of an array of `length` bytes, at most as much as fits into
+/// `buffer`.
+fn piece(values: Values, sent: u64, length: u64, buffer: &mut [u8]) -> &[u8] {
+    let within = |bytes: u64, cap: usize| usize::try_from(bytes).map_or(cap, |b| b.min(cap));
+    let first = sent / VALUE_LEN as u64;
+    let start = first * VALUE_LEN as u64;
+    let size = within(length - start, buffer.len().min(PIECE));
+    let written = values.write(first, &mut buffer[..size]);
+    // The peer may have taken a part of the first number.
+    &buffer[within(sent - start, VALUE_LEN)..written]
+}
+
 /// Without a file and without `count`.
 const DEFAULT_COUNT: u64 = 1_000_000;
 const MAX_COUNT: u64 = 1 << 37;
 /// Small enough to stay near the processor, a multiple of a number's length.
 const PIECE: usize = 64 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_of_which_a_part_was_taken_goes_on_where_it_was() {
+        let values = Values {
+            start: 0.1,
+            step: 0.7,
+        };
+        let mut whole = [0; 160];
+        values.write(0, &mut whole);
+        for taken in 1..=24 {
+            let mut got = Vec::new();
+            while got.len() < whole.len() {
+                let piece = piece(values, got.len() as u64, 160, &mut [0; 24]).to_vec();
+                got.extend_from_slice(&piece[..piece.len().min(taken)]);
+            }
+            assert_eq!(got, whole, "{taken} at a time");
+        }
+    }
+}

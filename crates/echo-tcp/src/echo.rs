@@ -42,10 +42,7 @@ impl Future for &mut Echoing {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Echoing { connection, spill } = &mut **self.get_mut();
         loop {
-            while let Some(pending) = spill.pending() {
-                let taken = ready!(connection.poll_write(cx, pending))?;
-                spill.advance(taken);
-            }
+            ready!(spill.poll_flush(connection, cx))?;
             let home = connection.home().clone();
             let read = home.with_buffer(|buffer| {
                 let size = home.read_size();

@@ -94,7 +94,7 @@ impl Returning {
     async fn run(mut self) -> io::Result<Ended> {
         loop {
             let turn = poll_fn(|cx| self.turn(cx)).await?;
-            poll_fn(|cx| self.flush(cx)).await?;
+            poll_fn(|cx| self.spill.poll_flush(&mut self.connection, cx)).await?;
             match turn {
                 // Boxed: most connections never have a long message, and need no room for it.
                 Turn::Begun(begun) => {
@@ -122,7 +122,7 @@ impl Returning {
     fn turn(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Turn>> {
         let home = self.connection.home().clone();
         loop {
-            ready!(self.flush(cx))?;
+            ready!(self.spill.poll_flush(&mut self.connection, cx))?;
             let turn = home.with_buffer(|buffer| {
                 let (head, size) = (self.head.len(), home.read_size());
                 buffer[..head].copy_from_slice(&self.head);
@@ -158,15 +158,6 @@ impl Returning {
                 return Poll::Ready(Ok(turn));
             }
         }
-    }
-
-    /// Writes what the peer has not taken yet.
-    fn flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while let Some(pending) = self.spill.pending() {
-            let taken = ready!(self.connection.poll_write(cx, pending))?;
-            self.spill.advance(taken);
-        }
-        Poll::Ready(Ok(()))
     }
 
     /// Takes a message to its end, then returns it; false when the peer ends before.

@@ -1,8 +1,11 @@
 //! The bytes that a peer is to be sent and does not take yet.
 
+use std::io;
 use std::rc::Rc;
+use std::task::{Context, Poll, ready};
 
 use portyard_core::event_loop::EventLoop;
+use portyard_core::serve::Connection;
 
 /// What a slow peer has not taken yet, counted in its loop.
 pub struct Spill {
@@ -27,24 +30,26 @@ impl Spill {
         }
     }
 
-    /// What is left, if anything is.
-    pub fn pending(&self) -> Option<&[u8]> {
-        (self.taken < self.bytes.len()).then(|| &self.bytes[self.taken..])
+    /// Writes what is left.
+    pub fn poll_flush(
+        &mut self,
+        connection: &mut Connection,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        while self.taken < self.bytes.len() {
+            self.taken += ready!(connection.poll_write(cx, &self.bytes[self.taken..]))?;
+        }
+        if self.taken > 0 {
+            (self.bytes, self.taken) = (Vec::new(), 0);
+            self.counted.set(0);
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// Keeps bytes; nothing may be left from before.
     pub fn keep(&mut self, bytes: &[u8]) {
         (self.bytes, self.taken) = (bytes.to_vec(), 0);
         self.counted.set(bytes.len());
-    }
-
-    /// The peer has taken so many bytes of what is left.
-    pub fn advance(&mut self, taken: usize) {
-        self.taken += taken;
-        if self.taken == self.bytes.len() {
-            (self.bytes, self.taken) = (Vec::new(), 0);
-            self.counted.set(0);
-        }
     }
 }
 

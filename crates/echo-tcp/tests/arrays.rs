@@ -366,6 +366,22 @@ fn an_upload_that_is_cut_leaves_nothing_behind() {
 }
 
 #[test]
+fn an_upload_that_falls_silent_is_idle_and_gives_its_place_back() {
+    let kept = tempfile::tempdir().unwrap();
+    let options = format!(
+        "{}\nmax_uploads = 1\n[listener.limits]\nidle = \"300ms\"",
+        directory(kept.path())
+    );
+    let daemon = start(&[("sink", "array-sink", options)]);
+    let silent = Client::connect(&daemon.endpoint("sink"));
+    silent.send(5_u64.to_be_bytes());
+    assert_eq!(silent.end(), End::Fin);
+    let idle = ended("sink", "array-sink", "idle");
+    eventually("it is counted", || daemon.count(&idle) == 1);
+    assert_eq!(upload(&daemon, "sink", b"hello")[..8], 5_u64.to_be_bytes());
+}
+
+#[test]
 fn what_was_acknowledged_is_there_after_a_kill() {
     let kept = tempfile::tempdir().unwrap();
     let daemon = start(&[("sink", "array-sink", directory(kept.path()))]);
@@ -597,8 +613,7 @@ fn files(directory: &Path) -> Vec<PathBuf> {
 
 /// Bytes that do not repeat with any power of two.
 fn pattern(length: usize) -> Vec<u8> {
-    let cycle: Vec<u8> = (0..=250).collect();
-    cycle.into_iter().cycle().take(length).collect()
+    (0..=250_u8).cycle().take(length).collect()
 }
 
 fn hex(bytes: &[u8]) -> String {

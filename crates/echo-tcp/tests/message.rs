@@ -183,22 +183,28 @@ fn an_announced_length_takes_no_memory() {
 
 #[test]
 fn long_messages_wait_for_room_and_short_ones_do_not() {
-    let daemon = start("options = { max_message = \"1MiB\", max_buffered = \"1MiB\" }");
+    // One loop, whose connections are counted together.
+    let options = "options = { max_message = \"1MiB\", max_buffered = \"1MiB\" }";
+    let config = format!("loops = 1\n{}", config(options));
+    let daemon = daemon().config(&config).start();
     let long = frame(&vec![b'l'; (1 << 19) - 4]);
-    let (first, second, third) = (connect(&daemon), connect(&daemon), connect(&daemon));
-    for client in [&first, &second] {
+    let clients: [Client; 4] = std::array::from_fn(|_| connect(&daemon));
+    let [first, second, third, other] = &clients;
+    let received = r#"portyard_received_bytes_total{listener="message",service="message"}"#;
+    for client in [first, second] {
         client.send(&long[..100_000]);
     }
-    let received = r#"portyard_received_bytes_total{listener="message",service="message"}"#;
     eventually("both have their room", || daemon.count(received) == 200_000);
     third.send(&long[..100]);
     eventually("the third waits", || daemon.count(received) == 200_100);
     // Its bytes are not read while there is no room; what is short passes by.
     third.send(&long[100..200]);
-    assert_eq!(connect(&daemon).exchange(b"\0\0\0\x01s"), b"\0\0\0\x01s");
-    eventually("only that was read", || {
-        daemon.count(received) == 200_100 + 5
+    assert_eq!(exchange(other, b"\0\0\0\x01s"), b"\0\0\0\x01s");
+    eventually("the others are counted", || {
+        daemon.count(received) > 200_100
     });
+    assert_eq!(daemon.count(received), 200_100 + 5);
+    let [first, second, third, _other] = clients;
     first.reset();
     third.send(&long[200..]);
     assert_eq!(third.receive(long.len()), long);
@@ -207,13 +213,13 @@ fn long_messages_wait_for_room_and_short_ones_do_not() {
 }
 
 #[test]
-fn a_peer_that_never_reads_is_held_by_its_own_full_buffers() {
+fn a_peer_that_reads_late_is_held_by_its_own_full_buffers_and_loses_nothing() {
     let daemon = start("");
     let before = rss_bytes(daemon.pid());
     let clients: Vec<_> = (0..8)
         .map(|_| Client::connect_narrow(daemon.address("message"), 8192))
         .collect();
-    let messages = frame(&[b'x'; 1020]).repeat(256);
+    let messages: Vec<u8> = (0..=250_u8).flat_map(|n| frame(&[n; 1020])).collect();
     let mut quiet = 0;
     let mut sent = vec![0; clients.len()];
     eventually("no one's way takes any more", || {
@@ -228,6 +234,22 @@ fn a_peer_that_never_reads_is_held_by_its_own_full_buffers() {
     let grown = rss_bytes(daemon.pid()).saturating_sub(before);
     assert!(grown < 16 << 20, "{grown} bytes");
     assert_eq!(connect(&daemon).exchange(b"\0\0\0\0"), b"\0\0\0\0");
+    for (client, sent) in clients.iter().zip(sent) {
+        let whole = sent.next_multiple_of(1024);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let rest = &messages[sent % messages.len()..];
+                client.send(&rest[..whole - sent]);
+                client.send_end();
+            });
+            let (back, end) = client.receive_all();
+            assert_eq!((back.len(), end), (whole, End::Fin));
+            assert!(
+                back.chunks(messages.len())
+                    .all(|part| messages.starts_with(part))
+            );
+        });
+    }
 }
 
 #[test]

@@ -165,21 +165,22 @@ impl Part {
             offset(self.end - self.start),
             PosixFadviseAdvice::POSIX_FADV_WILLNEED,
         );
-        match self.sum {
-            Some(sum) => {
-                let mut piece = vec![0; COPY];
-                while self.start < self.end {
-                    let left = usize::try_from(self.end - self.start).unwrap_or(COPY);
-                    let length = self.read(&mut piece[..left.min(COPY)])?;
-                    self.so_far = sum(self.so_far, &piece[..length]);
-                    self.start += length as u64;
-                }
+        if let Some(sum) = self.sum {
+            let mut piece = vec![0; COPY];
+            while self.start < self.end {
+                let left = usize::try_from(self.end - self.start).unwrap_or(COPY);
+                let length = self.read(&mut piece[..left.min(COPY)])?;
+                self.so_far = sum(self.so_far, &piece[..length]);
+                self.start += length as u64;
             }
-            None => {
-                while self.start < self.end {
-                    self.read(&mut [0])?;
-                    self.start += PAGE;
-                }
+            return Ok(self.so_far);
+        }
+        let length = usize::try_from(self.end - self.start).unwrap_or(usize::MAX);
+        if sys::populate(self.file.as_fd(), self.start, length).is_err() {
+            // The slower way, which also finds out what is wrong, if anything is.
+            while self.start < self.end {
+                self.read(&mut [0])?;
+                self.start += PAGE;
             }
         }
         Ok(self.so_far)

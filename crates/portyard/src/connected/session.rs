@@ -236,7 +236,7 @@ fn millis(timeout: Duration) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
     use portyard_core::tls::{ClientTls, Pin};
     use rustls::pki_types::PrivateKeyDer;
@@ -245,10 +245,10 @@ mod tests {
     use std::os::unix::net::UnixStream;
     use std::thread;
 
-    type Peer = StreamOwned<ServerConnection, UnixStream>;
+    pub type Peer = StreamOwned<ServerConnection, UnixStream>;
 
     /// A session with a server in the same process, over a socket that holds little.
-    fn pair() -> (Session, Peer) {
+    pub fn pair() -> (Session, Peer) {
         let issued = rcgen::generate_simple_self_signed(["localhost".into()]).unwrap();
         let pin = Pin(tls::fingerprint(issued.cert.der()));
         let key = PrivateKeyDer::try_from(issued.signing_key.serialize_der()).unwrap();

@@ -216,3 +216,10 @@ fn is_no_error(error: &io::Error) -> bool {
         io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
     )
 }
+
+/// A TLS session with a server in the same process, for the tests of what is built on it.
+#[cfg(test)]
+pub fn tls_pair() -> (Connected, session::tests::Peer) {
+    let (session, peer) = session::tests::pair();
+    (Connected(Carrier::Tls(Box::new(session))), peer)
+}

@@ -167,7 +167,10 @@ fn choose(
     Ok((service, endpoint))
 }
 
-/// Sends what the service wants, closes our half, and reads until the server closes.
+/// Sends what the service wants, and reads until the server closes.
+///
+/// The others read nothing. The end of our half of a TLS session would be bytes that such a server
+/// has not read when it closes, and so a reset, which can overtake its answer.
 fn over_stream(
     target: &Target,
     trust: &Trust,
@@ -179,8 +182,8 @@ fn over_stream(
     let connected = trust.connect(target, timeout)?;
     if service == Service::Timestamp {
         (&connected).write_all(b"\n").map_err(failed)?;
+        connected.close_write().map_err(failed)?;
     }
-    connected.close_write().map_err(failed)?;
     let mut answer = Vec::new();
     Until {
         connected: &connected,

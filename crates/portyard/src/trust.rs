@@ -225,7 +225,7 @@ pub fn tls_failure(endpoint: &Endpoint, error: &Error) -> Fatal {
             Exit::Data,
             format!(
                 "{endpoint} ended TLS ({alert:?}); it may want a certificate (--cert), another \
-                 --server-name, or an older TLS than 1.2 with extended master secret"
+                 --server-name, or an older TLS than we speak"
             ),
         ),
         _ => Fatal::new(

@@ -28,6 +28,18 @@ fn an_openssl_server_of_the_right_ca_is_trusted_in_both_versions() {
 }
 
 #[test]
+fn tls_1_2_without_the_extended_master_secret_is_65() {
+    let pki = Pki::new();
+    let server = pki.python(PYTHON_ECHO, &["no ems", "TLSv1_2"]);
+    let run = echo(&server.endpoint, &["--ca", &pki.file("ca.pem")], b"x\n").expect(65);
+    assert!(
+        run.stderr.contains("ExtendedMasterSecret"),
+        "{}",
+        run.stderr
+    );
+}
+
+#[test]
 fn another_ca_is_77_with_the_fingerprint_and_the_remedies() {
     let (pki, other) = (Pki::new(), Pki::new());
     let server = pki.openssl(&[]);
@@ -176,12 +188,13 @@ fn the_time_and_the_load_go_through_tls_too() {
         "Fri Nov 20 11:41:40 2026\n"
     );
 
-    let server = pki.python(PYTHON_LOAD, &[]);
-    for kind in [
-        &["echo", "--size", "20000", "--depth", "3"][..],
-        &["connect"],
-        &["connect", "--resume"],
+    for (kind, resumed) in [
+        (&["echo", "--size", "20000", "--depth", "3"][..], false),
+        (&["connect"], false),
+        (&["connect", "--resume"], true),
     ] {
+        let log = pki.file(&kind.concat());
+        let server = pki.python(PYTHON_LOAD, &[&log]);
         let common = [
             "--tls",
             "--ca",
@@ -197,6 +210,8 @@ fn the_time_and_the_load_go_through_tls_too() {
         let result: serde_json::Value = serde_json::from_slice(&run.stdout).unwrap();
         assert!(result["operations"].as_u64().unwrap() > 2, "{result}");
         assert_eq!(result["errors"], 0, "{result}");
+        let log = std::fs::read_to_string(log).unwrap();
+        assert_eq!(log.contains("resumed"), resumed, "{kind:?}");
     }
 }
 
@@ -375,6 +390,9 @@ cert, key, ca, mode, version = sys.argv[1:]
 context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
 context.minimum_version = context.maximum_version = ssl.TLSVersion[version]
 context.load_cert_chain(cert, key)
+if mode == 'no ems':
+    # SSL_OP_NO_EXTENDED_MASTER_SECRET, which the module has no name for.
+    context.options |= 1
 listener = socket.create_server(('127.0.0.1', 0))
 print('PORT', listener.getsockname()[1], flush=True)
 # An end without close_notify is an error.
@@ -398,14 +416,16 @@ stream.close()
 /// An echo server for many connections, a thread each.
 const PYTHON_LOAD: &str = r"
 import socket, ssl, sys, threading
-cert, key, ca = sys.argv[1:]
+cert, key, ca, log = sys.argv[1:]
 context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
 context.load_cert_chain(cert, key)
 listener = socket.create_server(('127.0.0.1', 0))
 print('PORT', listener.getsockname()[1], flush=True)
+log = open(log, 'w', buffering=1)
 def serve(plain):
     try:
         stream = context.wrap_socket(plain, True)
+        log.write('resumed\n' if stream.session_reused else 'full\n')
         while True:
             piece = stream.recv(65536)
             if not piece:

@@ -317,7 +317,7 @@ mod tests {
     use super::*;
     use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
     use rustls::pki_types::PrivateKeyDer;
-    use rustls::{ClientConnection, ServerConfig, ServerConnection};
+    use rustls::{ClientConnection, NamedGroup, ServerConfig, ServerConnection};
     use std::path::Path;
 
     /// A server's certificate for `localhost` by a CA, both in a directory.
@@ -379,6 +379,8 @@ mod tests {
                 client.read_tls(&mut &wire[..]).unwrap();
                 client.process_new_packets()?;
             }
+            let group = client.negotiated_key_exchange_group().unwrap();
+            assert_eq!(group.name(), NamedGroup::X25519MLKEM768);
             Ok([exporter(&client)?, exporter(&server)?])
         }
     }

@@ -76,7 +76,8 @@ impl Session {
                 if self.take_in(&mut tls)? {
                     continue;
                 }
-                events(&tls)
+                // Our half may be closed already; that is no reason not to read.
+                events(self.give_out(&mut tls).unwrap_or(true))
             };
             wait(self.socket.as_fd(), events, deadline)?;
         }
@@ -119,7 +120,7 @@ impl Session {
                     self.give_out(&mut tls)?;
                     return Ok(Sent::Taken(length));
                 }
-                events(&tls)
+                events(false)
             };
             wait(self.socket.as_fd(), events, deadline)?;
         }
@@ -129,7 +130,7 @@ impl Session {
         loop {
             let events = {
                 let mut tls = self.lock();
-                self.give_out(&mut tls)?;
+                let all_out = self.give_out(&mut tls)?;
                 if !tls.is_handshaking() {
                     break;
                 }
@@ -139,7 +140,7 @@ impl Session {
                     }
                     continue;
                 }
-                events(&tls)
+                events(all_out)
             };
             wait(self.socket.as_fd(), events, deadline)?;
         }
@@ -211,11 +212,11 @@ fn has_news(tls: &mut ClientConnection) -> bool {
 }
 
 /// What to wait for: the server, and room for what is still to be sent.
-fn events(tls: &ClientConnection) -> PollFlags {
-    if tls.wants_write() {
-        PollFlags::POLLIN | PollFlags::POLLOUT
-    } else {
+fn events(all_out: bool) -> PollFlags {
+    if all_out {
         PollFlags::POLLIN
+    } else {
+        PollFlags::POLLIN | PollFlags::POLLOUT
     }
 }
 
@@ -232,4 +233,108 @@ fn millis(timeout: Duration) -> u64 {
     u64::try_from(timeout.as_millis())
         .unwrap_or(u64::MAX)
         .max(1)
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+    use portyard_core::tls::{ClientTls, Pin};
+    use rustls::pki_types::PrivateKeyDer;
+    use rustls::{ServerConfig, ServerConnection, StreamOwned};
+    use std::os::fd::OwnedFd;
+    use std::os::unix::net::UnixStream;
+    use std::thread;
+
+    pub type Peer = StreamOwned<ServerConnection, UnixStream>;
+
+    /// A session with a server in the same process, over a socket that holds little.
+    pub fn pair() -> (Session, Peer) {
+        let issued = rcgen::generate_simple_self_signed(["localhost".into()]).unwrap();
+        let pin = Pin(tls::fingerprint(issued.cert.der()));
+        let key = PrivateKeyDer::try_from(issued.signing_key.serialize_der()).unwrap();
+        let provider = rustls::crypto::aws_lc_rs::default_provider();
+        let config = ServerConfig::builder_with_provider(provider.into())
+            .with_protocol_versions(rustls::ALL_VERSIONS)
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![issued.cert.der().clone()], key)
+            .unwrap();
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let server = thread::spawn(move || {
+            let mut tls = ServerConnection::new(Arc::new(config)).unwrap();
+            let mut theirs = theirs;
+            while tls.is_handshaking() {
+                tls.complete_io(&mut theirs).unwrap();
+            }
+            StreamOwned::new(tls, theirs)
+        });
+        let client = ClientTls {
+            pin: Some(pin),
+            ..ClientTls::default()
+        };
+        let socket = Socket::from(OwnedFd::from(ours));
+        socket.set_send_buffer_size(8192).unwrap();
+        let (config, name) = (client.config().unwrap(), client.name(None).unwrap());
+        let session = Session::open(socket, config, name, SOON).unwrap();
+        (session, server.join().unwrap())
+    }
+
+    #[test]
+    fn what_the_server_does_not_take_is_waited_for_by_a_flush() {
+        let (session, mut server) = pair();
+        let taken = session.write(&vec![b'x'; 60_000]).unwrap();
+        session.set_write_timeout(Duration::from_millis(1));
+        let full = session.flush().unwrap_err();
+        assert_eq!(full.kind(), io::ErrorKind::WouldBlock);
+        // Nothing of the next piece is taken before.
+        let full = session.write(b"y").unwrap_err();
+        assert_eq!(full.kind(), io::ErrorKind::WouldBlock);
+        session.set_write_timeout(SOON);
+        let reading = thread::spawn(move || {
+            let mut all = vec![0; taken];
+            server.read_exact(&mut all).unwrap();
+            all
+        });
+        session.flush().unwrap();
+        assert_eq!(reading.join().unwrap(), vec![b'x'; taken]);
+    }
+
+    #[test]
+    fn a_reader_that_waits_does_not_hold_up_a_writer() {
+        let (session, mut server) = pair();
+        thread::scope(|scope| {
+            let reading = scope.spawn(|| {
+                let mut answer = [0; 10];
+                session
+                    .read(&mut answer)
+                    .map(|length| answer[..length].to_vec())
+            });
+            let mut writer = 0;
+            while writer < 100_000 {
+                writer += session.write(&[b'x'; 1000]).unwrap();
+                session.flush().unwrap();
+                server.read_exact(&mut [0; 1000]).unwrap();
+            }
+            server.write_all(b"done").unwrap();
+            assert_eq!(reading.join().unwrap().unwrap(), b"done");
+        });
+    }
+
+    #[test]
+    fn what_is_left_to_send_goes_out_while_an_answer_is_waited_for() {
+        let (session, mut server) = pair();
+        let taken = session.write(&vec![b'x'; 60_000]).unwrap();
+        let serving = thread::spawn(move || {
+            server.read_exact(&mut vec![0; taken]).unwrap();
+            server.write_all(b"all").unwrap();
+            server
+        });
+        let mut answer = [0; 10];
+        assert_eq!(session.read(&mut answer).unwrap(), 3);
+        drop(serving.join().unwrap());
+        let end = session.read(&mut answer).unwrap_err();
+        assert_eq!(end.kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    const SOON: Duration = Duration::from_secs(20);
 }

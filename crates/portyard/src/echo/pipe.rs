@@ -155,3 +155,29 @@ impl Pipe {
 
 /// What a pipe of Linux holds.
 const BUFFER: usize = 64 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connected::tls_pair;
+    use portyard_core::endpoint::{Endpoint, Transport};
+
+    #[test]
+    fn what_was_read_from_the_input_reaches_the_server_before_more_is_read() {
+        let (connected, mut server) = tls_pair();
+        let timeout = Duration::from_secs(20);
+        connected.set_write_timeout(timeout).unwrap();
+        server.sock.set_read_timeout(Some(timeout)).unwrap();
+        let nowhere = Endpoint::Abstract("nowhere".into());
+        let pipe = Pipe {
+            connected,
+            target: Target::new(nowhere, Transport::Stream, timeout).unwrap(),
+            timeout,
+            output_waits: AtomicBool::new(false),
+            sending: Mutex::new(Sending::Running),
+        };
+        let reading = thread::spawn(move || server.read_exact(&mut vec![0; BUFFER]));
+        pipe.write(&vec![b'x'; BUFFER]).unwrap();
+        reading.join().unwrap().unwrap();
+    }
+}

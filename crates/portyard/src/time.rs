@@ -167,10 +167,10 @@ fn choose(
     Ok((service, endpoint))
 }
 
-/// Sends what the service wants, and reads until the server closes.
+/// Sends what the service wants, closes our half, and reads until the server closes.
 ///
-/// The others read nothing. The end of our half of a TLS session would be bytes that such a server
-/// has not read when it closes, and so a reset, which can overtake its answer.
+/// Inside TLS the end of our half is bytes, which a server that reads nothing has not read when it
+/// closes: that resets the connection, and the reset can overtake its answer.
 fn over_stream(
     target: &Target,
     trust: &Trust,
@@ -182,6 +182,8 @@ fn over_stream(
     let connected = trust.connect(target, timeout)?;
     if service == Service::Timestamp {
         (&connected).write_all(b"\n").map_err(failed)?;
+    }
+    if service == Service::Timestamp || !trust.is_tls() {
         connected.close_write().map_err(failed)?;
     }
     let mut answer = Vec::new();

@@ -1,9 +1,8 @@
 //! `portyard array`: large arrays to and from the array services.
 //!
-//! [`send`] and [`receive`] are the two ways; [`codec`] is what is said beside the bytes, [`npy`] the
+//! [`send`] and [`receive`] are the two ways; [`portyard_wire::array`] is what is said beside the bytes, [`npy`] the
 //! header of numpy's files, [`keep`] a file that is whole or not there, [`progress`] the bar.
 
-mod codec;
 mod keep;
 mod npy;
 mod progress;

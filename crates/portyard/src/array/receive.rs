@@ -10,7 +10,6 @@ use portyard_core::config::{Size, Span};
 use portyard_core::endpoint::Endpoint;
 use portyard_core::exit::{Exit, Fatal};
 
-use super::codec::SIZE_LEN;
 use super::keep::Keep;
 use super::npy::Layout;
 use super::progress::{self, When};
@@ -19,6 +18,7 @@ use crate::connect::Target;
 use crate::connected::Connected;
 use crate::stop::Outcome;
 use crate::trust;
+use portyard_wire::array::SIZE_LEN;
 
 /// Receive an array into a file.
 ///

@@ -9,7 +9,6 @@ use portyard_core::config::Span;
 use portyard_core::endpoint::Endpoint;
 use portyard_core::exit::{Exit, Fatal};
 
-use super::codec::{RECEIPT_LEN, Receipt, Refusal, UnknownRefusal};
 use super::npy::{self, Header};
 use super::progress::{self, When};
 use super::{PIECE, Summary, patience, stream_target};
@@ -18,6 +17,7 @@ use crate::connected::{Connected, Sent, Until};
 use crate::out;
 use crate::stop::{Outcome, Stop};
 use crate::trust;
+use portyard_wire::array::{RECEIPT_LEN, Receipt, Refusal, UnknownRefusal};
 
 /// Send a file to an array sink, and compare the receipt with what was sent.
 ///

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use portyard_core::daemon::{Daemon, ListenerOf, ServiceOf, ServiceRow};
+use portyard_core::daemon::{Build, Daemon, ListenerOf, ServiceOf, ServiceRow};
 use portyard_core::listener::Streams;
 
 use crate::array_sink::ArraySink;
@@ -24,35 +24,42 @@ pub enum EchoTcp {}
 impl Daemon for EchoTcp {
     type Flavour = Streams;
     type Options = Options;
+    type Shared = ();
 
     const NAME: &'static str = "echo-tcp";
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
     const ABOUT: &'static str = "Stream services: echo, discard, chargen, daytime, time and more";
     const SERVICES: &'static [ServiceRow<Self>] = &[
-        row("echo", 7007, "returns what it is sent (RFC 862)", |_| {
-            Ok(Arc::new(Echo))
-        }),
+        row(
+            "echo",
+            7007,
+            "returns what it is sent (RFC 862)",
+            |_, ()| Ok(Arc::new(Echo)),
+        ),
         row(
             "discard",
             7009,
             "throws away what it is sent (RFC 863)",
-            |_| Ok(Arc::new(Discard)),
+            |_, ()| Ok(Arc::new(Discard)),
         ),
         row(
             "chargen",
             7019,
             "sends characters without end (RFC 864)",
-            |_| Ok(Arc::new(Chargen)),
+            |_, ()| Ok(Arc::new(Chargen)),
         ),
         row(
             "daytime",
             7013,
             "says the local time as text (RFC 867)",
-            |_| Ok(Arc::new(Daytime)),
+            |_, ()| Ok(Arc::new(Daytime)),
         ),
-        row("time", 7037, "says the time as a number (RFC 868)", |_| {
-            Ok(Arc::new(Time))
-        }),
+        row(
+            "time",
+            7037,
+            "says the time as a number (RFC 868)",
+            |_, ()| Ok(Arc::new(Time)),
+        ),
         row(
             "timestamp",
             7014,
@@ -96,7 +103,7 @@ const fn row(
     name: &'static str,
     port: u16,
     about: &'static str,
-    build: fn(&ListenerOf<EchoTcp>) -> Result<ServiceOf<EchoTcp>, String>,
+    build: Build<EchoTcp>,
 ) -> ServiceRow<EchoTcp> {
     ServiceRow {
         name,
@@ -106,26 +113,26 @@ const fn row(
     }
 }
 
-fn timestamp(listener: &ListenerOf<EchoTcp>) -> Result<ServiceOf<EchoTcp>, String> {
+fn timestamp(listener: &ListenerOf<EchoTcp>, (): ()) -> Result<ServiceOf<EchoTcp>, String> {
     Ok(Arc::new(Timestamp::new(&listener.options)?))
 }
 
-fn command(listener: &ListenerOf<EchoTcp>) -> Result<ServiceOf<EchoTcp>, String> {
+fn command(listener: &ListenerOf<EchoTcp>, (): ()) -> Result<ServiceOf<EchoTcp>, String> {
     Ok(Arc::new(Command::new(&listener.options)?))
 }
 
-fn sleep(listener: &ListenerOf<EchoTcp>) -> Result<ServiceOf<EchoTcp>, String> {
+fn sleep(listener: &ListenerOf<EchoTcp>, (): ()) -> Result<ServiceOf<EchoTcp>, String> {
     Ok(Arc::new(Sleep::new(&listener.options)?))
 }
 
-fn message(listener: &ListenerOf<EchoTcp>) -> Result<ServiceOf<EchoTcp>, String> {
+fn message(listener: &ListenerOf<EchoTcp>, (): ()) -> Result<ServiceOf<EchoTcp>, String> {
     Ok(Arc::new(Message::new(&listener.options)?))
 }
 
-fn array_source(listener: &ListenerOf<EchoTcp>) -> Result<ServiceOf<EchoTcp>, String> {
+fn array_source(listener: &ListenerOf<EchoTcp>, (): ()) -> Result<ServiceOf<EchoTcp>, String> {
     Ok(Arc::new(ArraySource::new(&listener.options)?))
 }
 
-fn array_sink(listener: &ListenerOf<EchoTcp>) -> Result<ServiceOf<EchoTcp>, String> {
+fn array_sink(listener: &ListenerOf<EchoTcp>, (): ()) -> Result<ServiceOf<EchoTcp>, String> {
     Ok(Arc::new(ArraySink::new(&listener.options)?))
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use portyard_core::daemon::{Daemon, ListenerOf, ServiceOf, ServiceRow};
+use portyard_core::daemon::{Build, Daemon, ListenerOf, ServiceOf, ServiceRow};
 use portyard_core::listener::Datagrams;
 
 use crate::fib::Fib;
@@ -16,6 +16,7 @@ pub enum TimeUdp {}
 impl Daemon for TimeUdp {
     type Flavour = Datagrams;
     type Options = Options;
+    type Shared = ();
 
     const NAME: &'static str = "time-udp";
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
@@ -25,28 +26,31 @@ impl Daemon for TimeUdp {
             "ctime",
             3737,
             "answers any datagram with the local time",
-            |_| Ok(Arc::new(Ctime)),
+            |_, ()| Ok(Arc::new(Ctime)),
         ),
-        row("daytime", 3713, "the same as a line (RFC 867)", |_| {
+        row("daytime", 3713, "the same as a line (RFC 867)", |_, ()| {
             Ok(Arc::new(Daytime))
         }),
-        row("time", 3738, "says the time as a number (RFC 868)", |_| {
-            Ok(Arc::new(Time))
-        }),
+        row(
+            "time",
+            3738,
+            "says the time as a number (RFC 868)",
+            |_, ()| Ok(Arc::new(Time)),
+        ),
         row(
             "timestamp",
             3714,
             "returns the data with the time before it",
-            |_| Ok(Arc::new(Timestamp)),
+            |_, ()| Ok(Arc::new(Timestamp)),
         ),
-        row("echo", 3707, "returns the datagram (RFC 862)", |_| {
+        row("echo", 3707, "returns the datagram (RFC 862)", |_, ()| {
             Ok(Arc::new(Echo))
         }),
         row(
             "discard",
             3709,
             "throws the datagram away (RFC 863)",
-            |_| Ok(Arc::new(Discard)),
+            |_, ()| Ok(Arc::new(Discard)),
         ),
         row(
             "sntp",
@@ -62,7 +66,7 @@ const fn row(
     name: &'static str,
     port: u16,
     about: &'static str,
-    build: fn(&ListenerOf<TimeUdp>) -> Result<ServiceOf<TimeUdp>, String>,
+    build: Build<TimeUdp>,
 ) -> ServiceRow<TimeUdp> {
     ServiceRow {
         name,
@@ -72,10 +76,10 @@ const fn row(
     }
 }
 
-fn sntp(listener: &ListenerOf<TimeUdp>) -> Result<ServiceOf<TimeUdp>, String> {
+fn sntp(listener: &ListenerOf<TimeUdp>, (): ()) -> Result<ServiceOf<TimeUdp>, String> {
     Ok(Arc::new(Sntp::new(&listener.options)?))
 }
 
-fn fib(listener: &ListenerOf<TimeUdp>) -> Result<ServiceOf<TimeUdp>, String> {
+fn fib(listener: &ListenerOf<TimeUdp>, (): ()) -> Result<ServiceOf<TimeUdp>, String> {
     Ok(Arc::new(Fib::new(&listener.options)?))
 }

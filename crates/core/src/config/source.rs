@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
+use toml::de::{DeTable, Deserializer, ValueDeserializer};
 
 use super::ConfigError;
 
@@ -58,17 +59,35 @@ impl Source {
 
     /// Turns the text into a value, or says where and why it cannot be.
     pub fn parse<T: DeserializeOwned>(&self) -> Result<T, ConfigError> {
-        toml::from_str(&self.text).map_err(|error| {
-            let message = error.message().trim_end().replace('\n', " ");
-            match error.span() {
-                Some(span) => self.error(&span, message),
-                None => ConfigError {
-                    path: self.path.clone(),
-                    place: None,
-                    message,
-                },
-            }
-        })
+        toml::from_str(&self.text).map_err(|error| self.parse_error(&error))
+    }
+
+    fn parse_error(&self, error: &toml::de::Error) -> ConfigError {
+        let message = error.message().trim_end().replace('\n', " ");
+        match error.span() {
+            Some(span) => self.error(&span, message),
+            None => ConfigError {
+                path: self.path.clone(),
+                place: None,
+                message,
+            },
+        }
+    }
+
+    /// Turns the text into two values: what stands in the table of this name, and the rest.
+    pub fn parse_apart<T, S>(&self, table: &str) -> Result<(T, S), ConfigError>
+    where
+        T: DeserializeOwned,
+        S: DeserializeOwned + Default,
+    {
+        let wrong = |error: toml::de::Error| self.parse_error(&error);
+        let mut root = DeTable::parse(&self.text).map_err(wrong)?;
+        let apart = match root.get_mut().remove(table) {
+            Some(value) => S::deserialize(ValueDeserializer::from(value)).map_err(wrong)?,
+            None => S::default(),
+        };
+        let rest = T::deserialize(Deserializer::from(root)).map_err(wrong)?;
+        Ok((rest, apart))
     }
 
     /// An error at a place in the text. A span of `0..0` stands for "not from this text".
@@ -136,6 +155,27 @@ mod tests {
         assert_eq!(error.place, Some((1, 9)));
         assert!(error.message.contains("\"30s\""), "{error}");
     }
+
+    #[test]
+    fn a_table_apart_keeps_its_places() {
+        let source = Source::from_text("[store]\ngrace = '1s'\n");
+        let (_, store): (NoKeys, Option<Sample>) = source.parse_apart("store").unwrap();
+        assert!(store.is_some());
+        let source = Source::from_text("\n[store]\ngrace = '10'\n");
+        let error = source
+            .parse_apart::<NoKeys, Option<Sample>>("store")
+            .unwrap_err();
+        assert_eq!(error.place, Some((3, 9)));
+        let source = Source::from_text("[stroe]\n");
+        let error = source
+            .parse_apart::<NoKeys, Option<Sample>>("store")
+            .unwrap_err();
+        assert_eq!(error.place, Some((1, 2)));
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct NoKeys {}
 
     #[test]
     fn a_missing_file_says_so() {

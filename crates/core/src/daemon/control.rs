@@ -13,7 +13,7 @@ use super::active::{Active, Orders, open_planned};
 use super::plan::{Plan, Planned};
 use super::report::{Phase, State};
 use super::timers::{ExpiryWatch, Heartbeat, IdleWatch};
-use super::{ConfigOf, Daemon, os_error};
+use super::{ConfigOf, Daemon, SettingsOf, Shared, os_error};
 use crate::cli::Arguments;
 use crate::clock::Zone;
 use crate::datagram::Own;
@@ -33,6 +33,7 @@ use crate::serve::{Reserve, Trust};
 pub fn run<D: Daemon>(
     arguments: &Arguments,
     plan: Plan<D>,
+    shared: D::Shared,
     inherited: Inherited,
     notifier: Notifier,
     log: &LogControl,
@@ -44,7 +45,7 @@ pub fn run<D: Daemon>(
     runtime.block_on(async {
         let mut signals =
             Signals::new().map_err(|error| os_error("signals cannot be watched", &error))?;
-        let mut control = Control::start(arguments, plan, inherited, notifier)?;
+        let mut control = Control::start(arguments, plan, shared, inherited, notifier)?;
         let result = control.serve(&mut signals, log).await;
         control.stop();
         result
@@ -54,6 +55,7 @@ pub fn run<D: Daemon>(
 pub(super) struct Control<'a, D: Daemon> {
     pub(super) arguments: &'a Arguments,
     pub(super) config: ConfigOf<D>,
+    pub(super) settings: SettingsOf<D>,
     pub(super) inherited: Inherited,
     pub(super) notifier: Notifier,
     pub(super) admin: Option<Admin>,
@@ -74,6 +76,7 @@ impl<'a, D: Daemon> Control<'a, D> {
     fn start(
         arguments: &'a Arguments,
         plan: Plan<D>,
+        shared: D::Shared,
         mut inherited: Inherited,
         notifier: Notifier,
     ) -> Result<Self, Fatal> {
@@ -98,7 +101,7 @@ impl<'a, D: Daemon> Control<'a, D> {
             offload: offload.clone(),
             own: own.clone(),
             reserve: Arc::new(Reserve::new()),
-            faults: report_fault,
+            faults: report_fault.clone(),
         };
         let (loops, threads) = Loops::start(count, &parts)
             .map_err(|error| os_error("the event loops cannot start", &error))?;
@@ -109,9 +112,11 @@ impl<'a, D: Daemon> Control<'a, D> {
             D::VERSION,
             <D::Flavour as Flavour>::TRANSPORT,
         ));
+        shared.start(&plan.settings, &metrics, &report_fault)?;
         let state = Rc::new(State {
             loops,
             metrics,
+            shared,
             total,
             offload,
             started: Instant::now(),
@@ -121,6 +126,7 @@ impl<'a, D: Daemon> Control<'a, D> {
         let mut control = Self {
             arguments,
             config: plan.config,
+            settings: plan.settings,
             inherited,
             notifier,
             admin,
@@ -341,6 +347,7 @@ impl<'a, D: Daemon> Control<'a, D> {
     fn stop(self) {
         self.state.loops.send_all(|| Order::Stop);
         self.threads.join();
+        self.state.shared.stop();
     }
 }
 

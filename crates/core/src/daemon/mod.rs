@@ -8,6 +8,7 @@ mod control;
 mod plan;
 mod reload;
 mod report;
+mod shared;
 mod timers;
 
 use std::fmt::Write as _;
@@ -27,6 +28,7 @@ use crate::listen::Inherited;
 use crate::listener::Flavour;
 use crate::observe::log;
 use plan::Plan;
+pub use shared::{NoSettings, Shared};
 
 /// A daemon: what [`run`] needs to know of it.
 pub trait Daemon: Sized + 'static {
@@ -34,6 +36,8 @@ pub trait Daemon: Sized + 'static {
     type Flavour: Run<Limits: Default + DeserializeOwned + Serialize>;
     /// The `[listener.options]` table.
     type Options: Clone + Default + DeserializeOwned + Serialize;
+    /// What its services share; `()` for nothing.
+    type Shared: Shared;
 
     /// The name of program, package, configuration, unit and protocol page.
     const NAME: &'static str;
@@ -54,9 +58,11 @@ pub struct ServiceRow<D: Daemon> {
     /// One line for `--help`.
     pub about: &'static str,
     /// Builds the service for a listener, or says which option is wrong and what to do.
-    pub build: fn(&ListenerOf<D>) -> Result<ServiceOf<D>, String>,
+    pub build: Build<D>,
 }
 
+/// Makes a service of a listener's table and of what the services share.
+pub type Build<D> = fn(&ListenerOf<D>, <D as Daemon>::Shared) -> Result<ServiceOf<D>, String>;
 /// A daemon's service.
 pub type ServiceOf<D> = Arc<<<D as Daemon>::Flavour as Flavour>::Service>;
 /// A daemon's `[[listener]]` table.
@@ -64,6 +70,9 @@ pub type ListenerOf<D> =
     ListenerConfig<<<D as Daemon>::Flavour as Flavour>::Limits, <D as Daemon>::Options>;
 /// A daemon's configuration.
 pub type ConfigOf<D> = Config<<<D as Daemon>::Flavour as Flavour>::Limits, <D as Daemon>::Options>;
+
+/// The daemon's own table.
+pub type SettingsOf<D> = <<D as Daemon>::Shared as Shared>::Settings;
 
 /// Runs the daemon that the command line asks for. This is the whole of its `main`.
 pub fn run<D: Daemon>() -> ExitCode {
@@ -85,7 +94,8 @@ pub fn run<D: Daemon>() -> ExitCode {
 fn boot<D: Daemon>(arguments: &Arguments, stderr_is_peer: bool) -> Result<(), Fatal> {
     let inherited = Inherited::from_environment()?;
     let notifier = Notifier::from_environment();
-    let plan = Plan::<D>::load(arguments, &inherited.names())?;
+    let shared = D::Shared::default();
+    let plan = Plan::<D>::load(arguments, &inherited.names(), &shared)?;
     if let Some(answer) = answer_only(arguments, &plan)? {
         return match io::stdout().write_all(answer.as_bytes()) {
             // A reader that has gone (`| head`) has what it wanted.
@@ -98,7 +108,7 @@ fn boot<D: Daemon>(arguments: &Arguments, stderr_is_peer: bool) -> Result<(), Fa
     }
     let log = log::start(D::NAME, &plan.log_config(arguments), stderr_is_peer);
     life::raise_descriptor_limit();
-    control::run(arguments, plan, inherited, notifier, &log)
+    control::run(arguments, plan, shared, inherited, notifier, &log)
 }
 
 /// What `--check`, `--print-config` and `--explain` print instead of serving.

@@ -1,11 +1,12 @@
 //! A configuration that has passed every check that needs no socket.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use toml::Spanned;
 
-use super::{ConfigOf, Daemon, ListenerOf, ServiceOf, ServiceRow};
+use super::{ConfigOf, Daemon, ListenerOf, ServiceOf, ServiceRow, SettingsOf, Shared};
 use crate::access::AccessList;
 use crate::cli::Arguments;
 use crate::config::{ConfigError, LogConfig, SocketOptions, Source};
@@ -17,6 +18,7 @@ use crate::serve::Trust;
 /// What a daemon is going to do.
 pub struct Plan<D: Daemon> {
     pub config: ConfigOf<D>,
+    pub settings: SettingsOf<D>,
     pub listeners: Vec<Planned<D>>,
 }
 
@@ -34,13 +36,26 @@ pub struct Planned<D: Daemon> {
 
 impl<D: Daemon> Plan<D> {
     /// Reads and checks what the arguments say. `passed` are the names of the sockets that came
-    /// with `LISTEN_FDS`.
-    pub fn load(arguments: &Arguments, passed: &[String]) -> Result<Self, ConfigError> {
+    /// with `LISTEN_FDS`; `shared` goes into the services.
+    pub fn load(
+        arguments: &Arguments,
+        passed: &[String],
+        shared: &D::Shared,
+    ) -> Result<Self, ConfigError> {
         let source = match &arguments.config {
             Some(path) => Source::read(path)?,
             None => Source::default(),
         };
-        let mut config: ConfigOf<D> = source.parse()?;
+        let (mut config, settings): (ConfigOf<D>, SettingsOf<D>) = if D::Shared::TABLE.is_empty() {
+            (source.parse()?, SettingsOf::<D>::default())
+        } else {
+            source.parse_apart(D::Shared::TABLE)?
+        };
+        D::Shared::check(&settings).map_err(|message| ConfigError {
+            path: source.path().map(Into::into),
+            place: None,
+            message: format!("[{}]: {message}", D::Shared::TABLE),
+        })?;
         let mut listen = arguments.listen.clone();
         if let Some(service) = &arguments.inetd {
             listen.push(
@@ -75,9 +90,18 @@ impl<D: Daemon> Plan<D> {
         }
         let mut listeners = Vec::new();
         for listener in &mut config.listeners {
-            listeners.extend(plan_listener::<D>(listener, &config.access, &source)?);
+            listeners.extend(plan_listener::<D>(
+                listener,
+                &config.access,
+                &source,
+                shared,
+            )?);
         }
-        Ok(Self { config, listeners })
+        Ok(Self {
+            config,
+            settings,
+            listeners,
+        })
     }
 
     /// The log settings, with what the command line changes.
@@ -89,7 +113,15 @@ impl<D: Daemon> Plan<D> {
 
     /// The effective configuration as TOML.
     pub fn print(&self) -> Result<String, Fatal> {
-        toml::to_string(&self.config).map_err(|error| {
+        let print = || {
+            let mut text = toml::to_string(&self.config)?;
+            if !D::Shared::TABLE.is_empty() {
+                let own = BTreeMap::from([(D::Shared::TABLE, &self.settings)]);
+                text = toml::to_string(&own)? + "\n" + &text;
+            }
+            Ok(text)
+        };
+        print().map_err(|error: toml::ser::Error| {
             Fatal::new(
                 Exit::Software,
                 format!("cannot print the configuration: {error}"),
@@ -130,13 +162,14 @@ fn plan_listener<D: Daemon>(
     listener: &mut ListenerOf<D>,
     access: &crate::access::AccessConfig,
     source: &Source,
+    shared: &D::Shared,
 ) -> Result<Vec<Planned<D>>, ConfigError> {
     let at_service = listener.service.span();
     let row = row::<D>(listener.service.get_ref())
         .map_err(|message| source.error(&at_service, message))?;
     let access = AccessList::new(listener.access.as_ref().unwrap_or(access), source)?;
     let access = Arc::new(access);
-    let service = (row.build)(listener)
+    let service = (row.build)(listener, shared.clone())
         .map_err(|message| source.error(&at_service, format!("service {}: {message}", row.name)))?;
     if listener.listen.is_empty() {
         let message =

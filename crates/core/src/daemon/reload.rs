@@ -3,10 +3,10 @@
 //! Everything that can fail (reading, opening, duplicating sockets) is done first, into [`Step`]s;
 //! taking the steps cannot fail.
 
-use super::Daemon;
 use super::active::{Active, Orders, SharedListener, open_planned};
 use super::control::{Control, max_connections};
 use super::plan::{Plan, Planned};
+use super::{Daemon, Shared};
 use crate::endpoint::Endpoint;
 use crate::exit::Fatal;
 use crate::listener::Settings;
@@ -42,7 +42,7 @@ impl<D: Daemon> Control<'_, D> {
     }
 
     fn try_reload(&mut self, log: &LogControl) -> Result<(), Fatal> {
-        let plan = Plan::<D>::load(self.arguments, &self.passed_names())?;
+        let plan = Plan::<D>::load(self.arguments, &self.passed_names(), &self.state.shared)?;
         let kept = self.match_openings(&plan);
         let mut steps = Vec::new();
         for (planned, kept) in plan.listeners.iter().zip(kept) {
@@ -65,7 +65,13 @@ impl<D: Daemon> Control<'_, D> {
             .set_ceiling(max_connections::<D>(&plan.config, self.possible));
         log.set_level(plan.log_config(self.arguments).level);
         self.zone.reload();
+        if plan.settings != self.settings
+            && let Some(warning) = self.state.shared.reload(&plan.settings)
+        {
+            tracing::warn!("{warning}");
+        }
         self.config = plan.config;
+        self.settings = plan.settings;
         self.publish();
         Ok(())
     }

@@ -8,7 +8,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
-use super::Daemon;
+use super::{Daemon, Shared};
 use crate::event_loop::Loops;
 use crate::limits::Gate;
 use crate::listener::{Flavour, Listener};
@@ -22,6 +22,7 @@ use crate::tls::Expiry;
 pub struct State<D: Daemon> {
     pub loops: Loops<D::Flavour>,
     pub metrics: Arc<Metrics>,
+    pub shared: D::Shared,
     pub total: Arc<Gate>,
     pub offload: Offload,
     pub started: Instant,
@@ -59,7 +60,7 @@ impl<D: Daemon> Report for State<D> {
             .iter()
             .map(|listener| describe(listener))
             .collect();
-        json!({
+        let mut status = json!({
             "daemon": D::NAME,
             "version": D::VERSION,
             "pid": std::process::id(),
@@ -73,7 +74,11 @@ impl<D: Daemon> Report for State<D> {
             "connections": { "present": self.total.present(), "limit": self.total.ceiling() },
             "offload_waiting": self.offload.waiting(),
             "listeners": listeners,
-        })
+        });
+        if let (Value::Object(status), Some(own)) = (&mut status, self.shared.status()) {
+            status.insert(D::Shared::TABLE.into(), own);
+        }
+        status
     }
 }
 

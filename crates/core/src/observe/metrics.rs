@@ -319,6 +319,11 @@ impl Metrics {
         }
     }
 
+    /// Adds what one daemon alone measures.
+    pub fn register(&self, add: impl FnOnce(&mut Registry)) {
+        add(&mut self.registry.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
     /// Counts a reload that was taken over or refused.
     pub fn reloaded(&self, good: bool) {
         let result = if good { "ok" } else { "error" };

@@ -42,6 +42,7 @@ pub mod daytime;
 pub mod escape;
 pub mod fib;
 pub mod framing;
+pub mod http;
 pub mod line;
 pub mod proxy;
 pub mod signature;

@@ -1,0 +1,360 @@
+//! The head of a request: one line, and fields.
+
+use super::{Body, HttpError};
+
+/// What a request may be at the most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Caps {
+    /// Bytes of the head, its last line included.
+    pub head: usize,
+    /// Header fields.
+    pub fields: usize,
+    /// Bytes of the body, decoded from its chunks.
+    pub body: u64,
+}
+
+/// The head of a request, as views into the bytes it was read from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Head<'a> {
+    /// `POST` and the like; case matters.
+    pub method: &'a str,
+    /// The target as it came: a path with its query, or a whole URI.
+    pub target: &'a str,
+    /// Whether the client speaks HTTP/1.1, and not 1.0.
+    pub is_1_1: bool,
+    /// Whether the connection is to go on after the answer.
+    pub keep_alive: bool,
+    /// Whether the client waits for `100 Continue`.
+    pub expects_continue: bool,
+    /// How the body is framed.
+    pub body: Body,
+    fields: Vec<(&'a str, &'a [u8])>,
+}
+
+impl<'a> Head<'a> {
+    /// Reads the head at the front of `bytes` and says how long it is; `None` while it is not
+    /// complete. Empty lines before it are skipped, as some clients send one after a body.
+    pub fn parse(bytes: &'a [u8], caps: &Caps) -> Result<Option<(Self, usize)>, HttpError> {
+        let mut start = 0;
+        while bytes[start..].starts_with(b"\r\n") {
+            start += 2;
+        }
+        let Some(end) = find_end(&bytes[start..]) else {
+            return if bytes.len() > caps.head {
+                Err(HttpError::HeadTooLarge)
+            } else {
+                // What can only become an error is one at once.
+                check_beginning(&bytes[start..]).map(|()| None)
+            };
+        };
+        let end = start + end;
+        if end > caps.head {
+            return Err(HttpError::HeadTooLarge);
+        }
+        let mut lines = Lines(&bytes[start..end - 2]);
+        let line = lines
+            .next()
+            .ok_or(HttpError::RequestLine)?
+            .map_err(|_| HttpError::RequestLine)?;
+        let (method, target, is_1_1) = request_line(line)?;
+        let mut fields = Vec::with_capacity(16);
+        for line in lines {
+            if fields.len() == caps.fields {
+                return Err(HttpError::HeadTooLarge);
+            }
+            fields.push(field(line?)?);
+        }
+        let head = Self {
+            method,
+            target,
+            is_1_1,
+            keep_alive: is_1_1,
+            expects_continue: false,
+            body: Body::None,
+            fields,
+        };
+        head.interpret(caps).map(|head| Some((head, end)))
+    }
+
+    /// The value of the first field of that name, which is written in lower case.
+    pub fn field(&self, name: &str) -> Option<&'a [u8]> {
+        self.values(name).next()
+    }
+
+    /// All values of that name.
+    pub fn values(&self, name: &str) -> impl Iterator<Item = &'a [u8]> {
+        let named = move |(other, _): &&(&str, &[u8])| other.eq_ignore_ascii_case(name);
+        self.fields.iter().filter(named).map(|(_, value)| *value)
+    }
+
+    /// Whether a list-valued field names `token`.
+    pub fn lists(&self, name: &str, token: &str) -> bool {
+        self.values(name)
+            .flat_map(|value| value.split(|byte| *byte == b','))
+            .any(|item| item.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
+    }
+
+    /// The path without its query.
+    pub fn path(&self) -> &'a str {
+        self.target
+            .split_once('?')
+            .map_or(self.target, |(path, _)| path)
+    }
+
+    fn interpret(mut self, caps: &Caps) -> Result<Self, HttpError> {
+        let hosts = self.values("host").count();
+        if hosts > 1 || (self.is_1_1 && hosts == 0) {
+            return Err(HttpError::Host);
+        }
+        let coded = self.values("transfer-encoding").count();
+        let lengths: Vec<&[u8]> = self.values("content-length").take(2).collect();
+        self.body = match (coded, &lengths[..]) {
+            (0, []) => Body::None,
+            (0, [length]) => Body::sized(length, caps.body)?,
+            (1, []) if self.is_1_1 => {
+                if self.field("transfer-encoding").map(<[u8]>::trim_ascii) != Some(&b"chunked"[..])
+                {
+                    return Err(HttpError::TransferCoding);
+                }
+                Body::chunked(caps.body)
+            }
+            _ => return Err(HttpError::Length),
+        };
+        if self.lists("connection", "close") {
+            self.keep_alive = false;
+        } else if self.lists("connection", "keep-alive") {
+            self.keep_alive = true;
+        }
+        self.expects_continue = self.is_1_1 && self.lists("expect", "100-continue");
+        Ok(self)
+    }
+}
+
+/// Behind the empty line.
+fn find_end(bytes: &[u8]) -> Option<usize> {
+    let at = bytes.windows(4).position(|four| four == b"\r\n\r\n")?;
+    Some(at + 4)
+}
+
+/// Whether bytes can be the beginning of a request line: who speaks another protocol learns it
+/// before the deadline.
+fn check_beginning(bytes: &[u8]) -> Result<(), HttpError> {
+    let method = bytes
+        .iter()
+        .take(METHOD_MAX + 1)
+        .position(|byte| !is_token(*byte));
+    match method {
+        Some(0) => Err(HttpError::RequestLine),
+        Some(at) if bytes[at] != b' ' => Err(HttpError::RequestLine),
+        None if bytes.len() > METHOD_MAX => Err(HttpError::RequestLine),
+        _ => Ok(()),
+    }
+}
+
+fn request_line(line: &[u8]) -> Result<(&str, &str, bool), HttpError> {
+    let text = str::from_utf8(line).map_err(|_| HttpError::RequestLine)?;
+    let mut words = text.split(' ');
+    let (Some(method), Some(target), Some(version), None) =
+        (words.next(), words.next(), words.next(), words.next())
+    else {
+        return Err(HttpError::RequestLine);
+    };
+    let method_fits = (1..=METHOD_MAX).contains(&method.len()) && method.bytes().all(is_token);
+    let target_fits = !target.is_empty() && target.bytes().all(|byte| byte.is_ascii_graphic());
+    if !method_fits || !target_fits {
+        return Err(HttpError::RequestLine);
+    }
+    match version {
+        "HTTP/1.1" => Ok((method, target, true)),
+        "HTTP/1.0" => Ok((method, target, false)),
+        _ if version.starts_with("HTTP/") => Err(HttpError::Version),
+        _ => Err(HttpError::RequestLine),
+    }
+}
+
+fn field(line: &[u8]) -> Result<(&str, &[u8]), HttpError> {
+    let colon = line
+        .iter()
+        .position(|byte| *byte == b':')
+        .ok_or(HttpError::Field)?;
+    let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
+    // A line that begins with a blank would be a folded one; a blank before the colon hides a name.
+    if name.is_empty() || !name.iter().copied().all(is_token) {
+        return Err(HttpError::Field);
+    }
+    let is_text = |byte: &u8| *byte == b'\t' || (*byte >= b' ' && *byte != 0x7f);
+    if !value.iter().all(is_text) {
+        return Err(HttpError::Field);
+    }
+    let name = str::from_utf8(name).map_err(|_| HttpError::Field)?;
+    Ok((name, value))
+}
+
+/// RFC 9110, 5.6.2.
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+/// Lines that end in CRLF and hold neither CR nor LF.
+struct Lines<'a>(&'a [u8]);
+
+impl<'a> Iterator for Lines<'a> {
+    type Item = Result<&'a [u8], HttpError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let end = self.0.iter().position(|byte| matches!(byte, b'\r' | b'\n'));
+        let line = end.map(|end| self.0.split_at(end));
+        match line {
+            Some((line, rest)) if rest.starts_with(b"\r\n") => {
+                self.0 = &rest[2..];
+                Some(Ok(line))
+            }
+            _ => {
+                self.0 = &[];
+                Some(Err(HttpError::Field))
+            }
+        }
+    }
+}
+
+const METHOD_MAX: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CAPS: Caps = Caps {
+        head: 1000,
+        fields: 10,
+        body: 100,
+    };
+
+    fn parse(text: &str) -> Result<Option<(Head<'_>, usize)>, HttpError> {
+        Head::parse(text.as_bytes(), &CAPS)
+    }
+
+    #[test]
+    fn a_request_is_read_and_what_follows_is_left() {
+        let text = "\r\nPOST /RPC2?a=b HTTP/1.1\r\nHost: a\r\nX-Two:  b \t\r\nx-two: c\r\n\
+                    Content-Length: 5\r\n\r\nhello";
+        let (head, length) = parse(text).unwrap().unwrap();
+        assert_eq!(
+            (head.method, head.target, head.path()),
+            ("POST", "/RPC2?a=b", "/RPC2")
+        );
+        assert_eq!(&text[length..], "hello");
+        assert_eq!(head.values("x-two").collect::<Vec<_>>(), [b"b", b"c"]);
+        assert!(head.keep_alive && head.is_1_1 && !head.expects_continue);
+        for n in 0..length {
+            assert_eq!(parse(&text[..n]), Ok(None), "{n}");
+        }
+    }
+
+    #[test]
+    fn what_could_be_understood_in_two_ways_is_refused() {
+        let host = "Host: a\r\n";
+        for (fields, error) in [
+            (
+                "Content-Length: 1\r\nContent-Length: 1\r\n",
+                HttpError::Length,
+            ),
+            ("Content-Length: 1, 1\r\n", HttpError::Length),
+            ("Content-Length: +1\r\n", HttpError::Length),
+            ("Content-Length: 0x1\r\n", HttpError::Length),
+            ("Content-Length: \r\n", HttpError::Length),
+            (
+                "Content-Length: 1\r\nTransfer-Encoding: chunked\r\n",
+                HttpError::Length,
+            ),
+            (
+                "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+                HttpError::Length,
+            ),
+            (
+                "Transfer-Encoding: gzip, chunked\r\n",
+                HttpError::TransferCoding,
+            ),
+            ("Transfer-Encoding: xchunked\r\n", HttpError::TransferCoding),
+            ("Transfer-Encoding: Chunked\r\n", HttpError::TransferCoding),
+            ("Content-Length: 101\r\n", HttpError::BodyTooLarge),
+            (
+                "Content-Length: 99999999999999999999\r\n",
+                HttpError::BodyTooLarge,
+            ),
+            ("Host: b\r\n", HttpError::Host),
+            ("X : y\r\n", HttpError::Field),
+            ("X: y\r\n z\r\n", HttpError::Field),
+            ("X: y\nZ: a\r\n", HttpError::Field),
+            ("X: y\rZ: a\r\n", HttpError::Field),
+            ("X: \0\r\n", HttpError::Field),
+            (": y\r\n", HttpError::Field),
+            ("X\r\n", HttpError::Field),
+        ] {
+            let text = format!("POST / HTTP/1.1\r\n{host}{fields}\r\n");
+            assert_eq!(parse(&text), Err(error), "{fields:?}");
+        }
+        for (text, error) in [
+            ("GET / HTTP/1.1\r\n\r\n", HttpError::Host),
+            ("GET / HTTP/2.0\r\nHost: a\r\n\r\n", HttpError::Version),
+            ("GET  / HTTP/1.1\r\nHost: a\r\n\r\n", HttpError::RequestLine),
+            (
+                "GET / x HTTP/1.1\r\nHost: a\r\n\r\n",
+                HttpError::RequestLine,
+            ),
+            (
+                "GET /\u{e4} HTTP/1.1\r\nHost: a\r\n\r\n",
+                HttpError::RequestLine,
+            ),
+            ("GET /\r\nHost: a\r\n\r\n", HttpError::RequestLine),
+            (
+                "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n",
+                HttpError::Length,
+            ),
+        ] {
+            assert_eq!(parse(text), Err(error), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn who_speaks_something_else_learns_it_at_once() {
+        for bytes in [
+            &b"\x16\x03\x01"[..],
+            b"\0\0\0\x05",
+            b"{\"",
+            b" GET",
+            b"G\0",
+            &[b'A'; 33],
+        ] {
+            assert_eq!(
+                Head::parse(bytes, &CAPS),
+                Err(HttpError::RequestLine),
+                "{bytes:?}"
+            );
+        }
+        assert_eq!(Head::parse(b"", &CAPS), Ok(None));
+    }
+
+    #[test]
+    fn heads_and_fields_have_caps() {
+        let long = format!("GET /{} HTTP/1.1\r\n", "a".repeat(1000));
+        assert_eq!(parse(&long), Err(HttpError::HeadTooLarge));
+        let many = format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "A: b\r\n".repeat(10));
+        assert_eq!(parse(&many), Err(HttpError::HeadTooLarge));
+    }
+
+    #[test]
+    fn connections_go_on_as_the_version_and_the_field_say() {
+        let keeps = |version: &str, field: &str| {
+            let text = format!("GET / HTTP/{version}\r\nHost: a\r\n{field}\r\n");
+            parse(&text).unwrap().unwrap().0.keep_alive
+        };
+        assert!(keeps("1.1", ""));
+        assert!(!keeps("1.1", "Connection: Close\r\n"));
+        assert!(!keeps("1.1", "Connection: x, close\r\n"));
+        assert!(!keeps("1.0", ""));
+        assert!(keeps("1.0", "Connection: keep-alive\r\n"));
+    }
+}

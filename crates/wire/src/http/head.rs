@@ -139,6 +139,9 @@ fn find_end(bytes: &[u8]) -> Option<usize> {
 /// Whether bytes can be the beginning of a request line: who speaks another protocol learns it
 /// before the deadline.
 fn check_beginning(bytes: &[u8]) -> Result<(), HttpError> {
+    if bytes == b"\r" {
+        return Ok(());
+    }
     let method = bytes
         .iter()
         .take(METHOD_MAX + 1)

@@ -39,9 +39,17 @@ static int dial(int port) {
 static double ping(int port, double seconds, int connections, int size) {
     int epoll = epoll_create1(0), total = size + 4;
     int fds[MAX_CONNECTIONS], got[MAX_CONNECTIONS] = {0};
-    if (connections > MAX_CONNECTIONS || total > (int)sizeof out) exit(64);
-    uint32_t header = htonl(size);
+    // Below 256 bytes Python would write them in another way.
+    if (connections > MAX_CONNECTIONS || size < 300 || total > (int)sizeof out) exit(64);
+    // As Python sends a bytes object of size - 18 bytes: a pickle of protocol 4 in its frame.
+    uint32_t header = htonl(size), bytes = htole32(size - 18);
+    uint64_t frame = htole64(size - 11);
     memcpy(out, &header, sizeof header);
+    memcpy(out + 4, "\x80\x04\x95", 3);
+    memcpy(out + 7, &frame, sizeof frame);
+    out[15] = 'B';
+    memcpy(out + 16, &bytes, sizeof bytes);
+    memcpy(out + total - 2, "\x94.", 2);
     for (int i = 0; i < connections; i++) {
         struct epoll_event event = {.events = EPOLLIN, .data.u32 = i};
         fds[i] = dial(port);

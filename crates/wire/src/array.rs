@@ -121,11 +121,14 @@ impl Values {
     /// Writes the numbers from number `first` on, as many as fit into `out` as a whole; returns the
     /// bytes written. `first` is below 2^53, up to which every count is a float64.
     pub fn write(&self, first: u64, out: &mut [u8]) -> usize {
-        let mut i = first as f64;
         let (values, _) = out.as_chunks_mut::<VALUE_LEN>();
-        for value in &mut *values {
-            *value = (self.start + i * self.step).to_le_bytes();
-            i += 1.0;
+        let mut base = first as f64;
+        // Eight at a time do not wait for each other: each number is base plus its place.
+        for eight in values.chunks_mut(LANES) {
+            for (place, value) in eight.iter_mut().enumerate() {
+                *value = (self.start + (base + place as f64) * self.step).to_le_bytes();
+            }
+            base += LANES as f64;
         }
         values.len() * VALUE_LEN
     }
@@ -133,6 +136,9 @@ impl Values {
 
 /// A length that no array has.
 const REFUSED: u64 = u64::MAX;
+
+/// Numbers that are computed side by side.
+const LANES: usize = 8;
 
 #[cfg(test)]
 mod tests {

@@ -13,7 +13,7 @@ use nix::errno::Errno;
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use tokio::io::Interest;
 
-use super::{Connection, Stream};
+use super::{Connection, Peer, Stream};
 use crate::sys;
 
 /// A checksum that grows with the bytes: what it was before, the next bytes, what it is then.
@@ -76,6 +76,9 @@ impl Connection {
         limit: u64,
     ) -> Poll<io::Result<usize>> {
         let limit = usize::try_from(limit).map_or(PIECE, |limit| limit.min(PIECE));
+        if self.is_near() {
+            return self.poll_copy_file(cx, file, start, limit);
+        }
         let send = |socket: BorrowedFd<'_>| sys::send_file(socket, file.as_fd(), start, limit);
         match poll_direct(&self.stream, cx, send) {
             Poll::Ready(Ok(0)) => Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
@@ -98,6 +101,16 @@ impl Connection {
         }
     }
 
+    /// Whether the peer is on this machine. Then the kernel copies the bytes to it in any case, and
+    /// it copies a quarter faster out of a buffer that is in the cache than page by page out of a
+    /// file (docs/performance.md); on the way to another machine nothing need be copied at all.
+    fn is_near(&self) -> bool {
+        match self.peer() {
+            Peer::Internet(address) => address.ip().to_canonical().is_loopback(),
+            Peer::Local => true,
+        }
+    }
+
     /// The same through the loop's buffer.
     fn poll_copy_file(
         &mut self,
@@ -108,7 +121,7 @@ impl Connection {
     ) -> Poll<io::Result<usize>> {
         let home = self.home.clone();
         home.with_buffer(|buffer| {
-            let limit = limit.min(buffer.len()).min(COPY);
+            let limit = limit.min(buffer.len());
             let length = file.read_at(&mut buffer[..limit], start)?;
             if length == 0 {
                 return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));

@@ -26,6 +26,9 @@
 //! a load balancer says about the connection before all of it. [`mod@array`] is for bulk: the size
 //! before an array of numbers, and the receipt behind it.
 //!
+//! Programs call each other. [`jsonrpc`] is JSON-RPC 2.0 from the bytes of a stream to a call and back,
+//! with JSON for any [`value`].
+//!
 //! [`signature`] tells whether a datagram looks like one of our own answers, which is never
 //! answered: most of these protocols have no direction field, and two servers pointed at each other
 //! would talk for ever.
@@ -43,6 +46,7 @@ pub mod escape;
 pub mod fib;
 pub mod framing;
 pub mod http;
+pub mod jsonrpc;
 pub mod line;
 pub mod proxy;
 pub mod signature;

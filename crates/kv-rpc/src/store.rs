@@ -194,6 +194,11 @@ impl Store {
         self.shared.view(|index, _| index.state.revision)
     }
 
+    /// The time by which entries end, in milliseconds since 1970 (UTC).
+    pub fn now(&self) -> u64 {
+        self.shared.time.now()
+    }
+
     /// All keys in order, each in the form in which it was first set. Takes time and memory for all;
     /// [`Store::scan`] goes in steps.
     pub fn keys(&self) -> Vec<Key> {

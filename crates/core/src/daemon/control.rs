@@ -47,7 +47,7 @@ pub fn run<D: Daemon>(
             Signals::new().map_err(|error| os_error("signals cannot be watched", &error))?;
         let mut control = Control::start(arguments, plan, shared, inherited, notifier)?;
         let result = control.serve(&mut signals, log).await;
-        control.stop();
+        control.stop().await;
         result
     })
 }
@@ -344,10 +344,10 @@ impl<'a, D: Daemon> Control<'a, D> {
             .all(|b| b.shape == Shape::Connected)
     }
 
-    fn stop(self) {
+    async fn stop(self) {
         self.state.loops.send_all(|| Order::Stop);
         self.threads.join();
-        self.state.shared.stop();
+        self.state.shared.stop().await;
     }
 }
 

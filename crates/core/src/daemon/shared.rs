@@ -41,7 +41,9 @@ pub trait Shared: Clone + Default + Send + Sync + 'static {
     }
 
     /// Ends in order, after the last connection.
-    fn stop(&self) {}
+    fn stop(&self) -> impl Future<Output = ()> {
+        std::future::ready(())
+    }
 
     /// What `/status` shows of it, under the table's name.
     fn status(&self) -> Option<Value> {

@@ -1,0 +1,113 @@
+//! The doors: each protocol in front of the store, written against `portyard_core::serve::Connection`.
+
+mod gzip;
+mod http;
+pub mod json_rpc;
+pub mod xml_rpc;
+
+use portyard_wire::value::Value;
+
+use crate::error::MethodError;
+use crate::methods::{self, Arguments, Begun, METHODS, Reply};
+use crate::state::State;
+
+/// A call as a door delivers it.
+pub struct Call {
+    /// The method's name, which the peer chose.
+    pub method: String,
+    /// Its arguments.
+    pub arguments: Arguments,
+}
+
+/// Makes calls in their order, so that each sees what those before it did. Writes that follow each
+/// other wait for the disk together.
+pub async fn in_order(
+    state: &State,
+    read_only: bool,
+    calls: Vec<Call>,
+) -> Vec<Result<Reply, MethodError>> {
+    let mut results = Vec::with_capacity(calls.len());
+    let mut waiting = Vec::new();
+    for call in calls {
+        let is_write = methods::find(&call.method).is_some_and(|method| method.writes);
+        if !is_write {
+            settle(&mut results, &mut waiting).await;
+        }
+        match begin(state, read_only, call) {
+            Ok(Begun::Done(reply)) => results.push(Some(Ok(reply))),
+            Ok(Begun::Waits(reply)) => {
+                waiting.push((results.len(), reply));
+                results.push(None);
+            }
+            Err(error) => results.push(Some(Err(error))),
+        }
+    }
+    settle(&mut results, &mut waiting).await;
+    // Every place that was left open has been settled.
+    results.into_iter().flatten().collect()
+}
+
+type Waiting = std::pin::Pin<Box<dyn Future<Output = Result<Reply, MethodError>>>>;
+
+async fn settle(
+    results: &mut [Option<Result<Reply, MethodError>>],
+    waiting: &mut Vec<(usize, Waiting)>,
+) {
+    for (at, reply) in waiting.drain(..) {
+        results[at] = Some(reply.await);
+    }
+}
+
+/// Begins one call.
+fn begin(state: &State, read_only: bool, call: Call) -> Result<Begun, MethodError> {
+    let Call { method, arguments } = call;
+    if method.starts_with("system.") {
+        return introspect(&method, arguments).map(Into::into);
+    }
+    if read_only && methods::find(&method).is_some_and(|method| method.writes) {
+        return Err(MethodError::ReadOnly(method));
+    }
+    let store = state.store().ok_or_else(|| MethodError::Unavailable {
+        why: "the store is not open yet".into(),
+        maybe_applied: false,
+    })?;
+    methods::begin(store, &method, arguments)
+}
+
+/// `system.listMethods`, `system.methodHelp`, `system.methodSignature`, as Python's server has them.
+fn introspect(name: &str, arguments: Arguments) -> Result<Value, MethodError> {
+    let unknown = || MethodError::NoSuchMethod(name.into());
+    let Arguments::Positional(arguments) = arguments else {
+        return Err(unknown());
+    };
+    let of = |value: Option<&Value>| match value {
+        Some(Value::String(name)) => Some(name.clone()),
+        _ => None,
+    };
+    match (name, arguments.len()) {
+        ("system.listMethods", 0) => {
+            let own = [
+                "system.listMethods",
+                "system.methodHelp",
+                "system.methodSignature",
+            ];
+            let mut names: Vec<&str> = METHODS
+                .iter()
+                .map(|method| method.name)
+                .chain(own)
+                .collect();
+            names.sort_unstable();
+            Ok(Value::List(names.into_iter().map(Value::from).collect()))
+        }
+        ("system.methodHelp", 1) => {
+            let method = of(arguments.first()).and_then(|name| methods::find(&name));
+            Ok(method.map_or("", |method| method.help).into())
+        }
+        // What a key or a value is depends on the call, so there is no signature to give.
+        ("system.methodSignature", 1) => Ok("signatures not supported".into()),
+        ("system.listMethods" | "system.methodHelp" | "system.methodSignature", _) => Err(
+            MethodError::Type(format!("{name}: wrong number of arguments")),
+        ),
+        _ => Err(unknown()),
+    }
+}

@@ -1,0 +1,220 @@
+//! JSON-RPC 2.0: over HTTP, or framed on the bare stream, told apart by the first byte.
+
+use std::io;
+use std::sync::Arc;
+
+use portyard_core::serve::{Connection, Ended, Serving, StreamService};
+use portyard_wire::http::Head;
+use portyard_wire::jsonrpc::{self, Caps, Decoder, Framing, Incoming, Item, Params, Replies};
+use portyard_wire::value::Value;
+
+use super::http::{Exchange, HttpDoor, Response};
+use super::{Call, in_order};
+use crate::error::MethodError;
+use crate::methods::{Arguments, Reply};
+use crate::settings::Options;
+use crate::state::State;
+
+/// The service.
+pub struct JsonRpc(Arc<Door>);
+
+struct Door {
+    state: State,
+    options: Options,
+    caps: Caps,
+}
+
+impl JsonRpc {
+    /// Puts the door in front of the store.
+    pub fn new(state: State, options: &Options) -> Self {
+        let caps = Caps {
+            size: options.max_request.bytes().saturating_mul(SIZE_FACTOR),
+            batch: options.max_batch as usize,
+        };
+        Self(Arc::new(Door {
+            state,
+            options: options.clone(),
+            caps,
+        }))
+    }
+}
+
+impl StreamService for JsonRpc {
+    fn serve(&self, mut connection: Connection) -> Serving {
+        let door = self.0.clone();
+        Box::pin(async move {
+            door.serve(&mut connection)
+                .await
+                .unwrap_or_else(Ended::from)
+        })
+    }
+}
+
+impl Door {
+    async fn serve(&self, connection: &mut Connection) -> io::Result<Ended> {
+        let mut pending = Vec::new();
+        if connection.read_some(&mut pending, READ).await? == 0 {
+            connection.finish().await;
+            return Ok(Ended::Done);
+        }
+        // A method of HTTP begins with a capital letter; so does `Content-Length`, alone with its C.
+        let cap = self.options.max_request.bytes();
+        if pending[0].is_ascii_uppercase() && pending[0] != b'C' {
+            let exchange = Exchange::new(connection, self, &self.state, cap, pending);
+            return exchange.run().await;
+        }
+        self.framed(connection, pending).await
+    }
+
+    /// Messages one after the other, each answered in the framing in which they come.
+    async fn framed(&self, connection: &mut Connection, mut pending: Vec<u8>) -> io::Result<Ended> {
+        let mut decoder = Decoder::new(self.options.max_request.bytes());
+        let mut room = self.state.room();
+        loop {
+            decoder.feed(&pending);
+            pending.clear();
+            let mut messages = Vec::new();
+            let broken = loop {
+                match decoder.next() {
+                    Ok(Some(message)) => messages.push(message),
+                    Ok(None) => break None,
+                    Err(error) => break Some(error),
+                }
+            };
+            let framing = decoder.framing().unwrap_or(Framing::Lines);
+            let mut out = Vec::new();
+            for reply in self.answer_all(&messages).await.into_iter().flatten() {
+                if !framing.frame(&reply, &mut out) {
+                    connection.write_all(&out).await?;
+                    return Ok(Ended::Protocol);
+                }
+            }
+            if let Some(error) = broken {
+                connection.count_bad_input();
+                let mut reply = Vec::new();
+                let id = jsonrpc::Id::null();
+                let text = error.to_string();
+                jsonrpc::encode_error(&id, jsonrpc::PARSE_ERROR, &text, None, &mut reply);
+                // Short enough for every framing.
+                let _ = framing.frame(&reply, &mut out);
+            }
+            if !out.is_empty() {
+                connection.write_all(&out).await?;
+            }
+            let full = !room.grow(decoder.memory() as u64);
+            if broken.is_some() || full {
+                connection.finish().await;
+                return Ok(if full { Ended::Done } else { Ended::Protocol });
+            }
+            if decoder.at_boundary() {
+                // An idle connection keeps nothing.
+                (pending, room) = (Vec::new(), self.state.room());
+            }
+            if connection.read_some(&mut pending, READ).await? == 0 {
+                connection.finish().await;
+                let whole = decoder.at_boundary();
+                return Ok(if whole { Ended::Done } else { Ended::Protocol });
+            }
+        }
+    }
+
+    /// The reply to each message, where there is one. All calls are made in their order, and their
+    /// writes share a sync.
+    async fn answer_all(&self, messages: &[Vec<u8>]) -> Vec<Option<Vec<u8>>> {
+        let mut incoming: Vec<Incoming> = messages
+            .iter()
+            .map(|message| jsonrpc::decode(message, &self.caps))
+            .collect();
+        let mut calls = Vec::new();
+        for item in incoming.iter_mut().flat_map(items) {
+            if let Item::Call(call) = item {
+                let params = std::mem::take(&mut call.params);
+                calls.push(Call {
+                    method: call.method.clone(),
+                    arguments: arguments(params),
+                });
+            }
+        }
+        let results = in_order(&self.state, self.options.read_only, calls).await;
+        let mut results = results.into_iter();
+        let mut replies = Vec::with_capacity(incoming.len());
+        for mut one in incoming {
+            let mut reply = Replies::to(&one);
+            for item in items(&mut one) {
+                match item {
+                    Item::Invalid { id, code, message } => {
+                        reply.error(id.as_ref(), *code, message, None);
+                    }
+                    Item::Call(call) => {
+                        // There is a result for each call.
+                        let Some(result) = results.next() else {
+                            continue;
+                        };
+                        tell(&mut reply, call.id.as_ref(), result);
+                    }
+                }
+            }
+            replies.push(reply.finish());
+        }
+        replies
+    }
+}
+
+fn items(incoming: &mut Incoming) -> &mut [Item] {
+    match incoming {
+        Incoming::Single(item) => std::slice::from_mut(item),
+        Incoming::Batch(items) => items,
+    }
+}
+
+fn arguments(params: Params) -> Arguments {
+    match params {
+        Params::None => Arguments::Positional(Vec::new()),
+        Params::Positional(values) => Arguments::Positional(values),
+        Params::Named(named) => Arguments::Named(Vec::new(), named),
+    }
+}
+
+fn tell(reply: &mut Replies, id: Option<&jsonrpc::Id>, result: Result<Reply, MethodError>) {
+    let error = match result {
+        Ok(value) => match reply.result(id, value.value()) {
+            Ok(()) => return,
+            Err(error) => MethodError::Value(error.to_string()),
+        },
+        Err(error) => error,
+    };
+    let mut data = vec![(Value::from("type"), Value::from(error.class()))];
+    if let MethodError::Unavailable { maybe_applied, .. } = &error {
+        data.push(("maybe_applied".into(), Value::Bool(*maybe_applied)));
+    }
+    let message = error.to_string();
+    reply.error(id, error.code().into(), &message, Some(&Value::Map(data)));
+}
+
+impl HttpDoor for Door {
+    type Plan = ();
+
+    fn plan(&self, head: &Head<'_>) -> Result<(), Response> {
+        if head.method != "POST" {
+            let mut response = Response::text(405, "JSON-RPC is spoken with POST\n");
+            response.more = "Allow: POST\r\n";
+            return Err(response);
+        }
+        Ok(())
+    }
+
+    async fn answer(&self, (): (), body: &[u8]) -> Response {
+        let reply = self.answer_all(&[body.to_vec()]).await.pop().flatten();
+        Response {
+            status: if reply.is_some() { 200 } else { 204 },
+            content_type: "application/json",
+            more: "",
+            body: reply,
+        }
+    }
+}
+
+/// Values take about so many times their text in memory at the most.
+const SIZE_FACTOR: usize = 8;
+/// What one read takes at the most.
+const READ: usize = 64 << 10;

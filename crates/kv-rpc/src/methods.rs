@@ -1,0 +1,562 @@
+//! The methods, the same behind every door: a row for each, with its parameters and its help.
+
+use std::fmt::Write as _;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use portyard_wire::value::Value;
+
+use crate::error::{MethodError, key_repr};
+use crate::store::{
+    Answer, Batch, Compare, Cursor, Key, Only, Operation, Outcome, Prefix, Store, StoreError, Ttl,
+};
+
+/// One method.
+pub struct Method {
+    /// Its name.
+    pub name: &'static str,
+    /// Its parameters; those from `required` on may be left out.
+    pub parameters: &'static [&'static str],
+    /// How many must be there.
+    pub required: usize,
+    /// One line of help.
+    pub help: &'static str,
+    /// Whether it can change something.
+    pub writes: bool,
+    begin: fn(&Store, Vec<Value>) -> Result<Begun, MethodError>,
+}
+
+/// What a call has come to so far.
+pub enum Begun {
+    /// Its result.
+    Done(Reply),
+    /// It waits: for the disk, or for time to pass. Whatever it changes is queued already, so that
+    /// calls that are begun one after the other share a sync.
+    Waits(Pin<Box<dyn Future<Output = Result<Reply, MethodError>>>>),
+}
+
+/// A result, perhaps shared with the store.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Reply {
+    /// Made for this call.
+    Owned(Value),
+    /// What is stored.
+    Stored(Arc<Value>),
+}
+
+/// Arguments as a door delivers them.
+pub enum Arguments {
+    /// By position.
+    Positional(Vec<Value>),
+    /// Some by position, the rest by name.
+    Named(Vec<Value>, Vec<(String, Value)>),
+}
+
+impl Reply {
+    /// The value.
+    pub fn value(&self) -> &Value {
+        match self {
+            Self::Owned(value) => value,
+            Self::Stored(value) => value,
+        }
+    }
+}
+
+impl From<Value> for Begun {
+    fn from(value: Value) -> Self {
+        Self::Done(Reply::Owned(value))
+    }
+}
+
+/// The method of that name.
+pub fn find(name: &str) -> Option<&'static Method> {
+    METHODS.iter().find(|method| method.name == name)
+}
+
+/// Begins a call.
+pub fn begin(store: &Store, name: &str, arguments: Arguments) -> Result<Begun, MethodError> {
+    let method = find(name).ok_or_else(|| MethodError::NoSuchMethod(name.into()))?;
+    let arguments = method.arrange(arguments)?;
+    (method.begin)(store, arguments)
+}
+
+impl Method {
+    /// The arguments by position, or Python's complaint about them. What is left out is nil.
+    fn arrange(&self, arguments: Arguments) -> Result<Vec<Value>, MethodError> {
+        let (mut positional, named) = match arguments {
+            Arguments::Positional(positional) => (positional, Vec::new()),
+            Arguments::Named(positional, named) => (positional, named),
+        };
+        let most = self.parameters.len();
+        if positional.len() > most {
+            return Err(MethodError::Type(self.too_many(positional.len())));
+        }
+        let given = positional.len();
+        positional.resize(most, Value::Nil);
+        let mut is_given: Vec<bool> = (0..most).map(|n| n < given).collect();
+        for (name, value) in named {
+            let Some(at) = self.parameters.iter().position(|known| *known == name) else {
+                return Err(MethodError::Type(format!(
+                    "KeyValueServer.{}() got an unexpected keyword argument '{name}'",
+                    self.name
+                )));
+            };
+            if is_given[at] {
+                return Err(MethodError::Type(format!(
+                    "KeyValueServer.{}() got multiple values for argument '{name}'",
+                    self.name
+                )));
+            }
+            is_given[at] = true;
+            positional[at] = value;
+        }
+        let missing: Vec<&str> = (0..self.required)
+            .filter(|at| !is_given[*at])
+            .map(|at| self.parameters[at])
+            .collect();
+        if missing.is_empty() {
+            Ok(positional)
+        } else {
+            Err(MethodError::Type(self.missing(&missing)))
+        }
+    }
+
+    /// As Python counts: with `self`.
+    fn too_many(&self, given: usize) -> String {
+        let (least, most) = (self.required + 1, self.parameters.len() + 1);
+        let takes = if least == most {
+            format!("{most} positional argument{}", plural(most))
+        } else {
+            format!("from {least} to {most} positional arguments")
+        };
+        let given = given + 1;
+        let was = if given == 1 { "was" } else { "were" };
+        format!(
+            "KeyValueServer.{}() takes {takes} but {given} {was} given",
+            self.name
+        )
+    }
+
+    fn missing(&self, names: &[&str]) -> String {
+        let mut list = String::new();
+        for (at, name) in names.iter().enumerate() {
+            list += match at {
+                0 => "",
+                _ if names.len() == 2 => " and ",
+                _ if at == names.len() - 1 => ", and ",
+                _ => ", ",
+            };
+            // Writing into a String does not fail.
+            let _ = write!(list, "'{name}'");
+        }
+        format!(
+            "KeyValueServer.{}() missing {} required positional argument{}: {list}",
+            self.name,
+            names.len(),
+            plural(names.len())
+        )
+    }
+}
+
+fn plural(count: usize) -> &'static str {
+    if count == 1 { "" } else { "s" }
+}
+
+/// Every method, in the order of help texts.
+pub const METHODS: &[Method] = &[
+    method(
+        "get",
+        &["name"],
+        1,
+        "the value of a key; KeyError if it is not there",
+        get,
+    ),
+    writer("set", &["name", "value"], 2, "sets a key", set),
+    writer(
+        "delete",
+        &["name"],
+        1,
+        "removes a key; KeyError if it is not there",
+        delete,
+    ),
+    method("exists", &["name"], 1, "whether a key is there", exists),
+    method(
+        "keys",
+        &[],
+        0,
+        "all keys, in the order in which they were first set",
+        keys,
+    ),
+    writer(
+        "cas",
+        &["name", "expected", "value"],
+        3,
+        "sets a key if its value is the expected one (nil: if it is not there); whether it did",
+        cas,
+    ),
+    writer(
+        "setex",
+        &["name", "value", "seconds"],
+        3,
+        "sets a key for so long",
+        setex,
+    ),
+    writer(
+        "expire",
+        &["name", "seconds"],
+        2,
+        "lets a key end after so long; whether it is there",
+        expire,
+    ),
+    writer(
+        "persist",
+        &["name"],
+        1,
+        "takes the end from a key; whether it had one",
+        persist,
+    ),
+    method(
+        "ttl",
+        &["name"],
+        1,
+        "seconds until a key ends; nil if it does not; KeyError",
+        ttl,
+    ),
+    writer(
+        "incr",
+        &["name", "by"],
+        1,
+        "adds to an integer, 1 by default; the sum",
+        incr,
+    ),
+    method(
+        "scan",
+        &["prefix", "cursor", "limit"],
+        0,
+        "a page of pairs in order: {entries: [[key, value], …], cursor}; nil cursor at the end",
+        scan,
+    ),
+    method("size", &[], 0, "how many keys there are", size),
+    method(
+        "entry",
+        &["name"],
+        1,
+        "a value with its revision, version and end; KeyError",
+        entry,
+    ),
+    method(
+        "revision",
+        &[],
+        0,
+        "the revision of the last change",
+        revision,
+    ),
+    method(
+        "echo",
+        &["value"],
+        1,
+        "returns its argument, for tests of clients",
+        echo,
+    ),
+    method(
+        "sleep",
+        &["seconds"],
+        1,
+        "returns after so long, an hour at most, for tests of clients",
+        sleep,
+    ),
+];
+
+type Begin = fn(&Store, Vec<Value>) -> Result<Begun, MethodError>;
+
+const fn method(
+    name: &'static str,
+    parameters: &'static [&'static str],
+    required: usize,
+    help: &'static str,
+    begin: Begin,
+) -> Method {
+    Method {
+        name,
+        parameters,
+        required,
+        help,
+        writes: false,
+        begin,
+    }
+}
+
+const fn writer(
+    name: &'static str,
+    parameters: &'static [&'static str],
+    required: usize,
+    help: &'static str,
+    begin: Begin,
+) -> Method {
+    Method {
+        writes: true,
+        ..method(name, parameters, required, help, begin)
+    }
+}
+
+/// Takes the arguments apart. There are as many as the method has parameters.
+fn take<const N: usize>(arguments: Vec<Value>) -> [Value; N] {
+    let mut arguments = arguments.into_iter();
+    std::array::from_fn(|_| arguments.next().unwrap_or(Value::Nil))
+}
+
+fn get(store: &Store, arguments: Vec<Value>) -> Result<Begun, MethodError> {
+    let [name] = take(arguments);
+    let shown = || MethodError::Missing(key_repr(&name));
+    let entry = store.get(&Key::try_from(name.clone())?).ok_or_else(shown)?;
+    Ok(Begun::Done(Reply::Stored(entry.value)))
+}
+
+fn set(store: &Store, arguments: Vec<Value>) -> Result<Begun, MethodError> {
+    let [name, value] = take(arguments);
+    let operation = Operation::set(Key::try_from(name)?, value);
+    Ok(apply(store, operation.into(), |_| Ok(Value::Nil)))
+}
+
+fn setex(store: &Store, arguments: Vec<Value>) -> Result<Begun, MethodError> {
+    let [name, value, seconds] = take(arguments);
+    let operation = Operation::Set {
+        key: Key::try_from(name)?,
+        value,
+        ttl: Ttl::For(milliseconds(&seconds)?),
+        only: Only::Always,
+    };
+    Ok(apply(store, operation.into(), |_| Ok(Value::Nil)))
+}
+
+fn delete(store: &Store, arguments: Vec<Value>) -> Result<Begun, MethodError> {
+    let [name] = take(arguments);
+    let shown = key_repr(&name);
+    let operation = Operation::Delete(Key::try_from(name)?);
+    Ok(apply(store, operation.into(), move |answer| match answer {
+        Answer::Deleted(None) => Err(MethodError::Missing(shown)),
+        _ => Ok(Value::Nil),
+    }))
+}
+
+fn exists(store: &Store, arguments: Vec<Value>) -> Result<Begun, MethodError> {
+    let [name] = take(arguments);
+    Ok(Value::Bool(store.exists(&Key::try_from(name)?)).into())
+}
+
+fn keys(store: &Store, _: Vec<Value>) -> Result<Begun, MethodError> {
+    let keys = store.keys();
+    Ok(Value::List(keys.iter().map(Key::to_value).collect()).into())
+}
+
+fn cas(store: &Store, arguments: Vec<Value>) -> Result<Begun, MethodError> {
+    let [name, expected, value] = take(arguments);
+    let key = Key::try_from(name)?;
+    let compare = match expected {
+        Value::Nil => Compare::Absent(key.clone()),
+        expected => Compare::Value(key.clone(), expected),
+    };
+    let operation = Operation::Set {
+        key,
+        value,
+        ttl: Ttl::Keep,
+        only: Only::Always,
+    };
+    let applied = store.apply(Batch {
+        compares: vec![compare],
+        operations: vec![operation],
+    });
+    Ok(Begun::Waits(Box::pin(async move {
+        match applied.await {
+            Ok(_) => Ok(Reply::Owned(Value::Bool(true))),
+            Err(StoreError::Conflict { .. }) => Ok(Reply::Owned(Value::Bool(false))),
+            Err(error) => Err(error.into()),
+        }
+    })))
+}
+
+fn expire(store: &Store, arguments: Vec<Value>) -> Result<Begun, MethodError> {
+    let [name, seconds] = take(arguments);
+    let operation = Operation::Expire(Key::try_from(name)?, Ttl::For(milliseconds(&seconds)?));
+    Ok(apply(store, operation.into(), was_there))
+}
+
+fn persist(store: &Store, arguments: Vec<Value>) -> Result<Begun, MethodError> {
+    let [name] = take(arguments);
+    Ok(apply(
+        store,
+        Operation::persist(Key::try_from(name)?).into(),
+        was_there,
+    ))
+}
+
+fn was_there(answer: Answer) -> Result<Value, MethodError> {
+    Ok(Value::Bool(answer == Answer::Expire(true)))
+}
+
+fn ttl(store: &Store, arguments: Vec<Value>) -> Result<Begun, MethodError> {
+    let [name] = take(arguments);
+    let shown = key_repr(&name);
+    let entry = store.get(&Key::try_from(name)?);
+    let entry = entry.ok_or(MethodError::Missing(shown))?;
+    Ok(seconds_left(entry.expires, store.now()).into())
+}
+
+fn seconds_left(expires: Option<u64>, now: u64) -> Value {
+    match expires {
+        None => Value::Nil,
+        Some(at) => Value::Double(at.saturating_sub(now) as f64 / 1e3),
+    }
+}
+
+fn incr(store: &Store, arguments: Vec<Value>) -> Result<Begun, MethodError> {
+    let [name, by] = take(arguments);
+    let by = match by {
+        Value::Nil => 1,
+        Value::Int(by) => by,
+        other => return Err(wrong_kind("by", "an integer", &other)),
+    };
+    let operation = Operation::Increment(Key::try_from(name)?, by);
+    Ok(apply(store, operation.into(), |answer| match answer {
+        Answer::Number(sum) => Ok(Value::Int(sum)),
+        _ => Ok(Value::Nil),
+    }))
+}
+
+fn scan(store: &Store, arguments: Vec<Value>) -> Result<Begun, MethodError> {
+    let [prefix, cursor, limit] = take(arguments);
+    let prefix = match prefix {
+        Value::Nil => None,
+        Value::String(text) => Some(Prefix::Text(text)),
+        Value::Bytes(bytes) => Some(Prefix::Bytes(bytes)),
+        other => return Err(wrong_kind("prefix", "a string or bytes", &other)),
+    };
+    let cursor = match cursor {
+        Value::Nil => None,
+        Value::String(text) => match text.parse() {
+            Ok(place) => Some(Cursor(place)),
+            Err(_) => return Err(MethodError::Value("this is no cursor of a scan".into())),
+        },
+        other => {
+            return Err(wrong_kind(
+                "cursor",
+                "a string that scan has returned",
+                &other,
+            ));
+        }
+    };
+    let limit = match limit {
+        Value::Nil => SCAN_DEFAULT,
+        Value::Int(limit) => usize::try_from(limit)
+            .ok()
+            .filter(|limit| (1..=SCAN_MAX).contains(limit))
+            .ok_or_else(|| MethodError::Value(format!("limit is not from 1 to {SCAN_MAX}")))?,
+        other => return Err(wrong_kind("limit", "an integer", &other)),
+    };
+    let page = store.scan(prefix.as_ref(), cursor, limit);
+    let pair = |(key, entry): (Key, crate::store::Entry)| {
+        Value::List(vec![key.to_value(), Value::clone(&entry.value)])
+    };
+    let entries = page.entries.into_iter().map(pair).collect();
+    let cursor = page
+        .cursor
+        .map_or(Value::Nil, |Cursor(place)| Value::String(place.to_string()));
+    Ok(map([("entries", Value::List(entries)), ("cursor", cursor)]).into())
+}
+
+fn size(store: &Store, _: Vec<Value>) -> Result<Begun, MethodError> {
+    Ok(int(store.len() as u64).into())
+}
+
+fn entry(store: &Store, arguments: Vec<Value>) -> Result<Begun, MethodError> {
+    let [name] = take(arguments);
+    let shown = key_repr(&name);
+    let entry = store.get(&Key::try_from(name)?);
+    let entry = entry.ok_or(MethodError::Missing(shown))?;
+    let ttl = seconds_left(entry.expires, store.now());
+    Ok(map([
+        ("value", Value::clone(&entry.value)),
+        ("revision", int(entry.revision)),
+        ("created", int(entry.created)),
+        ("version", int(entry.version)),
+        ("ttl", ttl),
+    ])
+    .into())
+}
+
+fn revision(store: &Store, _: Vec<Value>) -> Result<Begun, MethodError> {
+    Ok(int(store.revision()).into())
+}
+
+fn echo(_: &Store, arguments: Vec<Value>) -> Result<Begun, MethodError> {
+    let [value] = take(arguments);
+    Ok(value.into())
+}
+
+fn sleep(_: &Store, arguments: Vec<Value>) -> Result<Begun, MethodError> {
+    let [seconds] = take(arguments);
+    let span = Duration::from_millis(milliseconds(&seconds)?.min(SLEEP_MAX));
+    Ok(Begun::Waits(Box::pin(async move {
+        tokio::time::sleep(span).await;
+        Ok(Reply::Owned(Value::Nil))
+    })))
+}
+
+/// Queues one operation now, and reads its answer when it is safe.
+fn apply(
+    store: &Store,
+    batch: Batch,
+    read: impl FnOnce(Answer) -> Result<Value, MethodError> + 'static,
+) -> Begun {
+    let applied = store.apply(batch);
+    Begun::Waits(Box::pin(async move {
+        let Outcome { answers, .. } = applied.await?;
+        // A batch of one operation has one answer.
+        let answer = answers.into_iter().next();
+        answer.map_or(Ok(Value::Nil), read).map(Reply::Owned)
+    }))
+}
+
+/// Seconds, whole or not, from 0 up, as milliseconds; beyond a hundred years they are that.
+fn milliseconds(seconds: &Value) -> Result<u64, MethodError> {
+    let seconds = match seconds {
+        Value::Int(seconds) => *seconds as f64,
+        Value::Double(seconds) => *seconds,
+        other => return Err(wrong_kind("seconds", "a number", other)),
+    };
+    if !(0.0..).contains(&seconds) {
+        return Err(MethodError::Value("seconds must not be negative".into()));
+    }
+    let capped = Duration::from_secs_f64(seconds.min(CENTURY));
+    Ok(u64::try_from(capped.as_millis()).unwrap_or(u64::MAX))
+}
+
+fn wrong_kind(parameter: &str, wanted: &str, given: &Value) -> MethodError {
+    MethodError::Type(format!(
+        "{parameter} must be {wanted}, not a {}",
+        given.kind()
+    ))
+}
+
+fn int(number: u64) -> Value {
+    Value::Int(i64::try_from(number).unwrap_or(i64::MAX))
+}
+
+fn map<const N: usize>(pairs: [(&str, Value); N]) -> Value {
+    Value::Map(
+        pairs
+            .into_iter()
+            .map(|(key, value)| (key.into(), value))
+            .collect(),
+    )
+}
+
+const SCAN_DEFAULT: usize = 100;
+/// A page is built while nothing else runs on its loop.
+const SCAN_MAX: usize = 1000;
+/// An hour, in milliseconds.
+const SLEEP_MAX: u64 = 3_600_000;
+/// In seconds.
+const CENTURY: f64 = 3.2e9;

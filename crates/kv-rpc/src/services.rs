@@ -1,0 +1,52 @@
+//! The table of doors.
+
+use std::sync::Arc;
+
+use portyard_core::daemon::{Build, Daemon, ServiceRow};
+use portyard_core::listener::Streams;
+
+use crate::doors::json_rpc::JsonRpc;
+use crate::doors::xml_rpc::XmlRpc;
+use crate::settings::Options;
+use crate::state::State;
+
+/// The daemon.
+pub enum KvRpc {}
+
+impl Daemon for KvRpc {
+    type Flavour = Streams;
+    type Options = Options;
+    type Shared = State;
+
+    const NAME: &'static str = "kv-rpc";
+    const VERSION: &'static str = env!("CARGO_PKG_VERSION");
+    const ABOUT: &'static str = "A durable key/value store behind XML-RPC and JSON-RPC";
+    const SERVICES: &'static [ServiceRow<Self>] = &[
+        row(
+            "xml-rpc",
+            15000,
+            "as Python's SimpleXMLRPCServer speaks it",
+            |listener, state| Ok(Arc::new(XmlRpc::new(state, &listener.options))),
+        ),
+        row(
+            "json-rpc",
+            15001,
+            "JSON-RPC 2.0 over HTTP and framed",
+            |listener, state| Ok(Arc::new(JsonRpc::new(state, &listener.options))),
+        ),
+    ];
+}
+
+const fn row(
+    name: &'static str,
+    port: u16,
+    about: &'static str,
+    build: Build<KvRpc>,
+) -> ServiceRow<KvRpc> {
+    ServiceRow {
+        name,
+        port,
+        about,
+        build,
+    }
+}

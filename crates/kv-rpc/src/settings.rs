@@ -1,0 +1,134 @@
+//! The `[store]` table, and the options of a door.
+
+use std::env;
+use std::path::PathBuf;
+
+use portyard_core::config::Size;
+use serde::{Deserialize, Serialize};
+
+use crate::store::Limits;
+
+/// The `[store]` table.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// What keeps the data.
+    pub engine: Engine,
+    /// Where; absent: the state directory of systemd or of the user.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub directory: Option<PathBuf>,
+    /// The engine must be one whose acknowledgements survive the loss of power.
+    pub require_durable: bool,
+    /// How many keys there may be.
+    pub max_keys: u64,
+    /// How long a key may be.
+    pub max_key: Size,
+    /// How large a value may be in memory.
+    pub max_value: Size,
+    /// How large all keys and values may be in memory.
+    pub max_total: Size,
+    /// How many writes may wait for the disk.
+    pub max_waiting: u64,
+    /// How large they may be.
+    pub max_waiting_bytes: Size,
+    /// How large all requests that are being received may be.
+    pub max_receiving: Size,
+}
+
+/// What keeps the data.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Engine {
+    /// Nothing: a restart forgets all.
+    Memory,
+    /// A file of redb's.
+    #[default]
+    Redb,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let limits = Limits::default();
+        Self {
+            engine: Engine::Redb,
+            directory: None,
+            require_durable: false,
+            max_keys: limits.keys,
+            max_key: Size(limits.key_bytes),
+            max_value: Size(limits.value_bytes),
+            max_total: Size(limits.total_bytes),
+            max_waiting: limits.waiting,
+            max_waiting_bytes: Size(limits.waiting_bytes),
+            max_receiving: Size(256 << 20),
+        }
+    }
+}
+
+impl Settings {
+    /// The limits of the store.
+    pub fn limits(&self) -> Limits {
+        Limits {
+            keys: self.max_keys,
+            key_bytes: self.max_key.0,
+            value_bytes: self.max_value.0,
+            total_bytes: self.max_total.0,
+            waiting: self.max_waiting,
+            waiting_bytes: self.max_waiting_bytes.0,
+            ..Limits::default()
+        }
+    }
+
+    /// Where the data is, or which variables would say so.
+    pub fn directory(&self) -> Result<PathBuf, String> {
+        let below = |name: &str| env::var_os(name).map(PathBuf::from);
+        self.directory
+            .clone()
+            // systemd's may name several directories; the first is ours.
+            .or_else(|| below("STATE_DIRECTORY"))
+            .or_else(|| below("XDG_STATE_HOME").map(|home| home.join("kv-rpc")))
+            .or_else(|| below("HOME").map(|home| home.join(".local/state/kv-rpc")))
+            .ok_or_else(|| {
+                "neither $STATE_DIRECTORY nor $HOME is set; write directory = \"/PATH\" in [store]"
+                    .into()
+            })
+    }
+}
+
+/// The `[listener.options]` table.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Options {
+    /// The longest request.
+    pub max_request: Size,
+    /// json-rpc: requests in a batch.
+    pub max_batch: u32,
+    /// xml-rpc: how faults are told.
+    pub faults: Faults,
+    /// xml-rpc: integers beyond 32 bits go out as `i8`, which not every client knows.
+    pub emit_i8: bool,
+    /// Only methods that change nothing.
+    pub read_only: bool,
+}
+
+/// How faults are told.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Faults {
+    /// As Python's server does: code 1 and the text of the exception.
+    #[default]
+    Python,
+    /// By the codes of the interoperability registry.
+    Interop,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            max_request: Size(8 << 20),
+            max_batch: 1000,
+            faults: Faults::Python,
+            emit_i8: false,
+            read_only: false,
+        }
+    }
+}

@@ -55,3 +55,4 @@ pub mod sntp;
 pub mod time;
 pub mod timestamp;
 pub mod value;
+pub mod xmlrpc;

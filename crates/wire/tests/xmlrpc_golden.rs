@@ -1,0 +1,311 @@
+//! What Python's own key/value server answered to raw requests (tests/golden/xmlrpc/record.py),
+//! against our decoder, a model of that server, and our encoder: byte for byte.
+#![expect(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
+
+use portyard_wire::value::Value;
+use portyard_wire::xmlrpc::{
+    Call, Caps, Options, decode_call, encode_fault, encode_response, python_repr,
+};
+use std::collections::BTreeMap;
+
+const RECORDED: &str = include_str!("golden/xmlrpc/python-3.11");
+
+/// Cases in which one answer at least is not Python's, and why.
+const DIFFERENT: &[(&str, &str)] = &[
+    ("doctype", "a document type is refused, whatever is in it"),
+    ("entities", "a document type is refused, whatever is in it"),
+    (
+        "deep",
+        "no value lies deeper than 64 others; Python takes 100,000",
+    ),
+    (
+        "beyond 64 bits",
+        "refused where it arrives; Python stores it and refuses to send it back",
+    ),
+    (
+        "bigdecimal",
+        "read as the double it is; Python stores it and refuses to send it back",
+    ),
+    (
+        "date-time with a tag",
+        "what a peer wrote is escaped; Python sends it as a tag",
+    ),
+    (
+        "an int as a name",
+        "a name is a string; Python refuses on the way back",
+    ),
+    ("a fault", "not a call; Python answers with that fault"),
+    ("utf-16", "the encodings are UTF-8, ISO-8859-1 and US-ASCII"),
+    (
+        "letters of our time",
+        "names have the letters of XML's fifth edition, where expat has those of 1998",
+    ),
+    (
+        "other encoding",
+        "the encodings are UTF-8, ISO-8859-1 and US-ASCII",
+    ),
+];
+
+#[test]
+fn the_answers_are_those_of_python() {
+    let (mut cases, mut answers) = (0, 0);
+    let (mut different, mut wrong) = (Vec::new(), Vec::new());
+    for case in cases_of(RECORDED) {
+        let mut server = Server::default();
+        cases += 1;
+        for (request, expected) in &case.exchanges {
+            answers += 1;
+            let answer = server.answer(request);
+            if answer == *expected {
+                continue;
+            }
+            if DIFFERENT.iter().any(|(name, _)| *name == case.name) {
+                different.push(case.name);
+                continue;
+            }
+            let (ours, theirs) = (text(&answer), text(expected));
+            let request = request.escape_ascii();
+            wrong.push(format!("{}: {request}\n  {ours}\n  {theirs}", case.name));
+        }
+    }
+    assert!(wrong.is_empty(), "ours, theirs:\n{}", wrong.join("\n"));
+    assert!(
+        cases >= 120 && answers >= 400,
+        "{cases} cases, {answers} answers"
+    );
+    for (name, why) in DIFFERENT {
+        assert!(
+            different.contains(name),
+            "{name} is no longer different: {why}"
+        );
+    }
+}
+
+/// The example of Python's tutorial.
+#[derive(Default)]
+struct Server {
+    data: Vec<(Value, Value)>,
+}
+
+impl Server {
+    fn answer(&mut self, request: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        let done = decode_call(
+            request,
+            &Caps {
+                bytes: 10 << 20,
+                ..Caps::default()
+            },
+        )
+        .map_err(|error| error.python_text())
+        .and_then(|call| self.call(&call))
+        .and_then(|value| {
+            encode_response(&value, Options::default(), &mut out)
+                .map_err(|error| error.python_text())
+        });
+        if let Err(text) = done {
+            encode_fault(1, &text, &mut out);
+        }
+        out
+    }
+
+    fn call(&mut self, call: &Call) -> Result<Value, String> {
+        let names: &[&str] = match &*call.method {
+            "get" | "delete" | "exists" => &["name"],
+            "set" => &["name", "value"],
+            "keys" | "system.listMethods" => &[],
+            "system.methodHelp" | "system.methodSignature" => &["method_name"],
+            "system.multicall" => &["call_list"],
+            name => {
+                return Err(format!(
+                    "<class 'Exception'>:method \"{name}\" is not supported"
+                ));
+            }
+        };
+        arity(&call.method, names, call.params.len())?;
+        match (&*call.method, &*call.params) {
+            ("get", [key]) => Ok(self.data[self.find(key)?].1.clone()),
+            ("exists", [key]) => {
+                hashable(key)?;
+                Ok(Value::Bool(self.find(key).is_ok()))
+            }
+            ("delete", [key]) => {
+                self.data.remove(self.find(key)?);
+                Ok(Value::Nil)
+            }
+            ("set", [key, value]) => {
+                hashable(key)?;
+                match self.find(key) {
+                    Ok(at) => self.data[at].1 = value.clone(),
+                    Err(_) => self.data.push((key.clone(), value.clone())),
+                }
+                Ok(Value::Nil)
+            }
+            ("keys", _) => Ok(Value::List(
+                self.data.iter().map(|(key, _)| key.clone()).collect(),
+            )),
+            ("system.listMethods", _) => Ok(Value::List(
+                METHODS.iter().map(|&name| name.into()).collect(),
+            )),
+            ("system.methodHelp", _) => Ok("".into()),
+            ("system.methodSignature", _) => Ok("signatures not supported".into()),
+            (_, [Value::List(calls)]) => Ok(Value::List(
+                calls.iter().map(|call| self.one_of_many(call)).collect(),
+            )),
+            _ => panic!("nothing of the kind was recorded"),
+        }
+    }
+
+    fn one_of_many(&mut self, call: &Value) -> Value {
+        let Value::Map(members) = call else { panic!() };
+        let [(_, Value::String(method)), (_, Value::List(params))] = &members[..] else {
+            panic!()
+        };
+        let (method, params) = (method.clone(), params.clone());
+        match self.call(&Call { method, params }) {
+            Ok(value) => Value::List(vec![value]),
+            Err(text) => Value::Map(vec![
+                ("faultCode".into(), Value::Int(1)),
+                ("faultString".into(), Value::String(text)),
+            ]),
+        }
+    }
+
+    fn find(&self, key: &Value) -> Result<usize, String> {
+        hashable(key)?;
+        self.data
+            .iter()
+            .position(|(other, _)| same(other, key))
+            .ok_or_else(|| format!("<class 'KeyError'>:{}", repr(key)))
+    }
+}
+
+fn arity(method: &str, names: &[&str], given: usize) -> Result<(), String> {
+    let missing = names.get(given..).unwrap_or_default();
+    let expected = names.len() + 1;
+    let text = match missing {
+        [] if given == names.len() => return Ok(()),
+        [] => {
+            let (s, given) = (if expected == 1 { "" } else { "s" }, given + 1);
+            format!("takes {expected} positional argument{s} but {given} were given")
+        }
+        [name] => format!("missing 1 required positional argument: '{name}'"),
+        [a, b, ..] => format!("missing 2 required positional arguments: '{a}' and '{b}'"),
+    };
+    Err(format!(
+        "<class 'TypeError'>:KeyValueServer.{method}() {text}"
+    ))
+}
+
+fn hashable(key: &Value) -> Result<(), String> {
+    let name = match key {
+        Value::List(_) => "list",
+        Value::Map(_) => "dict",
+        Value::Bytes(_) => "Binary",
+        Value::DateTime(_) => "DateTime",
+        _ => return Ok(()),
+    };
+    Err(format!("<class 'TypeError'>:unhashable type: '{name}'"))
+}
+
+fn same(a: &Value, b: &Value) -> bool {
+    let number = |value: &Value| match value {
+        Value::Bool(value) => Some(f64::from(u8::from(*value))),
+        Value::Int(value) => Some(*value as f64),
+        Value::Double(value) => Some(*value),
+        _ => None,
+    };
+    a == b || number(a).is_some_and(|a| number(b) == Some(a))
+}
+
+fn repr(value: &Value) -> String {
+    match value {
+        Value::Nil => "None".into(),
+        Value::Int(value) => value.to_string(),
+        Value::Double(value) => format!("{value:?}"),
+        Value::String(text) => python_repr(text),
+        _ => panic!("no such key was recorded"),
+    }
+}
+
+const METHODS: &[&str] = &[
+    "delete",
+    "exists",
+    "get",
+    "keys",
+    "set",
+    "system.listMethods",
+    "system.methodHelp",
+    "system.methodSignature",
+    "system.multicall",
+];
+
+struct Case<'a> {
+    name: &'a str,
+    /// Requests with their answers.
+    exchanges: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+fn cases_of(recorded: &str) -> Vec<Case<'_>> {
+    let mut frames: BTreeMap<&str, Vec<Vec<u8>>> = BTreeMap::new();
+    let mut cases: Vec<Case<'_>> = Vec::new();
+    let mut request = Vec::new();
+    for line in recorded.lines() {
+        let (word, bytes) = line.split_once('\t').unwrap();
+        let answer = match word {
+            "python" => continue,
+            "case" => {
+                cases.push(Case {
+                    name: bytes,
+                    exchanges: Vec::new(),
+                });
+                continue;
+            }
+            "request" => {
+                request = read(bytes);
+                continue;
+            }
+            "response" => read(bytes),
+            _ => match (word.strip_prefix("frame of "), frames.get(word)) {
+                (Some(word), _) => {
+                    frames.entry(word).or_default().push(read(bytes));
+                    continue;
+                }
+                (None, Some(halves)) => halves.join(&read(bytes)[..]),
+                (None, None) => panic!("{line}"),
+            },
+        };
+        cases
+            .last_mut()
+            .unwrap()
+            .exchanges
+            .push((request.clone(), answer));
+    }
+    cases
+}
+
+/// Bytes with `\xNN` and `\{count*piece}`.
+fn read(mut text: &str) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while let Some((plain, escape)) = text.split_once('\\') {
+        bytes.extend_from_slice(plain.as_bytes());
+        if let Some(run) = escape.strip_prefix('{') {
+            let (run, rest) = run.split_once('}').unwrap();
+            let (count, piece) = run.split_once('*').unwrap();
+            bytes.extend(piece.repeat(count.parse().unwrap()).bytes());
+            text = rest;
+        } else {
+            bytes.push(u8::from_str_radix(&escape[1..3], 16).unwrap());
+            text = &escape[3..];
+        }
+    }
+    bytes.extend_from_slice(text.as_bytes());
+    bytes
+}
+
+/// The part of an answer in which two differ.
+fn text(answer: &[u8]) -> String {
+    let text = String::from_utf8_lossy(answer);
+    let start = text.find("faultString").or_else(|| text.find("<param>"));
+    text[start.unwrap_or(0)..].to_owned()
+}

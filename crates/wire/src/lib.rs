@@ -27,7 +27,8 @@
 //! before an array of numbers, and the receipt behind it.
 //!
 //! Programs call each other. [`jsonrpc`] is JSON-RPC 2.0 from the bytes of a stream to a call and back,
-//! with JSON for any [`value`].
+//! with JSON for any [`value`]. [`pickle`] reads and writes Python's pickles as far as they are data,
+//! never as the programs they may be, and holds the calls that Python makes over its connections.
 //!
 //! [`signature`] tells whether a datagram looks like one of our own answers, which is never
 //! answered: most of these protocols have no direction field, and two servers pointed at each other
@@ -48,6 +49,7 @@ pub mod framing;
 pub mod http;
 pub mod jsonrpc;
 pub mod line;
+pub mod pickle;
 pub mod proxy;
 pub mod signature;
 pub mod sleep;

@@ -1,0 +1,196 @@
+//! Calls over Python's connections: recipe 11.8 of the Python Cookbook, and what people make of it.
+//!
+//! A message is what `connection.send` makes of an object: its pickle. There are three forms of a
+//! request, and a reply has the form of its request.
+//!
+//! | form | the request's pickle holds | the reply's pickle holds |
+//! |---|---|---|
+//! | [`Form::Wrapped`]: the recipe's `RPCProxy` | bytes, the pickle of `(name, args, kwargs)` | bytes, the pickle of the result or of an exception |
+//! | [`Form::Plain`]: without the recipe's own `pickle.dumps` | `(name, args, kwargs)` | the result or an exception |
+//! | [`Form::Json`]: the recipe's `RPCProxy` with `json` | text, the JSON of `[name, args, kwargs]` | text, the JSON of the result, or of the exception's own text |
+//!
+//! The last form cannot tell an error from a result that is text; neither can the recipe. Bytes and
+//! date-times in it are spelt as in [`json`].
+
+use super::writer::pickle;
+use super::{
+    BuiltinException, Caps, Exception, PickleError, Protocol, decode, encode, encode_exception,
+};
+use crate::jsonrpc;
+use crate::jsonrpc::json::{self, JsonError};
+use crate::value::Value;
+
+/// A function to be called.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Request {
+    /// Its name, which the peer chose.
+    pub name: String,
+    /// Arguments by position.
+    pub args: Vec<Value>,
+    /// Arguments by name; no two names are equal.
+    pub kwargs: Vec<(String, Value)>,
+    /// The form of the reply.
+    pub form: Form,
+}
+
+/// How a request is written. The protocol is one that the peer reads: [`Protocol::Two`], if it has
+/// written none above.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Form {
+    /// A pickle in a pickle.
+    Wrapped(Protocol),
+    /// A pickle.
+    Plain(Protocol),
+    /// JSON in a pickle.
+    Json(Protocol),
+}
+
+/// Reads a request.
+pub fn decode_request(message: &[u8], caps: &Caps) -> Result<Request, Refused> {
+    let protocol = match message {
+        [super::opcode::PROTO, 3..=u8::MAX, ..] => Protocol::Four,
+        _ => Protocol::Two,
+    };
+    let plain = Form::Plain(protocol);
+    let outer = decode(message, caps).map_err(|why| Refused {
+        // A damaged pickle may have been of any form, or of none.
+        form: why.is_about_values().then_some(plain),
+        why: why.into(),
+    })?;
+    let (form, call) = match outer {
+        Value::Bytes(inner) => {
+            let call = decode(&inner, caps).map_err(Into::into);
+            (Form::Wrapped(protocol), call)
+        }
+        Value::String(text) if text.starts_with('[') => {
+            let (size, batch) = (caps.size, 0);
+            let call = json::decode(text.as_bytes(), &jsonrpc::Caps { size, batch });
+            (Form::Json(protocol), call.map_err(Into::into))
+        }
+        // The bytes of Python 2 may be text. No pickle begins as JSON does.
+        Value::String(inner) => {
+            let call = decode(inner.as_bytes(), caps).map_err(Into::into);
+            (Form::Wrapped(protocol), call)
+        }
+        call => (plain, Ok(call)),
+    };
+    let refused = |why| Refused {
+        form: Some(form),
+        why,
+    };
+    let call = call.map_err(refused)?;
+    request(call, form).ok_or(RpcError::NoCall).map_err(refused)
+}
+
+/// Appends the reply to a request of this form: a result or an exception. A result that the form
+/// cannot say becomes a `TypeError` that says so.
+pub fn encode_reply(form: Form, outcome: Result<&Value, &Exception>, out: &mut Vec<u8>) {
+    let start = out.len();
+    if let Err(why) = write_reply(form, outcome, out) {
+        out.truncate(start);
+        let sorry = Exception::new(BuiltinException::TypeError, why.to_string());
+        // A text can be said in every form.
+        let _ = write_reply(form, Err(&sorry), out);
+    }
+}
+
+fn write_reply(
+    form: Form,
+    outcome: Result<&Value, &Exception>,
+    out: &mut Vec<u8>,
+) -> Result<(), RpcError> {
+    match form {
+        Form::Plain(protocol) => write_pickle(protocol, outcome, out)?,
+        Form::Wrapped(protocol) => {
+            let mut inner = Vec::new();
+            write_pickle(protocol, outcome, &mut inner)?;
+            pickle(protocol, out, |writer| {
+                writer.bytes(&inner);
+                Ok(())
+            })?;
+        }
+        Form::Json(protocol) => {
+            let mut text = Vec::new();
+            match outcome {
+                Ok(value) => json::encode(value, &mut text)?,
+                Err(exception) => json::encode(&Value::String(exception.text()), &mut text)?,
+            }
+            pickle(protocol, out, |writer| {
+                writer.text(&String::from_utf8_lossy(&text));
+                Ok(())
+            })?;
+        }
+    }
+    Ok(())
+}
+
+fn write_pickle(
+    protocol: Protocol,
+    outcome: Result<&Value, &Exception>,
+    out: &mut Vec<u8>,
+) -> Result<(), PickleError> {
+    match outcome {
+        Ok(value) => encode(value, protocol, out),
+        Err(Exception { class, args }) => encode_exception(*class, args, protocol, out),
+    }
+}
+
+fn request(call: Value, form: Form) -> Option<Request> {
+    let Value::List(parts) = call else {
+        return None;
+    };
+    let parts: [Value; 3] = parts.try_into().ok()?;
+    let [Value::String(name), Value::List(args), Value::Map(pairs)] = parts else {
+        return None;
+    };
+    let named = pairs.into_iter().map(|(key, value)| match key {
+        Value::String(key) => Some((key, value)),
+        _ => None,
+    });
+    Some(Request {
+        name,
+        args,
+        kwargs: named.collect::<Option<_>>()?,
+        form,
+    })
+}
+
+/// A message that is no request, or one that cannot be had here.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{why}")]
+pub struct Refused {
+    /// How the peer may be told; `None` when that is anybody's guess, and only hanging up is left.
+    pub form: Option<Form>,
+    /// What is wrong.
+    pub why: RpcError,
+}
+
+/// What is wrong with a message.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RpcError {
+    /// The pickle, or the one within.
+    #[error(transparent)]
+    Pickle(#[from] PickleError),
+    /// The JSON within.
+    #[error(transparent)]
+    Json(#[from] JsonError),
+    /// Something else is in it.
+    #[error("a request is a name, a tuple of arguments and a dict of named ones")]
+    NoCall,
+}
+
+impl RpcError {
+    /// What the peer is told.
+    pub fn exception(&self) -> Exception {
+        let class = match self {
+            Self::Pickle(PickleError::IntRange { .. }) | Self::Json(JsonError::IntRange { .. }) => {
+                BuiltinException::OverflowError
+            }
+            Self::Pickle(PickleError::NoForm(_) | PickleError::Forbidden(_)) | Self::NoCall => {
+                BuiltinException::TypeError
+            }
+            Self::Pickle(_) | Self::Json(_) => BuiltinException::ValueError,
+        };
+        Exception::new(class, self.to_string())
+    }
+}

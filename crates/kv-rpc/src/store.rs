@@ -27,6 +27,7 @@ mod key;
 mod limits;
 mod load;
 mod metrics;
+mod overlay;
 mod persistence;
 
 use std::path::Path;

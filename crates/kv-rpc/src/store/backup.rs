@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::Store;
 use super::directory::{self, NEW_FILE};
-use super::disk::{DATA_FILE, Disk, DiskView};
+use super::disk::{DATA_FILE, Disk};
 use super::encoding::encode;
 use super::error::OpenError;
 use super::load::read;
@@ -76,15 +76,16 @@ pub fn verify(path: &Path) -> Result<Report, OpenError> {
 }
 
 fn verify_file(path: &Path) -> Result<Report, OpenError> {
-    fs::File::open(path).map_err(OpenError::at(path))?;
-    let mut engine = DiskView::open(path)?;
+    let mut engine = Disk::look(path)?;
     let (mut faults, mut keys) = (Vec::new(), std::collections::HashSet::new());
     let (mut records, mut bytes) = (0, 0);
     let state = read(&mut engine, &mut faults, &mut |record| {
         records += 1;
         bytes += record.bytes;
         keys.insert(record.key)
-    })?;
+    });
+    Box::new(engine).abandon();
+    let state = state?;
     Ok(Report {
         revision: state.revision,
         records,

@@ -8,8 +8,8 @@ use std::path::Path;
 
 use redb::backends::FileBackend;
 use redb::{
-    Builder, Database, Durability, ReadOnlyDatabase, ReadableDatabase, ReadableTable,
-    StorageBackend, TableDefinition, TableError,
+    Builder, Database, Durability, ReadableDatabase, ReadableTable, StorageBackend,
+    TableDefinition, TableError,
 };
 
 use super::directory::Lock;
@@ -17,6 +17,7 @@ use super::encoding::{FORMAT, decode_state, encode_state};
 use super::error::OpenError;
 use super::fuse::{Fuse, Fused};
 use super::load::unless_it_panics;
+use super::overlay::Overlay;
 use super::persistence::{Changes, Persistence, State};
 
 /// The engine.
@@ -26,9 +27,6 @@ pub struct Disk {
     /// Held for as long as the file is open.
     _lock: Option<Lock>,
 }
-
-/// The engine for one who only looks.
-pub struct DiskView(ReadOnlyDatabase);
 
 impl Disk {
     /// Opens a database on any storage, for tests of what happens when a disk fails. An empty storage
@@ -64,6 +62,18 @@ impl Disk {
         Self::on(backend)
     }
 
+    /// Opens the database in a file without a write to it.
+    pub(super) fn look(path: &Path) -> Result<Self, OpenError> {
+        let file = File::open(path).map_err(OpenError::at(path))?;
+        let overlay = Overlay::new(file).map_err(OpenError::at(path))?;
+        // An empty storage would get an empty store.
+        if overlay.len().map_err(OpenError::at(path))? == 0 {
+            let empty = format!("{} is empty", path.display());
+            return Err(OpenError::Damaged(empty));
+        }
+        Self::on(overlay)
+    }
+
     /// Keeps a lock until the database is closed.
     pub(super) fn with_lock(self, lock: Lock) -> Self {
         Self {
@@ -96,15 +106,6 @@ impl Disk {
     }
 }
 
-impl DiskView {
-    /// Opens a file without writing to it.
-    pub fn open(path: &Path) -> Result<Self, OpenError> {
-        let mut builder = Builder::new();
-        builder.set_cache_size(CACHE_BYTES);
-        unless_it_panics(|| builder.open_read_only(path).map_err(damaged)).map(Self)
-    }
-}
-
 impl Persistence for Disk {
     fn name(&self) -> &'static str {
         "redb"
@@ -132,30 +133,6 @@ impl Persistence for Disk {
     fn abandon(self: Box<Self>) {
         self.fuse.blow();
     }
-}
-
-impl Persistence for DiskView {
-    fn name(&self) -> &'static str {
-        "redb"
-    }
-
-    fn durable(&self) -> bool {
-        true
-    }
-
-    fn load(&mut self, each: &mut dyn FnMut(u64, &[u8])) -> Result<State, OpenError> {
-        load(&self.0, each)
-    }
-
-    fn commit(&mut self, _: Changes) -> Result<(), String> {
-        Err("it is open for reading only".into())
-    }
-
-    fn close(self: Box<Self>) -> Result<(), String> {
-        Ok(())
-    }
-
-    fn abandon(self: Box<Self>) {}
 }
 
 fn load(
@@ -192,11 +169,12 @@ fn load(
 }
 
 fn damaged(error: impl Into<redb::Error>) -> OpenError {
+    use std::io::ErrorKind::{InvalidData, UnexpectedEof};
     match error.into() {
-        redb::Error::Io(error) => OpenError::Io {
-            path: DATA_FILE.into(),
-            error,
-        },
+        redb::Error::Io(error) if !matches!(error.kind(), InvalidData | UnexpectedEof) => {
+            let path = DATA_FILE.into();
+            OpenError::Io { path, error }
+        }
         redb::Error::DatabaseAlreadyOpen => OpenError::Locked {
             path: DATA_FILE.into(),
             holder: "another process".into(),

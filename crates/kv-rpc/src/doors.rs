@@ -3,6 +3,7 @@
 mod gzip;
 mod http;
 pub mod json_rpc;
+pub mod python_rpc;
 pub mod xml_rpc;
 
 use portyard_wire::value::Value;

@@ -1,5 +1,6 @@
 //! Why a call fails, in terms that every door can say in its own way.
 
+use portyard_wire::value::Value;
 use portyard_wire::xmlrpc::python_repr;
 
 use crate::store::{Entry, KeyError, StoreError};
@@ -11,9 +12,12 @@ pub enum MethodError {
     /// There is no such method.
     #[error("method {} is not supported", quoted(.0))]
     NoSuchMethod(String),
-    /// Nothing is stored under the key, which is shown as Python would.
-    #[error("{0}")]
-    Missing(String),
+    /// Nothing is stored under the key.
+    #[error("{}", key_repr(key))]
+    Missing {
+        /// The key.
+        key: Value,
+    },
     /// The arguments are too many, too few or of the wrong kind: Python's `TypeError`.
     #[error("{0}")]
     Type(String),
@@ -54,7 +58,7 @@ impl MethodError {
     /// The exception that Python would raise.
     pub const fn class(&self) -> &'static str {
         match self {
-            Self::Missing(_) => "KeyError",
+            Self::Missing { .. } => "KeyError",
             Self::Type(_) => "TypeError",
             Self::Value(_) | Self::TooLarge(_) => "ValueError",
             Self::Overflow(_) => "OverflowError",
@@ -74,7 +78,7 @@ impl MethodError {
         match self {
             Self::NoSuchMethod(_) => -32_601,
             Self::Type(_) | Self::Value(_) => -32_602,
-            Self::Missing(_) => -32_001,
+            Self::Missing { .. } => -32_001,
             Self::Conflict { .. } => -32_002,
             Self::TooLarge(_) | Self::Overflow(_) => -32_003,
             Self::Busy(_) => -32_004,
@@ -129,8 +133,7 @@ impl From<StoreError> for MethodError {
 }
 
 /// A key as Python's `repr` shows it.
-pub fn key_repr(key: &portyard_wire::value::Value) -> String {
-    use portyard_wire::value::Value;
+fn key_repr(key: &Value) -> String {
     match key {
         Value::Nil => "None".into(),
         Value::Bool(true) => "True".into(),

@@ -1,4 +1,8 @@
 //! The methods, the same behind every door: a row for each, with its parameters and its help.
+#![expect(
+    clippy::unnecessary_wraps,
+    reason = "all methods have the same form, whether they can fail or not"
+)]
 
 use std::fmt::Write as _;
 use std::future::Future;
@@ -8,9 +12,10 @@ use std::time::Duration;
 
 use portyard_wire::value::Value;
 
-use crate::error::{MethodError, key_repr};
+use crate::error::MethodError;
 use crate::store::{
-    Answer, Batch, Compare, Cursor, Key, Only, Operation, Outcome, Prefix, Store, StoreError, Ttl,
+    Answer, Batch, Compare, Cursor, Entry, Key, Only, Operation, Outcome, Prefix, Store,
+    StoreError, Ttl,
 };
 
 /// One method.
@@ -309,9 +314,14 @@ fn take<const N: usize>(arguments: Vec<Value>) -> [Value; N] {
 
 fn get(store: &Store, arguments: Vec<Value>) -> Result<Begun, MethodError> {
     let [name] = take(arguments);
-    let shown = || MethodError::Missing(key_repr(&name));
-    let entry = store.get(&Key::try_from(name.clone())?).ok_or_else(shown)?;
+    let entry = stored(store, name)?;
     Ok(Begun::Done(Reply::Stored(entry.value)))
+}
+
+/// What is under a key, or the complaint that nothing is.
+fn stored(store: &Store, key: Value) -> Result<Entry, MethodError> {
+    let entry = store.get(&Key::try_from(key.clone())?);
+    entry.ok_or(MethodError::Missing { key })
 }
 
 fn set(store: &Store, arguments: Vec<Value>) -> Result<Begun, MethodError> {
@@ -333,10 +343,9 @@ fn setex(store: &Store, arguments: Vec<Value>) -> Result<Begun, MethodError> {
 
 fn delete(store: &Store, arguments: Vec<Value>) -> Result<Begun, MethodError> {
     let [name] = take(arguments);
-    let shown = key_repr(&name);
-    let operation = Operation::Delete(Key::try_from(name)?);
+    let operation = Operation::Delete(Key::try_from(name.clone())?);
     Ok(apply(store, operation.into(), move |answer| match answer {
-        Answer::Deleted(None) => Err(MethodError::Missing(shown)),
+        Answer::Deleted(None) => Err(MethodError::Missing { key: name }),
         _ => Ok(Value::Nil),
     }))
 }
@@ -392,15 +401,17 @@ fn persist(store: &Store, arguments: Vec<Value>) -> Result<Begun, MethodError> {
     ))
 }
 
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "it is one of several readers of answers"
+)]
 fn was_there(answer: Answer) -> Result<Value, MethodError> {
     Ok(Value::Bool(answer == Answer::Expire(true)))
 }
 
 fn ttl(store: &Store, arguments: Vec<Value>) -> Result<Begun, MethodError> {
     let [name] = take(arguments);
-    let shown = key_repr(&name);
-    let entry = store.get(&Key::try_from(name)?);
-    let entry = entry.ok_or(MethodError::Missing(shown))?;
+    let entry = stored(store, name)?;
     Ok(seconds_left(entry.expires, store.now()).into())
 }
 
@@ -456,9 +467,8 @@ fn scan(store: &Store, arguments: Vec<Value>) -> Result<Begun, MethodError> {
         other => return Err(wrong_kind("limit", "an integer", &other)),
     };
     let page = store.scan(prefix.as_ref(), cursor, limit);
-    let pair = |(key, entry): (Key, crate::store::Entry)| {
-        Value::List(vec![key.to_value(), Value::clone(&entry.value)])
-    };
+    let pair =
+        |(key, entry): (Key, Entry)| Value::List(vec![key.to_value(), Value::clone(&entry.value)]);
     let entries = page.entries.into_iter().map(pair).collect();
     let cursor = page
         .cursor
@@ -472,9 +482,7 @@ fn size(store: &Store, _: Vec<Value>) -> Result<Begun, MethodError> {
 
 fn entry(store: &Store, arguments: Vec<Value>) -> Result<Begun, MethodError> {
     let [name] = take(arguments);
-    let shown = key_repr(&name);
-    let entry = store.get(&Key::try_from(name)?);
-    let entry = entry.ok_or(MethodError::Missing(shown))?;
+    let entry = stored(store, name)?;
     let ttl = seconds_left(entry.expires, store.now());
     Ok(map([
         ("value", Value::clone(&entry.value)),

@@ -6,6 +6,7 @@ use portyard_core::daemon::{Build, Daemon, ServiceRow};
 use portyard_core::listener::Streams;
 
 use crate::doors::json_rpc::JsonRpc;
+use crate::doors::python_rpc::PythonRpc;
 use crate::doors::xml_rpc::XmlRpc;
 use crate::settings::Options;
 use crate::state::State;
@@ -20,7 +21,8 @@ impl Daemon for KvRpc {
 
     const NAME: &'static str = "kv-rpc";
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
-    const ABOUT: &'static str = "A durable key/value store behind XML-RPC and JSON-RPC";
+    const ABOUT: &'static str =
+        "A durable key/value store behind XML-RPC, JSON-RPC and Python's connections";
     const SERVICES: &'static [ServiceRow<Self>] = &[
         row(
             "xml-rpc",
@@ -33,6 +35,12 @@ impl Daemon for KvRpc {
             15001,
             "JSON-RPC 2.0 over HTTP and framed",
             |listener, state| Ok(Arc::new(JsonRpc::new(state, &listener.options))),
+        ),
+        row(
+            "python-rpc",
+            17000,
+            "calls over multiprocessing.connection",
+            |listener, state| Ok(Arc::new(PythonRpc::new(state, &listener.options))),
         ),
     ];
 }

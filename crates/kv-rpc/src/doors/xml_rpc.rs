@@ -219,7 +219,7 @@ fn one_of_many(value: Value) -> Result<Call, MethodError> {
             _ => {}
         }
     }
-    let missing = |name: &str| MethodError::Missing(format!("'{name}'"));
+    let missing = |name: &str| MethodError::Missing { key: name.into() };
     Ok(Call {
         method: method.ok_or_else(|| missing("methodName"))?,
         arguments: Arguments::Positional(params.ok_or_else(|| missing("params"))?),

@@ -344,6 +344,38 @@ fn setting_what_has_ended_makes_a_new_key() {
 }
 
 #[test]
+fn what_ends_in_masses_is_gone_all_the_same() {
+    everywhere(|bench| {
+        let count = 1_500;
+        let fill = || {
+            bench.run(
+                (0..count)
+                    .map(|key| set_for(key, 1, Ttl::For(10)))
+                    .collect(),
+            );
+            bench.clock.forward(10);
+        };
+        fill();
+        let last = bench.one(set_if(count - 1, 2, Ttl::Keep, Only::IfAbsent));
+        assert!(matches!(
+            last,
+            Answer::Set {
+                done: true,
+                before: None
+            }
+        ));
+        assert_eq!(bench.store.get(&(count - 1).into()).unwrap().expires, None);
+        fill();
+        bench.set("stays", 1);
+        assert_eq!(bench.one(Operation::Clear), Answer::Removed(1));
+        eventually("all are removed", || {
+            let keys = &bench.store.metrics().keys;
+            keys.load(std::sync::atomic::Ordering::SeqCst) == 0
+        });
+    });
+}
+
+#[test]
 fn a_scan_goes_through_everything_once() {
     everywhere(|bench| {
         for number in 0..25 {

@@ -13,7 +13,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use common::{HandClock, all, open, set, set_for, wait};
 use kv_rpc::store::{self, Limits, OpenError, Operation, Store, Ttl};
 use portyard_wire::value::Value;
-use redb::{Database, Table, TableDefinition};
+use redb::{Database, ReadableTable, Table, TableDefinition};
+
+const RECORDS: TableDefinition<u64, &[u8]> = TableDefinition::new("records");
 
 type Records<'a> = Table<'a, u64, &'static [u8]>;
 
@@ -32,6 +34,14 @@ fn fill(store: &Store, count: i64) {
 
 fn chmod(path: &Path, mode: u32) {
     fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+}
+
+/// Changes records behind the store's back.
+fn change_records(data: &Path, change: &dyn Fn(&mut Records<'_>)) {
+    let database = Database::open(data).unwrap();
+    let transaction = database.begin_write().unwrap();
+    change(&mut transaction.open_table(RECORDS).unwrap());
+    transaction.commit().unwrap();
 }
 
 #[test]
@@ -148,19 +158,13 @@ fn a_later_format_and_another_database_are_refused() {
 
 #[test]
 fn damage_is_named_by_its_key() {
-    const RECORDS: TableDefinition<u64, &[u8]> = TableDefinition::new("records");
     let place = tempfile::tempdir().unwrap();
     let store = open(place.path());
     wait(store.apply(set("the key", "value").into())).unwrap();
     wait(store.apply(set("other", 1).into())).unwrap();
     drop(store);
     let data = place.path().join("data.redb");
-    let change = |change: &dyn Fn(&mut Records<'_>)| {
-        let database = Database::open(&data).unwrap();
-        let transaction = database.begin_write().unwrap();
-        change(&mut transaction.open_table(RECORDS).unwrap());
-        transaction.commit().unwrap();
-    };
+    let change = |change: &dyn Fn(&mut Records<'_>)| change_records(&data, change);
     change(&|records| {
         let mut record = records.remove(1).unwrap().unwrap().value().to_vec();
         *record.last_mut().unwrap() ^= 1;
@@ -180,6 +184,26 @@ fn damage_is_named_by_its_key() {
     change(&|records| drop(records.remove(1).unwrap()));
     let report = store::verify(place.path()).unwrap();
     assert_eq!(report.faults, ["there are 1 records, and there were 2"]);
+}
+
+#[test]
+fn an_old_record_that_comes_back_is_noticed() {
+    let place = tempfile::tempdir().unwrap();
+    let data = place.path().join("data.redb");
+    let records = |change: &dyn Fn(&mut Records<'_>)| change_records(&data, change);
+    fill(&open(place.path()), 2);
+    let old = std::cell::RefCell::new(Vec::new());
+    records(&|records| {
+        old.replace(records.get(1).unwrap().unwrap().value().to_vec())
+            .clear()
+    });
+    fill(&open(place.path()), 2);
+    records(&|records| drop(records.insert(1, old.borrow().as_slice()).unwrap()));
+    let refused = refusal(place.path());
+    assert!(
+        refused.to_string().contains("not those that were there"),
+        "{refused}"
+    );
 }
 
 #[test]

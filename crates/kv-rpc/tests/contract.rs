@@ -356,6 +356,7 @@ fn what_ends_in_masses_is_gone_all_the_same() {
             bench.clock.forward(10);
         };
         fill();
+        let mut watcher = bench.store.watch(None, 2).unwrap();
         let last = bench.one(set_if(count - 1, 2, Ttl::Keep, Only::IfAbsent));
         assert!(matches!(
             last,
@@ -365,6 +366,14 @@ fn what_ends_in_masses_is_gone_all_the_same() {
             }
         ));
         assert_eq!(bench.store.get(&(count - 1).into()).unwrap().expires, None);
+        let mut next = || loop {
+            let event = wait(watcher.next()).unwrap();
+            if event.key == (count - 1).into() {
+                return event.change;
+            }
+        };
+        assert_eq!(next(), Change::Expired);
+        assert!(matches!(next(), Change::Set(_)));
         fill();
         bench.set("stays", 1);
         assert_eq!(bench.one(Operation::Clear), Answer::Removed(1));

@@ -4,6 +4,7 @@
 
 mod common;
 
+use std::cell::RefCell;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
@@ -192,10 +193,10 @@ fn an_old_record_that_comes_back_is_noticed() {
     let data = place.path().join("data.redb");
     let records = |change: &dyn Fn(&mut Records<'_>)| change_records(&data, change);
     fill(&open(place.path()), 2);
-    let old = std::cell::RefCell::new(Vec::new());
+    let old = RefCell::new(Vec::new());
     records(&|records| {
-        old.replace(records.get(1).unwrap().unwrap().value().to_vec())
-            .clear()
+        let record = records.get(1).unwrap().unwrap();
+        *old.borrow_mut() = record.value().to_vec();
     });
     fill(&open(place.path()), 2);
     records(&|records| drop(records.insert(1, old.borrow().as_slice()).unwrap()));
@@ -232,6 +233,10 @@ fn a_backup_is_whole_and_comes_back() {
     // In place of the old one; one that cannot be finished leaves nothing.
     assert_eq!(store::backup(&store, &path("backup")).unwrap(), 111);
     assert!(store::backup(&store, &path("none/backup")).is_err());
+    fs::create_dir(path("backup.new")).unwrap();
+    fill(&store, 1);
+    assert!(store::backup(&store, &path("backup")).is_err());
+    assert_eq!(store::verify(&path("backup")).unwrap().revision, 111);
     let memory = Store::memory(Limits::default(), Arc::new(HandClock::new())).unwrap();
     fill(&memory, 3);
     store::backup(&memory, &path("memory")).unwrap();

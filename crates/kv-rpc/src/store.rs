@@ -1,14 +1,14 @@
 //! The store: typed keys and values, in order, with revisions, conditions, ends and watches.
 //!
-//! All entries lie in memory, in an index ([`index`]); reads take them from there and never wait for
-//! a disk. A [`Batch`] goes through a queue to the [`committer`], the one thread that changes
-//! anything: it tries batches on a [`draft`], has the engine ([`persistence`]) make them safe in one
-//! commit, and then shows them to readers, to those who wait and to watchers ([`history`]).
+//! All entries lie in memory, in an index (`index`); reads take them from there and never wait for
+//! a disk. A [`Batch`] goes through a queue to the `committer`, the one thread that changes
+//! anything: it tries batches on a `draft`, has the engine (`persistence`) make them safe in one
+//! commit, and then shows them to readers, to those who wait and to watchers (`history`).
 //!
 //! Two promises follow. An acknowledged batch is on the disk, and so is whatever anybody has read. And
 //! a batch happens whole or not at all, at one revision.
 //!
-//! Keys are equal where Python's are ([`key`]). An overwritten key keeps its place in the order, one
+//! Keys are equal where Python's are (`key`). An overwritten key keeps its place in the order, one
 //! that was deleted and set again comes last.
 
 mod backup;

@@ -344,6 +344,47 @@ fn setting_what_has_ended_makes_a_new_key() {
 }
 
 #[test]
+fn what_ends_in_masses_is_gone_all_the_same() {
+    everywhere(|bench| {
+        let count = 1_500;
+        let fill = || {
+            bench.run(
+                (0..count)
+                    .map(|key| set_for(key, 1, Ttl::For(10)))
+                    .collect(),
+            );
+            bench.clock.forward(10);
+        };
+        fill();
+        let mut watcher = bench.store.watch(None, 2).unwrap();
+        let last = bench.one(set_if(count - 1, 2, Ttl::Keep, Only::IfAbsent));
+        assert!(matches!(
+            last,
+            Answer::Set {
+                done: true,
+                before: None
+            }
+        ));
+        assert_eq!(bench.store.get(&(count - 1).into()).unwrap().expires, None);
+        let mut next = || loop {
+            let event = wait(watcher.next()).unwrap();
+            if event.key == (count - 1).into() {
+                return event.change;
+            }
+        };
+        assert_eq!(next(), Change::Expired);
+        assert!(matches!(next(), Change::Set(_)));
+        fill();
+        bench.set("stays", 1);
+        assert_eq!(bench.one(Operation::Clear), Answer::Removed(1));
+        eventually("all are removed", || {
+            let keys = &bench.store.metrics().keys;
+            keys.load(std::sync::atomic::Ordering::SeqCst) == 0
+        });
+    });
+}
+
+#[test]
 fn a_scan_goes_through_everything_once() {
     everywhere(|bench| {
         for number in 0..25 {

@@ -4,6 +4,7 @@
 
 mod common;
 
+use std::cell::RefCell;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
@@ -13,7 +14,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use common::{HandClock, all, open, set, set_for, wait};
 use kv_rpc::store::{self, Limits, OpenError, Operation, Store, Ttl};
 use portyard_wire::value::Value;
-use redb::{Database, Table, TableDefinition};
+use redb::{Database, ReadableTable, Table, TableDefinition};
+
+const RECORDS: TableDefinition<u64, &[u8]> = TableDefinition::new("records");
 
 type Records<'a> = Table<'a, u64, &'static [u8]>;
 
@@ -32,6 +35,14 @@ fn fill(store: &Store, count: i64) {
 
 fn chmod(path: &Path, mode: u32) {
     fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+}
+
+/// Changes records behind the store's back.
+fn change_records(data: &Path, change: &dyn Fn(&mut Records<'_>)) {
+    let database = Database::open(data).unwrap();
+    let transaction = database.begin_write().unwrap();
+    change(&mut transaction.open_table(RECORDS).unwrap());
+    transaction.commit().unwrap();
 }
 
 #[test]
@@ -148,19 +159,13 @@ fn a_later_format_and_another_database_are_refused() {
 
 #[test]
 fn damage_is_named_by_its_key() {
-    const RECORDS: TableDefinition<u64, &[u8]> = TableDefinition::new("records");
     let place = tempfile::tempdir().unwrap();
     let store = open(place.path());
     wait(store.apply(set("the key", "value").into())).unwrap();
     wait(store.apply(set("other", 1).into())).unwrap();
     drop(store);
     let data = place.path().join("data.redb");
-    let change = |change: &dyn Fn(&mut Records<'_>)| {
-        let database = Database::open(&data).unwrap();
-        let transaction = database.begin_write().unwrap();
-        change(&mut transaction.open_table(RECORDS).unwrap());
-        transaction.commit().unwrap();
-    };
+    let change = |change: &dyn Fn(&mut Records<'_>)| change_records(&data, change);
     change(&|records| {
         let mut record = records.remove(1).unwrap().unwrap().value().to_vec();
         *record.last_mut().unwrap() ^= 1;
@@ -180,6 +185,26 @@ fn damage_is_named_by_its_key() {
     change(&|records| drop(records.remove(1).unwrap()));
     let report = store::verify(place.path()).unwrap();
     assert_eq!(report.faults, ["there are 1 records, and there were 2"]);
+}
+
+#[test]
+fn an_old_record_that_comes_back_is_noticed() {
+    let place = tempfile::tempdir().unwrap();
+    let data = place.path().join("data.redb");
+    let records = |change: &dyn Fn(&mut Records<'_>)| change_records(&data, change);
+    fill(&open(place.path()), 2);
+    let old = RefCell::new(Vec::new());
+    records(&|records| {
+        let record = records.get(1).unwrap().unwrap();
+        *old.borrow_mut() = record.value().to_vec();
+    });
+    fill(&open(place.path()), 2);
+    records(&|records| drop(records.insert(1, old.borrow().as_slice()).unwrap()));
+    let refused = refusal(place.path());
+    assert!(
+        refused.to_string().contains("not those that were there"),
+        "{refused}"
+    );
 }
 
 #[test]
@@ -208,6 +233,10 @@ fn a_backup_is_whole_and_comes_back() {
     // In place of the old one; one that cannot be finished leaves nothing.
     assert_eq!(store::backup(&store, &path("backup")).unwrap(), 111);
     assert!(store::backup(&store, &path("none/backup")).is_err());
+    fs::create_dir(path("backup.new")).unwrap();
+    fill(&store, 1);
+    assert!(store::backup(&store, &path("backup")).is_err());
+    assert_eq!(store::verify(&path("backup")).unwrap().revision, 111);
     let memory = Store::memory(Limits::default(), Arc::new(HandClock::new())).unwrap();
     fill(&memory, 3);
     store::backup(&memory, &path("memory")).unwrap();

@@ -21,7 +21,8 @@ struct Model(Vec<(Value, Value, Option<u64>)>);
 
 #[derive(Clone, Debug)]
 enum Step {
-    Batch(Vec<Compare>, Vec<Operation>),
+    /// Sent all at once, so that one commit takes several.
+    Batches(Vec<Batch>),
     Reopen,
     Forward(u64),
 }
@@ -51,11 +52,13 @@ proptest! {
                     now += by;
                     model.0.retain(|(_, _, end)| end.is_none_or(|end| end > now));
                 }
-                Step::Batch(compares, operations) => {
-                    let expected = model.run(&compares, &operations, now);
-                    let batch = Batch { compares, operations };
-                    let outcome = wait(store.as_ref().unwrap().apply(batch));
-                    prop_assert_eq!(answers(outcome), expected);
+                Step::Batches(batches) => {
+                    let store = store.as_ref().unwrap();
+                    let promises: Vec<_> = batches.iter().map(|b| store.apply(b.clone())).collect();
+                    for (batch, promise) in batches.iter().zip(promises) {
+                        let expected = model.run(batch, now);
+                        prop_assert_eq!(answers(wait(promise)), expected);
+                    }
                 }
             }
             let store = store.as_ref().unwrap();
@@ -74,12 +77,11 @@ proptest! {
 
 impl Model {
     /// `None` when the batch is refused.
-    fn run(
-        &mut self,
-        compares: &[Compare],
-        operations: &[Operation],
-        now: u64,
-    ) -> Option<Vec<String>> {
+    fn run(&mut self, batch: &Batch, now: u64) -> Option<Vec<String>> {
+        let Batch {
+            compares,
+            operations,
+        } = batch;
         for compare in compares {
             let found = self.find(compare.key()).map(|at| &self.0[at].1);
             let holds = match compare {
@@ -203,15 +205,20 @@ fn answers(outcome: Result<kv_rpc::store::Outcome, StoreError>) -> Option<Vec<St
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let compares = prop::collection::vec(compare(), 0..2);
-    let operations = prop::collection::vec(operation(), 0..6);
     prop_oneof![
-        8 => (compares, operations).prop_map(|(compares, operations)| {
-            Step::Batch(compares, operations)
-        }),
+        8 => prop::collection::vec(batch(), 1..6).prop_map(Step::Batches),
         1 => Just(Step::Reopen),
         1 => (0_u64..20).prop_map(Step::Forward),
     ]
+}
+
+fn batch() -> impl Strategy<Value = Batch> {
+    let compares = prop::collection::vec(compare(), 0..2);
+    let operations = prop::collection::vec(operation(), 0..6);
+    (compares, operations).prop_map(|(compares, operations)| Batch {
+        compares,
+        operations,
+    })
 }
 
 fn compare() -> impl Strategy<Value = Compare> {

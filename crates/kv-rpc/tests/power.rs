@@ -62,7 +62,7 @@ fn after_a_failed_write_nothing_is_acknowledged_or_written() {
         assert!(calls > 50, "the script writes too little: {calls} calls");
         for at in 1..=calls {
             let disk = SimDisk::new(empty.clone(), Fault::Error(at, errno), false);
-            let (acknowledged, submitted) = serve(&disk, &script, 3).unwrap_or_default();
+            let served = serve(&disk, &script, 3).unwrap_or_default();
             assert_eq!(
                 disk.calls_after_error(),
                 0,
@@ -73,7 +73,9 @@ fn after_a_failed_write_nothing_is_acknowledged_or_written() {
                 let found = found.unwrap_or_else(|error| panic!("call {at}: {error}"));
                 let kept = place(&states, &found);
                 let kept = kept.unwrap_or_else(|| panic!("call {at}: a state that never was"));
-                assert!((acknowledged..=submitted).contains(&kept), "call {at}");
+                let possible = served.acknowledged..=served.submitted;
+                assert!(possible.contains(&kept), "call {at}");
+                assert!(served.seen <= found.0, "call {at}: read, and lost");
             }
         }
     }
@@ -141,17 +143,22 @@ fn life(empty: &[u8], seed: u64, lies: bool) -> Result<Life, String> {
         let burst = 1 + usize::try_from(random.below(4)).unwrap();
         let served = serve(&disk, &history[before..], burst);
         life.begun += u64::from(served.is_some());
-        let (acknowledged, submitted) = served.unwrap_or_default();
-        life.acknowledged += acknowledged as u64;
+        let served = served.unwrap_or_default();
+        life.acknowledged += served.acknowledged as u64;
         image = disk.after_power_cut(&mut random);
         let found = recover(image.clone())
             .map_err(|error| format!("not opened after cut {cut} ({fault:?}): {error}"))?;
         let kept = place(&states(&history), &found)
             .ok_or_else(|| format!("a state that never was, after cut {cut} ({fault:?})"))?;
-        if !(before + acknowledged..=before + submitted).contains(&kept) {
+        let Served {
+            acknowledged,
+            submitted,
+            seen,
+        } = served;
+        if !(before + acknowledged..=before + submitted).contains(&kept) || found.0 < seen {
             return Err(format!(
                 "{kept} batches after cut {cut} ({fault:?}), of {before} and {acknowledged} \
-                 acknowledged, {submitted} sent"
+                 acknowledged, {submitted} sent, {seen} seen"
             ));
         }
         history.truncate(kept);
@@ -167,9 +174,8 @@ struct Life {
     acknowledged: u64,
 }
 
-/// Applies batches, `burst` of them at a time, until one fails: how many were acknowledged, and how
-/// many were sent. `None` when the store did not open.
-fn serve(disk: &SimDisk, script: &[Batch], burst: usize) -> Option<(usize, usize)> {
+/// Applies batches, `burst` of them at a time, until one fails. `None` when the store did not open.
+fn serve(disk: &SimDisk, script: &[Batch], burst: usize) -> Option<Served> {
     let store = start(disk.clone()).ok()?;
     let (mut acknowledged, mut submitted, mut failed) = (0, 0, false);
     wait(async {
@@ -199,7 +205,20 @@ fn serve(disk: &SimDisk, script: &[Batch], burst: usize) -> Option<(usize, usize
             }
         }
     });
-    Some((acknowledged, submitted))
+    Some(Served {
+        acknowledged,
+        submitted,
+        seen: store.revision(),
+    })
+}
+
+/// How far a store came.
+#[derive(Default)]
+struct Served {
+    acknowledged: usize,
+    submitted: usize,
+    /// The revision that readers saw last.
+    seen: u64,
 }
 
 fn reason(health: &Health) -> &str {

@@ -144,7 +144,7 @@ fn put_bytes(kind: u8, bytes: &[u8], out: &mut Vec<u8>) {
 
 fn put_length(kind: u8, length: usize, out: &mut Vec<u8>) {
     out.push(kind);
-    // A longer value would be cut here and found damaged later; `Limits` cannot be set so high.
+    // `Limits` lets nothing longer in.
     let length = u32::try_from(length).unwrap_or(u32::MAX);
     out.extend(length.to_le_bytes());
 }

@@ -116,14 +116,6 @@ pub enum OpenError {
     /// The target of a restore has something in it.
     #[error("{0} is not empty; restore into a new directory")]
     NotEmpty(PathBuf),
-    /// A directory that has been in use, without its data.
-    #[error("{path}: {why}")]
-    Missing {
-        /// Which file.
-        path: PathBuf,
-        /// What to do.
-        why: &'static str,
-    },
 }
 
 impl OpenError {

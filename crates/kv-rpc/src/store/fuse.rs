@@ -75,3 +75,57 @@ impl<B> fmt::Debug for Fused<B> {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use redb::backends::InMemoryBackend;
+
+    /// Fails once.
+    #[derive(Debug)]
+    struct Flaky(InMemoryBackend, AtomicBool);
+
+    impl StorageBackend for Flaky {
+        fn len(&self) -> io::Result<u64> {
+            self.0.len()
+        }
+
+        fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+            self.0.read(offset, out)
+        }
+
+        fn set_len(&self, length: u64) -> io::Result<()> {
+            self.0.set_len(length)
+        }
+
+        fn sync_data(&self) -> io::Result<()> {
+            if self.1.swap(false, Ordering::SeqCst) {
+                return Err(io::Error::other("once"));
+            }
+            Ok(())
+        }
+
+        fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+            self.0.write(offset, data)
+        }
+    }
+
+    #[test]
+    fn after_one_error_nothing_is_written() {
+        let flaky = Flaky(InMemoryBackend::new(), AtomicBool::new(true));
+        let (fused, _) = Fused::new(flaky);
+        fused.set_len(10).unwrap();
+        fused.write(0, b"before").unwrap();
+        assert!(fused.sync_data().is_err());
+        assert!(fused.sync_data().is_err(), "tried again");
+        assert!(fused.write(0, b"after!").is_err());
+        assert!(fused.set_len(0).is_err());
+        let mut read = [0; 6];
+        fused.read(0, &mut read).unwrap();
+        assert_eq!(&read, b"before");
+
+        let (fused, fuse) = Fused::new(InMemoryBackend::new());
+        fuse.blow();
+        assert!(fused.set_len(10).is_err());
+    }
+}

@@ -13,7 +13,7 @@ pub struct Limits {
     pub keys: u64,
     /// How many bytes one key may have.
     pub key_bytes: u64,
-    /// How many bytes one value may take in memory.
+    /// How many bytes one value may take in memory; never more than 4 GiB, whatever stands here.
     pub value_bytes: u64,
     /// How many bytes all keys and values may take in memory. The indices take about 300 more for
     /// each key.
@@ -75,7 +75,8 @@ impl Limits {
     }
 
     fn key(&self, key: &Key) -> Result<usize, StoreError> {
-        within("bytes in a key", key.length(), self.key_bytes)?;
+        let limit = self.key_bytes.min(u64::from(u32::MAX));
+        within("bytes in a key", key.length(), limit)?;
         Ok(key.size())
     }
 
@@ -86,7 +87,9 @@ impl Limits {
             return Err(StoreError::TooLarge { what, size, limit });
         }
         let size = value.size();
-        within("bytes in a value", size, self.value_bytes)?;
+        // Lengths have 32 bits on the disk.
+        let limit = self.value_bytes.min(u64::from(u32::MAX));
+        within("bytes in a value", size, limit)?;
         Ok(size)
     }
 }

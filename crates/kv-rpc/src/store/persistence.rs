@@ -2,6 +2,10 @@
 //!
 //! An engine moves bytes: it knows places, records and the state of the whole, nothing of keys, times
 //! or conditions. What it must promise is small, and all that the store promises rests on it.
+//!
+//! A log of our own fits here, and so does a remote keeper that this process alone writes to. One that
+//! others write to as well does not: index and committer hold that nothing changes behind them, so
+//! that would be another `Store`, not another engine. Backups come from the index, for any engine.
 
 use super::error::OpenError;
 

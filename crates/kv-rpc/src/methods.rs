@@ -498,6 +498,21 @@ fn revision(store: &Store, _: Vec<Value>) -> Result<Begun, MethodError> {
     Ok(int(store.revision()).into())
 }
 
+fn sum(_: &Store, arguments: Vec<Value>) -> Result<Begun, MethodError> {
+    let [a, b] = take(arguments);
+    let sum = match (&a, &b) {
+        (Value::Int(a), Value::Int(b)) => a.checked_add(*b).map(Value::Int),
+        (Value::Int(a), Value::Double(b)) => Some(Value::Double(*a as f64 + b)),
+        (Value::Double(a), Value::Int(b)) => Some(Value::Double(a + *b as f64)),
+        (Value::Double(a), Value::Double(b)) => Some(Value::Double(a + b)),
+        (Value::Int(_) | Value::Double(_), other) | (other, _) => {
+            return Err(wrong_kind("a and b", "numbers", other));
+        }
+    };
+    let sum = sum.ok_or_else(|| MethodError::Overflow("the sum has more than 64 bits".into()))?;
+    Ok(sum.into())
+}
+
 fn echo(_: &Store, arguments: Vec<Value>) -> Result<Begun, MethodError> {
     let [value] = take(arguments);
     Ok(value.into())

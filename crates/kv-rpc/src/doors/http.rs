@@ -146,6 +146,8 @@ impl<'a, D: HttpDoor> Exchange<'a, D> {
             Some(size) if self.pending.len() - length >= size => {
                 let end = length + size;
                 let bytes = &self.pending[length..end];
+                // While we work, nothing need move.
+                self.connection.busy();
                 (self.door.answer(plan, bytes).await, end)
             }
             _ => {
@@ -172,6 +174,7 @@ impl<'a, D: HttpDoor> Exchange<'a, D> {
                         return Ok(Next::End(Ended::Protocol));
                     }
                 }
+                self.connection.busy();
                 (self.door.answer(plan, &content).await, taken)
             }
         };

@@ -83,6 +83,10 @@ impl Door {
             };
             let framing = decoder.framing().unwrap_or(Framing::Lines);
             let mut out = Vec::new();
+            if !messages.is_empty() {
+                // While we work, nothing need move.
+                connection.busy();
+            }
             for reply in self.answer_all(&messages).await.into_iter().flatten() {
                 if !framing.frame(&reply, &mut out) {
                     connection.write_all(&out).await?;

@@ -65,6 +65,8 @@ impl Door {
             loop {
                 match decoder.next() {
                     Ok(Some(message)) => {
+                        // While we work, nothing need move.
+                        connection.busy();
                         let Some(reply) = self.answer(&message).await else {
                             connection.count_bad_input();
                             connection.finish().await;

@@ -194,3 +194,153 @@ impl RpcError {
         Exception::new(class, self.to_string())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CAPS: Caps = Caps { size: 10_000 };
+
+    fn read(message: &[u8]) -> Result<Request, Refused> {
+        decode_request(message, &CAPS)
+    }
+
+    fn reply(form: Form, outcome: Result<&Value, &Exception>) -> Value {
+        let mut out = Vec::new();
+        encode_reply(form, outcome, &mut out);
+        decode(&out, &CAPS).unwrap()
+    }
+
+    /// `('add', (2,), {'k': 3})` from Python 3.13 and 2.7, by itself, in a pickle, and as JSON.
+    #[test]
+    fn the_form_is_that_of_the_request() {
+        let plain = b"\x80\x04\x8c\x03addK\x02\x85}\x8c\x01kK\x03s\x87.";
+        let wrapped = [&b"\x80\x04C\x13"[..], plain, b"."].concat();
+        let plain_2 = b"\x80\x02U\x03addK\x02\x85}U\x01kK\x03s\x87.";
+        let wrapped_2 = [&b"\x80\x02U\x13"[..], plain_2, b"."].concat();
+        let text_2 = b"(S'add'\n(I2\nt(dS'k'\nI3\nst.";
+        let text_2 = [&b"\x80\x02U\x1a"[..], text_2, b"."].concat();
+        let json = b"\x80\x04\x8c\x16[\"add\", [2], {\"k\": 3}].";
+        let json_2 = b"\x80\x02U\x16[\"add\", [2], {\"k\": 3}].";
+        for (message, form) in [
+            (&plain[..], Form::Plain(Protocol::Four)),
+            (&wrapped, Form::Wrapped(Protocol::Four)),
+            (plain_2, Form::Plain(Protocol::Two)),
+            (&wrapped_2, Form::Wrapped(Protocol::Two)),
+            (&text_2, Form::Wrapped(Protocol::Two)),
+            (json, Form::Json(Protocol::Four)),
+            (json_2, Form::Json(Protocol::Two)),
+        ] {
+            let request = Request {
+                name: "add".into(),
+                args: vec![Value::Int(2)],
+                kwargs: vec![("k".into(), Value::Int(3))],
+                form,
+            };
+            assert_eq!(read(message), Ok(request), "{}", message.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn what_is_no_call_is_refused_in_its_own_form() {
+        let no_call = |form| Refused {
+            form: Some(form),
+            why: RpcError::NoCall,
+        };
+        let plain = no_call(Form::Plain(Protocol::Two));
+        for message in [
+            &b"N."[..],
+            b"].",
+            b"X\x01\0\0\0a)\x86.",
+            b"N)}\x87.",
+            b"X\x01\0\0\0aN}\x87.",
+            b"X\x01\0\0\0a))\x87.",
+            b"X\x01\0\0\0a)}K\x01Ns\x87.",
+        ] {
+            assert_eq!(read(message), Err(plain.clone()));
+        }
+        let json = no_call(Form::Json(Protocol::Two));
+        assert_eq!(read(b"U\x02[]."), Err(json));
+        let wrapped = no_call(Form::Wrapped(Protocol::Four));
+        assert_eq!(read(b"\x80\x04C\x02N.."), Err(wrapped));
+    }
+
+    #[test]
+    fn whom_to_tell_of_a_refusal_is_known_where_the_message_is_whole() {
+        for (message, form, class) in [
+            (
+                &b"\x80\x04\x8a\x09\0\0\0\0\0\0\0\0\x01."[..],
+                Some(Form::Plain(Protocol::Four)),
+                BuiltinException::OverflowError,
+            ),
+            (
+                b"cos\nsystem\n.",
+                Some(Form::Plain(Protocol::Two)),
+                BuiltinException::TypeError,
+            ),
+            (b"\x80\x04C\x03]].", None, BuiltinException::ValueError),
+            (
+                b"\x80\x04C\x03]]..",
+                Some(Form::Wrapped(Protocol::Four)),
+                BuiltinException::ValueError,
+            ),
+            (
+                b"U\x03[1,.",
+                Some(Form::Json(Protocol::Two)),
+                BuiltinException::ValueError,
+            ),
+            (b"hello", None, BuiltinException::ValueError),
+        ] {
+            let refused = read(message).unwrap_err();
+            assert_eq!(refused.form, form, "{}", message.escape_ascii());
+            assert_eq!(refused.why.exception().class, class);
+        }
+    }
+
+    #[test]
+    fn what_a_form_cannot_say_becomes_an_exception() {
+        let date_time = Value::DateTime("19980717T14:08:55".into());
+        let nan = Value::Double(f64::NAN);
+        let mut out = b"before".to_vec();
+        encode_reply(Form::Plain(Protocol::Four), Ok(&date_time), &mut out);
+        let mut wanted = b"before".to_vec();
+        let why = PickleError::NoForm("date-time").to_string();
+        let args = [Value::String(why)];
+        let class = BuiltinException::TypeError;
+        encode_exception(class, &args, Protocol::Four, &mut wanted).unwrap();
+        assert_eq!(out, wanted);
+        let said = reply(Form::Json(Protocol::Two), Ok(&nan));
+        assert_eq!(said, "\"JSON has no infinity and no NaN\"".into());
+    }
+
+    /// Checked with `str` in Python 3.13.
+    #[test]
+    fn json_has_the_text_of_an_exception() {
+        let list = || Value::List(vec![Value::Int(1), Value::Double(1.5), Value::Nil]);
+        let map = Value::Map(vec![("a".into(), Value::Bytes(vec![0, b'b']))]);
+        for (class, args, text) in [
+            (BuiltinException::KeyError, vec!["a\n".into()], r"'a\n'"),
+            (BuiltinException::KeyError, vec!["it's".into()], r#""it's""#),
+            (BuiltinException::KeyError, vec![], ""),
+            (BuiltinException::ValueError, vec!["a\n".into()], "a\n"),
+            (BuiltinException::ValueError, vec![list()], "[1, 1.5, None]"),
+            (BuiltinException::ValueError, vec![map], r"{'a': b'\x00b'}"),
+            (
+                BuiltinException::ValueError,
+                vec!["a".into(), Value::Bool(true)],
+                "('a', True)",
+            ),
+            (
+                BuiltinException::PermissionError,
+                vec![Value::Int(13), "no".into()],
+                "[Errno 13] no",
+            ),
+        ] {
+            let exception = Exception { class, args };
+            let mut json = Vec::new();
+            json::encode(&text.into(), &mut json).unwrap();
+            let said = reply(Form::Json(Protocol::Four), Err(&exception));
+            assert_eq!(said, Value::String(String::from_utf8(json).unwrap()));
+        }
+    }
+}

@@ -259,6 +259,13 @@ pub const METHODS: &[Method] = &[
         revision,
     ),
     method(
+        "add",
+        &["a", "b"],
+        2,
+        "the sum of two numbers, for tests of clients",
+        sum,
+    ),
+    method(
         "echo",
         &["value"],
         1,

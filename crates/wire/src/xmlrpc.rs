@@ -18,6 +18,7 @@ mod build;
 mod document;
 mod encode;
 mod error;
+mod name;
 mod number;
 mod outside;
 mod python;

@@ -5,6 +5,7 @@
 //! nowhere, except that only a type may follow `<value>`.
 
 use super::document::Document;
+use super::python::{SHOWN_MAX, repr_of_at_most};
 use super::scan::{Scanner, Token};
 use super::{Caps, XmlError, base64, number};
 use crate::value::{DEPTH_MAX, Value};
@@ -86,8 +87,7 @@ impl Builder {
         }
         self.data.clear();
         if self.in_value && !is_known(tag) {
-            let tag = tag.chars().take(SHOWN_MAX).collect();
-            return Err(XmlError::UnknownTag(tag));
+            return Err(XmlError::UnknownTag(repr_of_at_most(SHOWN_MAX, tag)));
         }
         self.in_value = tag == "value";
         Ok(())
@@ -228,6 +228,3 @@ fn is_known(tag: &str) -> bool {
             | "methodName"
     )
 }
-
-/// How much of a tag an error keeps.
-const SHOWN_MAX: usize = 1000;

@@ -8,6 +8,10 @@ use std::ops::Range;
 pub(super) struct Document<'a> {
     pub(super) text: Cow<'a, str>,
     pub(super) end: End,
+    /// The bytes behind the characters.
+    pub(super) rest: usize,
+    /// Whether the first of them is one that begins a character of several.
+    pub(super) leads: bool,
 }
 
 /// What follows the characters.
@@ -42,11 +46,7 @@ impl<'a> Document<'a> {
             return Ok(Self::latin_1(bytes));
         }
         if is(&["US-ASCII", "ASCII"]) {
-            let mut document = Self::utf_8(bytes);
-            if let Some(at) = document.text.bytes().position(|byte| !byte.is_ascii()) {
-                document.cut(at, End::InvalidByte);
-            }
-            return Ok(document);
+            return Ok(Self::ascii(bytes));
         }
         // Bytes that say they are UTF-16 are not: the scanner tells where they say so.
         if is(&["UTF-8"]) || is(UTF_16) {
@@ -75,31 +75,47 @@ impl<'a> Document<'a> {
             _ if rest.len() < width => End::PartialCharacter,
             _ => End::InvalidByte,
         };
-        let text = Cow::Borrowed(text);
-        Self { text, end }
+        let (text, rest) = (Cow::Borrowed(text), rest.len());
+        Self {
+            text,
+            end,
+            rest,
+            leads: width > 1,
+        }
     }
 
     fn latin_1(bytes: &'a [u8]) -> Self {
         // A mark of UTF-8 before the declaration stays what it is.
-        let (mark, rest) = bytes.split_at(if bytes.starts_with(MARK) { 3 } else { 0 });
+        let (mark, rest) = bytes.split_at(mark(bytes));
         let mut text = String::with_capacity(bytes.len() + bytes.len() / 8);
         text.push_str(str::from_utf8(mark).unwrap_or_default());
         text.extend(rest.iter().map(|&byte| char::from(byte)));
         Self {
             text: Cow::Owned(text),
             end: End::Whole,
+            rest: 0,
+            leads: false,
         }
     }
 
-    fn cut(&mut self, at: usize, end: End) {
-        let text = match std::mem::take(&mut self.text) {
-            Cow::Borrowed(text) => Cow::Borrowed(&text[..at]),
-            Cow::Owned(mut text) => {
-                text.truncate(at);
-                Cow::Owned(text)
-            }
+    fn ascii(bytes: &'a [u8]) -> Self {
+        let mark = mark(bytes);
+        let len = bytes[mark..]
+            .iter()
+            .take_while(|byte| byte.is_ascii())
+            .count();
+        let (text, rest) = bytes.split_at(mark + len);
+        let end = if rest.is_empty() {
+            End::Whole
+        } else {
+            End::InvalidByte
         };
-        *self = Self { text, end };
+        Self {
+            text: Cow::Borrowed(str::from_utf8(text).unwrap_or_default()),
+            end,
+            rest: rest.len(),
+            leads: false,
+        }
     }
 
     /// The error `what` at the byte `at` of the text.
@@ -211,6 +227,15 @@ fn pseudo_attribute(
     }
     let end = value.end + 1;
     Ok((Some((name, value)), end))
+}
+
+/// The length of the byte order mark at the beginning.
+pub(super) fn mark(bytes: &[u8]) -> usize {
+    if bytes.starts_with(MARK) {
+        MARK.len()
+    } else {
+        0
+    }
 }
 
 /// The encoding that a well-formed declaration at the beginning names.

@@ -30,14 +30,15 @@ pub enum XmlError {
         /// The cap.
         max: usize,
     },
-    /// Within a `value` stands an element that is no type.
-    #[error("unknown tag {}", python_repr(.0))]
+    /// Within a `value` stands an element that is no type. What is named here and below is quoted as
+    /// by Python and cut: integers where Python cuts them, others after 1,000 characters.
+    #[error("unknown tag {0}")]
     UnknownTag(String),
     /// A `boolean` that is neither 0 nor 1.
     #[error("bad boolean value")]
     Boolean,
     /// No whole number.
-    #[error("invalid literal for int() with base 10: {}", shown(.0))]
+    #[error("invalid literal for int() with base 10: {0}")]
     Integer(String),
     /// A whole number with more digits than Python converts.
     #[error(
@@ -49,7 +50,7 @@ pub enum XmlError {
     #[error("int exceeds XML-RPC limits")]
     IntegerRange,
     /// No double.
-    #[error("could not convert string to float: {}", python_repr(.0))]
+    #[error("could not convert string to float: {0}")]
     Double(String),
     /// No decimal number.
     #[error("[<class 'decimal.ConversionSyntax'>]")]
@@ -220,11 +221,6 @@ pub enum Malformed {
 /// An exception class of Python's whose `str` is its `repr`.
 fn response(error: &XmlError) -> String {
     format!("ResponseError({})", python_repr(&error.to_string()))
-}
-
-/// `%.200R`: what a message of Python's shows of a text.
-fn shown(text: &str) -> String {
-    python_repr(text).chars().take(200).collect()
 }
 
 fn non_ascii(first: char, at: usize, count: usize) -> impl fmt::Display {

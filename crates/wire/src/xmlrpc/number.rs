@@ -1,7 +1,7 @@
 //! Numbers as Python's `int`, `float` and `Decimal` read them.
 
 use super::XmlError;
-use super::python::write_float;
+use super::python::{SHOWN_MAX, repr_of_at_most, write_float};
 
 /// `int(text)`, of 64 bits: spaces around, a sign, digits with single underscores between them.
 pub(super) fn int(text: &str) -> Result<i64, XmlError> {
@@ -18,7 +18,7 @@ pub(super) fn int(text: &str) -> Result<i64, XmlError> {
         _ => (false, trimmed),
     };
     let Some(digits) = without_underscores(digits).filter(|digits| is_digits(digits)) else {
-        return Err(XmlError::Integer(text.chars().take(200).collect()));
+        return Err(XmlError::Integer(repr_of_at_most(200, text)));
     };
     if digits.len() > DIGITS_MAX {
         return Err(XmlError::Digits(digits.len()));
@@ -38,7 +38,7 @@ pub(super) fn int(text: &str) -> Result<i64, XmlError> {
 
 /// `float(text)`.
 pub(super) fn float(text: &str) -> Result<f64, XmlError> {
-    let refused = || XmlError::Double(text.chars().take(SHOWN_MAX).collect());
+    let refused = || XmlError::Double(repr_of_at_most(SHOWN_MAX, text));
     without_underscores(text.trim())
         .and_then(|text| text.parse().ok())
         .ok_or_else(refused)
@@ -108,8 +108,6 @@ fn significant(number: &str) -> Option<(String, i64)> {
 
 /// `sys.int_info.default_max_str_digits`.
 const DIGITS_MAX: usize = 4300;
-/// How much of a text an error keeps.
-const SHOWN_MAX: usize = 1000;
 
 #[cfg(test)]
 mod tests {
@@ -120,7 +118,8 @@ mod tests {
         for text in [
             "", " ", "-", "+", "1.0", "0x10", "1__0", "_1", "1_", "- 1", "1 2", "a", "1e3",
         ] {
-            assert_eq!(int(text), Err(XmlError::Integer(text.into())));
+            let refused = XmlError::Integer(format!("'{text}'"));
+            assert_eq!(int(text), Err(refused));
         }
     }
 
@@ -170,7 +169,8 @@ mod tests {
         for text in [
             "", ".", "e5", "1e", "1 2", "0x1p3", "1__0", "1_.0", "in_f", "1,5",
         ] {
-            assert_eq!(float(text), Err(XmlError::Double(text.into())));
+            let refused = XmlError::Double(format!("'{text}'"));
+            assert_eq!(float(text), Err(refused));
         }
     }
 

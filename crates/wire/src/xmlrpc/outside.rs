@@ -4,7 +4,8 @@
 //! place (syntax error) and "{" is no token at all (not well-formed).
 
 use super::document::{self, MARK, is_space};
-use super::scan::{Scanner, Stop, is_name, is_name_start};
+use super::name::{is_name, is_name_start};
+use super::scan::{Scanner, Stop};
 use super::{Malformed, XmlError};
 
 /// A token and where it ends.
@@ -27,10 +28,6 @@ impl Scanner<'_> {
     /// Reads one token; true where the root element begins.
     pub(super) fn before_root(&mut self, at: usize) -> Result<bool, Stop> {
         let bytes = self.text().as_bytes();
-        if at == 0 && bytes.starts_with(MARK) {
-            self.pass(MARK.len());
-            return self.before_root(MARK.len());
-        }
         if at == bytes.len() && matches!(self.byte(at), Err(Stop::Unclosed)) {
             return Err(Stop::At(Malformed::NoElement, at));
         }
@@ -84,8 +81,8 @@ impl Scanner<'_> {
                 self.followed_by(end, b" \t\r\n)>%|")
             }
             b')' => self.followed_by(at + 1, b" \t\r\n>,|)*?+"),
-            b']' => match self.byte(at + 1) {
-                Ok(b']') => self.byte(at + 2).map(|_| Outside::Other),
+            b']' => match (self.byte(at + 1), self.byte(at + 2)) {
+                (Ok(b']'), Err(Stop::Unclosed)) => Err(Stop::Unclosed),
                 _ => Ok(Outside::Other),
             },
             b',' | b'[' | b'(' | b'|' | b'>' => Ok(Outside::Other),
@@ -94,7 +91,14 @@ impl Scanner<'_> {
     }
 
     fn markup(&self, at: usize) -> Result<Outside, Stop> {
-        match self.byte(at + 1)? {
+        let next = match self.byte(at + 1) {
+            // Of the first character of a name only the first byte counts.
+            Err(Stop::Invalid(_) | Stop::PartialCharacter) if self.leads() => {
+                return Ok(Outside::Root);
+            }
+            next => next?,
+        };
+        match next {
             b'?' => {
                 let (end, declares) = self.instruction(at)?;
                 Ok(if declares {
@@ -103,7 +107,7 @@ impl Scanner<'_> {
                     Outside::Nothing(end)
                 })
             }
-            b'!' => match self.byte(at + 2)? {
+            b'!' => match self.mark(at + 2)? {
                 b'-' => self.comment(at).map(Outside::Nothing),
                 b'[' => Ok(Outside::Other),
                 byte if is_keyword(byte) => self.keyword(at),
@@ -118,15 +122,14 @@ impl Scanner<'_> {
     fn keyword(&self, at: usize) -> Result<Outside, Stop> {
         let mut i = at + 3;
         loop {
-            match self.byte(i)? {
+            match self.mark(i)? {
                 byte if is_keyword(byte) => i += 1,
                 byte if is_space(byte) => return Ok(Outside::Markup(i)),
                 b'%' => {
-                    let next = self.byte(i + 1)?;
-                    return if is_space(next) || next == b'%' {
-                        Err(Stop::Invalid(i))
-                    } else {
-                        Ok(Outside::Markup(i))
+                    return match self.byte(i + 1) {
+                        Ok(next) if is_space(next) || next == b'%' => Err(Stop::Invalid(i)),
+                        Err(Stop::Unclosed) => Err(Stop::Unclosed),
+                        _ => Ok(Outside::Markup(i)),
                     };
                 }
                 _ => return Err(Stop::Invalid(i)),
@@ -173,7 +176,7 @@ impl Scanner<'_> {
 
     /// A token, when one of these or nothing stands at `at`.
     fn followed_by(&self, at: usize, allowed: &[u8]) -> Result<Outside, Stop> {
-        match self.byte(at) {
+        match self.mark(at) {
             Ok(byte) if !allowed.contains(&byte) => Err(Stop::Invalid(at)),
             Ok(_) | Err(Stop::Unclosed) => Ok(Outside::Other),
             Err(stop) => Err(stop),

@@ -5,14 +5,20 @@ use std::fmt::{Display, Write as _};
 /// `repr(text)`: in single quotes, or in double quotes when it holds single ones only; what cannot
 /// be printed as `\n`, `\x1b` or `\u200b`.
 pub fn python_repr(text: &str) -> String {
+    repr_of_at_most(usize::MAX, text)
+}
+
+/// The first `max` characters of it.
+pub(super) fn repr_of_at_most(max: usize, text: &str) -> String {
     let quote = if text.contains('\'') && !text.contains('"') {
         '"'
     } else {
         '\''
     };
-    let mut repr = String::with_capacity(text.len() + 2);
+    let mut repr = String::with_capacity(text.len().min(max) + 2);
     repr.push(quote);
-    for c in text.chars() {
+    // Each character takes one of the result at least.
+    for c in text.chars().take(max) {
         match c {
             '\\' => repr.push_str("\\\\"),
             '\n' => repr.push_str("\\n"),
@@ -34,6 +40,9 @@ pub fn python_repr(text: &str) -> String {
         }
     }
     repr.push(quote);
+    if let Some((end, _)) = repr.char_indices().nth(max) {
+        repr.truncate(end);
+    }
     repr
 }
 
@@ -76,6 +85,9 @@ fn is_printable(c: char) -> bool {
     let text = str::from_utf8(&buffer[..len]).unwrap_or_default();
     !text.escape_debug().any(|c| c == '\\')
 }
+
+/// How much of a text an error shows, where Python shows all of it.
+pub(super) const SHOWN_MAX: usize = 1000;
 
 #[cfg(test)]
 mod tests {

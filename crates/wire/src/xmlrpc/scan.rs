@@ -4,7 +4,8 @@
 //! byte that cannot be part of one. Each function here does the same, so that an error is found at
 //! the same place.
 
-use super::document::{Document, End, is_space};
+use super::document::{Document, End, is_space, mark};
+use super::name::{NAME, is_name, is_name_start};
 use super::{Caps, Malformed, XmlError};
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -64,7 +65,7 @@ impl<'a> Scanner<'a> {
         Self {
             document,
             text: &document.text,
-            at: 0,
+            at: mark(document.text.as_bytes()),
             place: Place::Before,
             open: Vec::new(),
             empty: None,
@@ -137,7 +138,7 @@ impl<'a> Scanner<'a> {
         }
         match self.byte(at + 1)? {
             b'/' => self.end_tag(at).map(Some),
-            b'!' => match self.byte(at + 2)? {
+            b'!' => match self.mark(at + 2)? {
                 b'-' => {
                     self.at = self.comment(at)?;
                     Ok(None)
@@ -178,13 +179,19 @@ impl<'a> Scanner<'a> {
         let name = &self.text[at + 1..i];
         let mut attributes = Vec::new();
         let empty = loop {
-            let next = self.skip_spaces(i)?;
-            match self.byte(next)? {
+            let next = self.skip_spaces(i);
+            // A name may only begin behind a space.
+            let byte = if next == i {
+                self.mark(next)
+            } else {
+                self.byte(next)
+            };
+            match byte? {
                 b'>' => {
                     i = next + 1;
                     break false;
                 }
-                b'/' if self.byte(next + 1)? == b'>' => {
+                b'/' if self.mark(next + 1)? == b'>' => {
                     i = next + 2;
                     break true;
                 }
@@ -220,12 +227,12 @@ impl<'a> Scanner<'a> {
     /// The attribute whose name begins at `at`.
     fn attribute(&self, at: usize) -> Result<Attribute, Stop> {
         let name = at..self.name(at)?;
-        let equals = self.skip_spaces(name.end)?;
-        if self.byte(equals)? != b'=' {
+        let equals = self.skip_spaces(name.end);
+        if self.mark(equals)? != b'=' {
             return Err(Stop::Invalid(equals));
         }
-        let open = self.skip_spaces(equals + 1)?;
-        let quote = self.byte(open)?;
+        let open = self.skip_spaces(equals + 1);
+        let quote = self.mark(open)?;
         if quote != b'"' && quote != b'\'' {
             return Err(Stop::Invalid(open));
         }
@@ -266,8 +273,8 @@ impl<'a> Scanner<'a> {
     fn end_tag(&mut self, at: usize) -> Result<Token<'a>, Stop> {
         let end = self.name(at + 2)?;
         let name = &self.text[at + 2..end];
-        let close = self.skip_spaces(end)?;
-        if self.byte(close)? != b'>' {
+        let close = self.skip_spaces(end);
+        if self.mark(close)? != b'>' {
             return Err(Stop::Invalid(close));
         }
         if self.open.last() != Some(&name) {
@@ -288,9 +295,9 @@ impl<'a> Scanner<'a> {
     fn cdata(&mut self, at: usize) -> Result<Token<'a>, Stop> {
         let bytes = self.text.as_bytes();
         let start = at + OPEN_CDATA.len();
-        if bytes.len() < start {
-            // Six characters are waited for, whatever the first of them are.
-            self.byte(start - 1)?;
+        // Six characters are waited for, whatever the first of them are.
+        if bytes.len() + self.document.rest < start {
+            return Err(Stop::Unclosed);
         }
         let same = bytes[at..]
             .iter()
@@ -328,7 +335,7 @@ impl<'a> Scanner<'a> {
 
     /// Where the comment ends that begins at `at` with `<!-`.
     pub(super) fn comment(&self, at: usize) -> Result<usize, Stop> {
-        if self.byte(at + 3)? != b'-' {
+        if self.mark(at + 3)? != b'-' {
             return Err(Stop::Invalid(at + 3));
         }
         let mut i = at + 4;
@@ -339,7 +346,7 @@ impl<'a> Scanner<'a> {
             }
             i += 1;
             if byte == b'-' && self.byte(i)? == b'-' {
-                return match self.byte(i + 1)? {
+                return match self.mark(i + 1)? {
                     b'>' => Ok(i + 2),
                     _ => Err(Stop::Invalid(i + 1)),
                 };
@@ -356,7 +363,7 @@ impl<'a> Scanner<'a> {
         {
             return Err(Stop::Invalid(end));
         }
-        if next == b'?' && self.byte(end + 1)? != b'>' {
+        if next == b'?' && self.mark(end + 1)? != b'>' {
             return Err(Stop::Invalid(end + 1));
         }
         let mut i = end;
@@ -381,11 +388,11 @@ impl<'a> Scanner<'a> {
                 _ => Err(Stop::Invalid(end)),
             };
         }
-        let hex = self.byte(at + 2)? == b'x';
+        let hex = self.mark(at + 2)? == b'x';
         let digits = at + 2 + usize::from(hex);
         let mut i = digits;
         loop {
-            match self.byte(i)? {
+            match self.mark(i)? {
                 b'0'..=b'9' => i += 1,
                 b'a'..=b'f' | b'A'..=b'F' if hex => i += 1,
                 b';' if i > digits => return Ok(i + 1),
@@ -427,12 +434,9 @@ impl<'a> Scanner<'a> {
         self.text.get(at..)?.chars().next()
     }
 
-    fn skip_spaces(&self, at: usize) -> Result<usize, Stop> {
-        let mut i = at;
-        while is_space(self.byte(i)?) {
-            i += 1;
-        }
-        Ok(i)
+    fn skip_spaces(&self, at: usize) -> usize {
+        let spaces = self.text.as_bytes()[at..].iter();
+        at + spaces.take_while(|byte| is_space(**byte)).count()
     }
 
     /// The byte at `at`, or what stops whoever needs one there.
@@ -445,6 +449,14 @@ impl<'a> Scanner<'a> {
                 End::PartialCharacter => Stop::PartialCharacter,
             }),
         }
+    }
+
+    /// The byte at `at`, where only ASCII may stand: a character that is cut off is the wrong one.
+    pub(super) fn mark(&self, at: usize) -> Result<u8, Stop> {
+        self.byte(at).map_err(|stop| match stop {
+            Stop::PartialCharacter => Stop::Invalid(at),
+            stop => stop,
+        })
     }
 
     /// Whether the character that `byte` at `at` begins is none of XML's.
@@ -463,6 +475,10 @@ impl<'a> Scanner<'a> {
 
     pub(super) fn text(&self) -> &'a str {
         self.text
+    }
+
+    pub(super) fn leads(&self) -> bool {
+        self.document.leads
     }
 
     /// Goes on behind a token that says nothing.
@@ -504,42 +520,8 @@ pub(super) fn is_char(c: char) -> bool {
     !matches!(c, '\0'..='\x08' | '\x0b' | '\x0c' | '\x0e'..='\x1f' | '\u{fffe}' | '\u{ffff}')
 }
 
-pub(super) fn is_name_start(c: char) -> bool {
-    match c {
-        ':' | '_' => true,
-        _ if c.is_ascii() => c.is_ascii_alphabetic(),
-        // expat has the tables of 1998; these are the ranges of XML's fifth edition. They differ
-        // for scripts in which no tag of XML-RPC is written.
-        _ => matches!(c,
-            '\u{c0}'..='\u{d6}' | '\u{d8}'..='\u{f6}' | '\u{f8}'..='\u{2ff}'
-            | '\u{370}'..='\u{37d}' | '\u{37f}'..='\u{1fff}' | '\u{200c}' | '\u{200d}'
-            | '\u{2070}'..='\u{218f}' | '\u{2c00}'..='\u{2fef}' | '\u{3001}'..='\u{d7ff}'
-            | '\u{f900}'..='\u{fdcf}' | '\u{fdf0}'..='\u{fffd}'),
-    }
-}
-
-pub(super) fn is_name(c: char) -> bool {
-    match c {
-        '\0'..='\x7f' => NAME[c as usize],
-        '\u{b7}' | '\u{300}'..='\u{36f}' | '\u{203f}' | '\u{2040}' => true,
-        _ => is_name_start(c),
-    }
-}
-
 pub(super) fn too_much(what: &'static str, max: usize) -> Stop {
     Stop::Refused(XmlError::TooMuch { what, max })
 }
-
-/// Which characters of ASCII may stand in a name.
-const NAME: [bool; 128] = {
-    let mut table = [false; 128];
-    let mut byte = 0_u8;
-    while byte < 128 {
-        table[byte as usize] =
-            byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':');
-        byte += 1;
-    }
-    table
-};
 
 const OPEN_CDATA: &[u8] = b"<![CDATA[";

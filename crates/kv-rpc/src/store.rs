@@ -47,7 +47,7 @@ pub use metrics::{BUCKETS, Histogram, Metrics};
 pub use persistence::{Changes, Memory, Persistence, State};
 
 use clock::Time;
-use committer::Shared;
+use committer::{Shared, Submitted};
 use index::Record;
 
 /// A handle to a store. Cheap to clone, and usable from any thread and any loop. Dropping the last one
@@ -147,7 +147,12 @@ impl Store {
             value_bytes: limits.value_bytes,
             watch_resume: true,
         };
-        let shared = Arc::new(Shared::new(index, limits, Time::new(clock)));
+        let shared = Arc::new(Shared::new(
+            index,
+            limits,
+            Time::new(clock),
+            engine.durable(),
+        ));
         let thread = thread::Builder::new().name("committer".into());
         let thread = thread.spawn({
             let shared = shared.clone();
@@ -256,15 +261,19 @@ impl Store {
     }
 
     /// Applies a batch: whole, at one revision, and safe when the future is ready with `Ok`. It is
-    /// queued at once, in the order of the calls; dropping the future does not take it back.
+    /// queued (or, without a disk, done) at once, in the order of the calls; dropping the future does not take it back.
     pub fn apply(
         &self,
         batch: Batch,
     ) -> impl Future<Output = Result<Outcome, StoreError>> + Send + use<> {
-        let promise = self.shared.submit(batch);
+        let submitted = self.shared.submit(batch);
         let mut status = self.shared.status();
         async move {
-            if let Ok(answer) = promise?.await {
+            let promise = match submitted? {
+                Submitted::Done(outcome) => return Ok(outcome),
+                Submitted::Queued(promise) => promise,
+            };
+            if let Ok(answer) = promise.await {
                 return answer;
             }
             // The committer has ended in the middle of it.

@@ -1,8 +1,11 @@
-//! The one thread that changes the store.
+//! What changes the store: one thread, or where there is no disk to wait for the callers' own.
 //!
 //! It takes every batch that was queued while the last commit reached the disk, tries them in order on
 //! a [`Draft`], makes one commit of them, and only then lets readers see them, answers those who wait
 //! and wakes watchers. So what is acknowledged is on the disk, and so is what anybody has read.
+//!
+//! An engine that keeps nothing needs no thread to wait in: a batch is applied where it is submitted,
+//! under the same turn, and the thread only removes what has ended.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -50,11 +53,23 @@ pub struct Shared {
     view: RwLock<(Index, History)>,
     queue: Mutex<Queue>,
     work: Condvar,
+    /// Whose turn it is to change something.
+    turn: Mutex<()>,
+    /// Whether the engine keeps nothing, so that nobody need wait.
+    at_once: bool,
     status: watch::Sender<Status>,
 }
 
 /// The answer that a batch will get.
 pub type Promise = oneshot::Receiver<Result<Outcome, StoreError>>;
+
+/// What became of a batch that was submitted.
+pub enum Submitted {
+    /// It is done.
+    Done(Outcome),
+    /// It waits for its commit.
+    Queued(Promise),
+}
 
 #[derive(Default)]
 struct Queue {
@@ -63,6 +78,8 @@ struct Queue {
     waiting: u64,
     bytes: u64,
     closed: bool,
+    /// Something ends earlier than the thread knows.
+    sooner: bool,
 }
 
 struct Job {
@@ -74,7 +91,7 @@ struct Job {
 type Answering = oneshot::Sender<Result<Outcome, StoreError>>;
 
 impl Shared {
-    pub fn new(index: Index, limits: Limits, time: Time) -> Self {
+    pub fn new(index: Index, limits: Limits, time: Time, durable: bool) -> Self {
         let revision = index.state.revision;
         let health = Health::Serving;
         let shared = Self {
@@ -83,6 +100,8 @@ impl Shared {
             metrics: Metrics::default(),
             queue: Mutex::default(),
             work: Condvar::new(),
+            turn: Mutex::default(),
+            at_once: !durable,
             status: watch::Sender::new(Status { revision, health }),
             view: RwLock::new((index, History::after(revision))),
         };
@@ -90,9 +109,12 @@ impl Shared {
         shared
     }
 
-    /// Queues a batch.
-    pub fn submit(&self, batch: Batch) -> Result<Promise, StoreError> {
+    /// Queues a batch, or applies it where there is nothing to wait for.
+    pub fn submit(&self, batch: Batch) -> Result<Submitted, StoreError> {
         let bytes = self.limits.admit(&batch)?;
+        if self.at_once {
+            return self.apply_now(batch, bytes).map(Submitted::Done);
+        }
         let (answer, promise) = oneshot::channel();
         {
             let mut queue = self.queue();
@@ -116,7 +138,44 @@ impl Shared {
             });
         }
         self.work.notify_one();
-        Ok(promise)
+        Ok(Submitted::Queued(promise))
+    }
+
+    fn apply_now(&self, batch: Batch, bytes: u64) -> Result<Outcome, StoreError> {
+        let _turn = self.turn();
+        if self.queue().closed {
+            return Err(self.refusal());
+        }
+        let end_before = self.view(|index, _| index.next_end());
+        let (settled, answer) = self.view(|index, _| {
+            let mut draft = Draft::new(index, &self.limits, self.time.now());
+            draft.sweep(SWEEP_MAX);
+            let answer = draft.run(batch, bytes);
+            (draft.settle(), answer)
+        });
+        if !settled.events.is_empty() {
+            self.metrics.batches_per_commit.observe(1);
+            self.metrics
+                .commit_microseconds
+                .observe_duration(Duration::ZERO);
+            add(&self.metrics.commits, 1);
+            self.publish(settled);
+        }
+        add(&self.metrics.batches, 1);
+        if matches!(answer, Err(StoreError::Conflict { .. })) {
+            add(&self.metrics.conflicts, 1);
+        }
+        let end = self.view(|index, _| index.next_end());
+        if end.is_some_and(|end| end_before.is_none_or(|before| end < before)) {
+            self.queue().sooner = true;
+            self.work.notify_one();
+        }
+        answer
+    }
+
+    fn turn(&self) -> MutexGuard<'_, ()> {
+        // After a panic the committer has ended, and with it the store.
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Lets nothing more in; the committer ends when it has done what is queued.
@@ -171,6 +230,7 @@ impl Shared {
     fn serve(&self, engine: &mut dyn Persistence) -> Result<(), String> {
         let durable = engine.durable();
         while let Some(jobs) = self.take() {
+            let _turn = self.turn();
             let size = jobs.len() as u64;
             let bytes = jobs.iter().map(|job| job.bytes).sum::<u64>();
             let (settled, changes, answers) = self.run(jobs, durable);
@@ -206,9 +266,10 @@ impl Shared {
             left.min(SWEEP)
         });
         let queue = self.queue();
-        let idle = |queue: &mut Queue| queue.jobs.is_empty() && !queue.closed;
+        let idle = |queue: &mut Queue| queue.jobs.is_empty() && !queue.closed && !queue.sooner;
         let waited = self.work.wait_timeout_while(queue, wait, idle);
         let (mut queue, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        queue.sooner = false;
         if queue.closed && queue.jobs.is_empty() {
             return None;
         }

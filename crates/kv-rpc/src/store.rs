@@ -267,7 +267,7 @@ impl Store {
         batch: Batch,
     ) -> impl Future<Output = Result<Outcome, StoreError>> + Send + use<> {
         let submitted = self.shared.submit(batch);
-        let mut status = self.shared.status();
+        let shared = self.shared.clone();
         async move {
             let promise = match submitted? {
                 Submitted::Done(outcome) => return Ok(outcome),
@@ -277,6 +277,7 @@ impl Store {
                 return answer;
             }
             // The committer has ended in the middle of it.
+            let mut status = shared.status();
             let end = status.wait_for(|status| status.health != Health::Serving);
             let reason = match end.await.map(|status| status.health.clone()) {
                 Ok(Health::Failed(reason)) => reason,

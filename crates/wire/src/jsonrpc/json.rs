@@ -331,7 +331,7 @@ mod tests {
 
     #[test]
     fn values_are_counted_before_they_are_kept() {
-        let text = format!("[{}1]", "1,".repeat(999));
+        let text = format!("[{}{{\"key\":1}}]", "\"text\",".repeat(999));
         let value = read(&text).unwrap();
         let exactly = Caps {
             size: value.size(),

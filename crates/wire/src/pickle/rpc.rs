@@ -85,15 +85,14 @@ pub fn decode_request(message: &[u8], caps: &Caps) -> Result<Request, Refused> {
 /// Appends the reply to a request of this form: a result or an exception. A result that the form
 /// cannot say becomes a `TypeError` that says so.
 pub fn encode_reply(form: Form, outcome: Result<&Value, &Exception>, out: &mut Vec<u8>) {
-    let start = out.len();
     if let Err(why) = write_reply(form, outcome, out) {
-        out.truncate(start);
         let sorry = Exception::new(BuiltinException::TypeError, why.to_string());
         // A text can be said in every form.
         let _ = write_reply(form, Err(&sorry), out);
     }
 }
 
+/// After an error `out` is as it was.
 fn write_reply(
     form: Form,
     outcome: Result<&Value, &Exception>,

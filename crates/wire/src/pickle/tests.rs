@@ -135,7 +135,10 @@ fn programs_are_refused_by_name() {
     for (pickle, name) in [
         (&b"cos\nsystem\n(S'true'\ntR."[..], "GLOBAL"),
         (b"c__builtin__\neval\n.", "GLOBAL"),
-        (b"c_codecs\ndecode\n.", "GLOBAL"),
+        (
+            b"c_codecs\ndecode\n(X\x01\0\0\0aX\x06\0\0\0latin1tR.",
+            "GLOBAL",
+        ),
         (b"cbuiltins\n\xff\n.", "GLOBAL"),
         (b"\x80\x04\x8c\x02os\x8c\x06system\x93.", "STACK_GLOBAL"),
         (b"\x80\x04NN\x93.", "STACK_GLOBAL"),
@@ -235,6 +238,7 @@ fn a_program_for_another_machine_is_damaged() {
         b"N(a.",
         b"](.",
         b"(](Na.",
+        b"](Na1.",
         b"NNa.",
         b"Nu.",
         b"}(Nu.",

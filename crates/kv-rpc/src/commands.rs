@@ -19,7 +19,10 @@ pub struct Commands {
     ///
     /// Changes nothing. Without DIR it is the directory of the configuration. A daemon that has it
     /// open must be stopped first; its backups can be checked at any time.
-    #[expect(clippy::option_option, reason = "clap's form of a value that may be left out")]
+    #[expect(
+        clippy::option_option,
+        reason = "clap's form of a value that may be left out"
+    )]
     #[arg(long, value_name = "DIR", num_args = 0..=1, conflicts_with_all = ["backup", "restore"])]
     verify: Option<Option<PathBuf>>,
 

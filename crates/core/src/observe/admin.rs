@@ -160,11 +160,18 @@ struct Asked {
     patience: Patience,
 }
 
-/// Whether a peer runs as this process's user or as root, as the kernel knows for Unix sockets.
+/// Whether a peer runs as this process's user or as root, which the kernel tells of Unix sockets.
 fn is_owner(stream: &Stream) -> bool {
+    let Stream::Unix(_) = stream else {
+        return false;
+    };
     let ours = nix::unistd::geteuid().as_raw();
-    matches!(stream, Stream::Unix(_))
-        && matches!(stream.user(), Ok(Identity::User { uid, .. }) if uid == ours || uid == 0)
+    matches!(stream.user(), Ok(Identity::User { uid, .. }) if may_have_all(uid, ours))
+}
+
+/// Whether a user may have whatever one of ours has.
+fn may_have_all(user: u32, ours: u32) -> bool {
+    user == ours || user == 0
 }
 
 async fn answer(request: Request<Incoming>, asked: Asked) -> Result<Response<Body>, hyper::Error> {
@@ -268,3 +275,17 @@ const HEADER_MAX: usize = 16 * 1024;
 /// One connection, keep-alive included; or a piece of a file.
 const CONNECTION_WAIT: Duration = Duration::from_secs(60);
 const PROBE_WAIT: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn downloads_are_for_our_user_and_for_root() {
+        assert!(may_have_all(1000, 1000) && may_have_all(0, 1000) && may_have_all(0, 0));
+        // Whoever cannot be told counts as 65534 or as -1.
+        for other in [1001, 65_534, u32::MAX] {
+            assert!(!may_have_all(other, 1000) && !may_have_all(other, 0));
+        }
+    }
+}

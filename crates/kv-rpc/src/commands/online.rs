@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
+use std::io::ErrorKind::{ConnectionRefused, NotFound};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::OpenOptionsExt;
@@ -9,57 +10,60 @@ use std::os::unix::net::{SocketAddr, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use portyard_core::daemon::Asked;
 use portyard_core::endpoint::Endpoint;
 use portyard_core::exit::{Exit, Fatal};
 
-use crate::state::{BACKUP_PAGE, State};
+use crate::state::BACKUP_PAGE;
 use crate::store::{self, OpenError};
 
-/// Has the daemon that holds the lock make a backup, and gives it its name when it is whole.
-pub fn fetch(asked: &Asked<'_, State>, locked: &OpenError, file: &Path) -> Result<(), Fatal> {
-    let unavailable = |why: String| Fatal::new(Exit::Unavailable, why);
-    let (Endpoint::Unix(_) | Endpoint::Abstract(_)) = asked.admin.ok_or_else(|| {
-        let remedy = "or give the daemon an admin endpoint on a Unix socket, and name its \
-                      configuration with --config";
-        unavailable(format!("{locked}; {remedy}"))
-    })?
-    else {
-        let remedy = "a backup needs admin.listen = \"unix:/PATH\": the kernel does not say who is \
-                      at the other end of anything else";
-        return Err(unavailable(format!("{locked}; {remedy}")));
-    };
-    let new = beside(file);
-    let fetched = transfer(asked.admin, &new).and_then(|()| finish(&new, file));
-    if fetched.is_err() {
-        // What is half there is of no use; that it stays is no worse.
-        let _ = fs::remove_file(&new);
-    }
-    fetched
-}
-
-fn transfer(admin: Option<&Endpoint>, new: &Path) -> Result<(), Fatal> {
-    let place = admin.map(ToString::to_string).unwrap_or_default();
-    let lost = |error: io::Error| Fatal::new(Exit::from_io(&error), format!("{place}: {error}"));
-    let mut stream = match admin {
+/// Has the daemon behind this admin endpoint make a backup, and gives it its name when it is whole.
+/// False when no daemon answers there.
+pub fn fetch(admin: Option<&Endpoint>, file: &Path) -> Result<bool, Fatal> {
+    let connected = match admin {
         Some(Endpoint::Unix(path)) => UnixStream::connect(path),
         Some(Endpoint::Abstract(name)) => {
             SocketAddr::from_abstract_name(name).and_then(|name| UnixStream::connect_addr(&name))
         }
-        _ => Err(io::ErrorKind::Unsupported.into()),
+        _ => return Ok(false),
+    };
+    let place = admin.map(ToString::to_string).unwrap_or_default();
+    let stream = match connected {
+        Err(error) if matches!(error.kind(), NotFound | ConnectionRefused) => return Ok(false),
+        connected => connected.map_err(lost(&place))?,
+    };
+    let new = beside(file);
+    let fetched = transfer(stream, &place, &new).and_then(|()| finish(&new, file));
+    if fetched.is_err() {
+        // What is half there is of no use; that it stays is no worse.
+        let _ = fs::remove_file(&new);
     }
-    .map_err(lost)?;
-    stream.set_write_timeout(Some(ANSWER_WAIT)).map_err(lost)?;
-    stream.set_read_timeout(Some(MAKING_WAIT)).map_err(lost)?;
+    fetched.map(|()| true)
+}
+
+/// Why data that is in use cannot be had.
+pub fn unreachable(locked: &OpenError) -> Fatal {
+    let message = format!(
+        "{locked}; or give it admin.listen = \"unix:/PATH\" and name its configuration with --config, \
+         and it makes backups while it serves"
+    );
+    Fatal::new(Exit::Unavailable, message)
+}
+
+fn transfer(mut stream: UnixStream, place: &str, new: &Path) -> Result<(), Fatal> {
+    let lost = || lost(place);
+    stream
+        .set_write_timeout(Some(ANSWER_WAIT))
+        .map_err(lost())?;
+    stream.set_read_timeout(Some(MAKING_WAIT)).map_err(lost())?;
     let request =
         format!("GET {BACKUP_PAGE} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).map_err(lost)?;
+    stream.write_all(request.as_bytes()).map_err(lost())?;
     let mut answer = BufReader::new(stream);
-    let head = Head::read(&mut answer).map_err(lost)?;
+    let head = Head::read(&mut answer).map_err(lost())?;
     answer
         .get_ref()
         .set_read_timeout(Some(ANSWER_WAIT))
-        .map_err(lost)?;
+        .map_err(lost())?;
     if head.status != 200 {
         let mut why = String::new();
         // What it says is all there is to know.
@@ -113,6 +117,10 @@ fn finish(new: &Path, file: &Path) -> Result<(), Fatal> {
             format!("{}: {error}", file.display()),
         )
     })
+}
+
+fn lost(place: &str) -> impl FnOnce(io::Error) -> Fatal {
+    move |error| Fatal::new(Exit::from_io(&error), format!("{place}: {error}"))
 }
 
 fn beside(file: &Path) -> PathBuf {

@@ -1,5 +1,4 @@
 //! What kv-rpc's own part of the configuration may say, and where the data goes without one.
-#![expect(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -52,29 +52,34 @@ pub struct Arguments {
 }
 
 impl Arguments {
-    /// Parses a daemon's command line; prints help, version or a usage error and exits as asked.
-    pub fn parse_for(
+    /// Parses a daemon's command line, with arguments of its own; prints help, version or a usage
+    /// error and exits as asked.
+    pub fn parse_for<C: clap::Args>(
         name: &'static str,
         version: &'static str,
         about: &'static str,
         services: &str,
-    ) -> Self {
+    ) -> (Self, C) {
         Self::try_parse_for(name, version, about, services, std::env::args_os())
             .unwrap_or_else(|error| exit_with(&error))
     }
 
-    fn try_parse_for(
+    fn try_parse_for<C: clap::Args>(
         name: &'static str,
         version: &'static str,
         about: &'static str,
         services: &str,
         arguments: impl IntoIterator<Item = OsString>,
-    ) -> Result<Self, clap::Error> {
-        let command = Self::augment_args(Command::new(name))
+    ) -> Result<(Self, C), clap::Error> {
+        let command = C::augment_args(Self::augment_args(Command::new(name)))
             .version(version)
             .about(about)
             .after_long_help(format!("{services}\n{AFTER_HELP}"));
-        Self::from_arg_matches(&command.try_get_matches_from(arguments)?)
+        let matches = command.try_get_matches_from(arguments)?;
+        Ok((
+            Self::from_arg_matches(&matches)?,
+            C::from_arg_matches(&matches)?,
+        ))
     }
 }
 
@@ -117,18 +122,20 @@ Environment:
   TZ               the time zone
 
 Exit codes:
-  0 done   64 command line   69 address in use   71 out of resources   77 permission denied
-  78 configuration   70 fault of the program";
+  0 done   64 command line   65 damaged data   69 address or data in use   70 fault of the program
+  71 out of resources   74 reading or writing failed   77 permission denied   78 configuration";
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::daemon::NoCommands;
 
     fn parse(arguments: &[&str]) -> Result<Arguments, clap::Error> {
         let all = std::iter::once("x")
             .chain(arguments.iter().copied())
             .map(OsString::from);
-        Arguments::try_parse_for("x", "1", "about", "services", all)
+        Arguments::try_parse_for::<NoCommands>("x", "1", "about", "services", all)
+            .map(|(arguments, _)| arguments)
     }
 
     #[test]

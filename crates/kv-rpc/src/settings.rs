@@ -80,18 +80,26 @@ impl Settings {
 
     /// Where the data is, or which variables would say so.
     pub fn directory(&self) -> Result<PathBuf, String> {
-        let below = |name: &str| env::var_os(name).map(PathBuf::from);
         self.directory
             .clone()
-            // systemd's may name several directories; the first is ours.
-            .or_else(|| below("STATE_DIRECTORY"))
-            .or_else(|| below("XDG_STATE_HOME").map(|home| home.join("kv-rpc")))
-            .or_else(|| below("HOME").map(|home| home.join(".local/state/kv-rpc")))
+            // systemd's may name several directories, and the first is ours.
+            .or_else(|| absolute(env::split_paths(&env::var_os("STATE_DIRECTORY")?).next()?))
+            .or_else(|| Some(variable("XDG_STATE_HOME")?.join("kv-rpc")))
+            .or_else(|| Some(variable("HOME")?.join(".local/state/kv-rpc")))
             .ok_or_else(|| {
                 "neither $STATE_DIRECTORY nor $HOME is set; write directory = \"/PATH\" in [store]"
                     .into()
             })
     }
+}
+
+fn variable(name: &str) -> Option<PathBuf> {
+    absolute(env::var_os(name)?.into())
+}
+
+/// What is empty or relative counts as not set (XDG Base Directory Specification).
+fn absolute(path: PathBuf) -> Option<PathBuf> {
+    path.is_absolute().then_some(path)
 }
 
 /// The `[listener.options]` table.

@@ -1,17 +1,24 @@
 //! What all doors share: the store, and the room for requests under way.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::fs::{self, DirBuilder, File};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::thread;
 
-use portyard_core::daemon::Shared;
+use nix::sys::statvfs::statvfs;
+use portyard_core::daemon::{Asked, Shared};
 use portyard_core::exit::{Exit, Fatal};
+use portyard_core::observe::admin::Download;
 use portyard_core::observe::metrics::Metrics;
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::collector::StoreCollector;
+use crate::commands::Commands;
 use crate::settings::{Engine, Settings};
-use crate::store::{Health, OpenError, Store, SystemClock};
+use crate::store::{self, Health, OpenError, Store, SystemClock};
 
 /// The state. Cheap to clone.
 #[derive(Clone, Default)]
@@ -23,6 +30,10 @@ struct Inner {
     /// Bytes of requests that are being received, and how many there may be.
     receiving: AtomicU64,
     room: OnceLock<u64>,
+    /// Where the data is, if anywhere.
+    directory: OnceLock<PathBuf>,
+    /// A backup is being written.
+    backing_up: AtomicBool,
 }
 
 /// A share of the room for requests. Dropping it gives it back.
@@ -35,6 +46,23 @@ impl State {
     /// The store, which is open before the first connection comes.
     pub fn store(&self) -> Option<&Store> {
         self.0.store.get()
+    }
+
+    /// Writes a backup, which has no name any more when it is returned. Blocks.
+    fn back_up(&self) -> Result<File, String> {
+        let (Some(store), Some(directory)) = (self.store(), self.0.directory.get()) else {
+            return Err("engine = \"memory\" has nothing to back up".into());
+        };
+        if self.0.backing_up.swap(true, Ordering::AcqRel) {
+            return Err("another backup is being written; try again later".into());
+        }
+        let made = back_up(store, directory);
+        self.0.backing_up.store(false, Ordering::Release);
+        match &made {
+            Ok((_, revision)) => tracing::info!(revision, "backup made"),
+            Err(why) => tracing::error!(%why, "backup failed"),
+        }
+        made.map(|(file, _)| file)
     }
 
     /// A share of the room, empty at first.
@@ -78,6 +106,8 @@ impl Drop for Room {
 impl Shared for State {
     type Settings = Settings;
     const TABLE: &'static str = "store";
+    type Commands = Commands;
+    const DOWNLOADS: &'static [&'static str] = &[BACKUP_PAGE];
 
     fn check(settings: &Settings) -> Result<(), String> {
         match settings.engine {
@@ -104,13 +134,21 @@ impl Shared for State {
                 let directory = settings
                     .directory()
                     .map_err(|message| Fatal::new(Exit::Config, message))?;
+                if settings.directory.is_none() {
+                    make_above(&directory)?;
+                }
                 let opened = Store::open(&directory, settings.limits(), clock);
                 if let Ok(store) = &opened {
                     tracing::info!(
                         directory = %directory.display(), keys = store.len(),
                         revision = store.revision(), "store open"
                     );
+                    // Left by a process that was killed while it wrote them.
+                    let _ = fs::remove_file(directory.join(BACKUP_FILE));
+                    let _ = fs::remove_file(directory.join(BACKUP_FILE_NEW));
                 }
+                // Started once.
+                let _ = self.0.directory.set(directory);
                 opened
             }
         };
@@ -150,6 +188,7 @@ impl Shared for State {
         Some(json!({
             "engine": capabilities.engine,
             "durable": capabilities.durable,
+            "directory": self.0.directory.get(),
             "health": match store.health() {
                 Health::Serving => "serving".into(),
                 Health::Closed => "closed".into(),
@@ -162,17 +201,72 @@ impl Shared for State {
             "receiving_bytes": self.0.receiving.load(Ordering::Relaxed),
         }))
     }
+
+    fn download(&self, _: &str) -> Download {
+        let state = self.clone();
+        Box::pin(async move {
+            let (sender, made) = oneshot::channel();
+            let thread = thread::Builder::new().name("backup".into());
+            // Nobody may be there any more to take it; then it is gone.
+            let spawned = thread.spawn(move || drop(sender.send(state.back_up())));
+            spawned.map_err(|error| format!("no thread for a backup: {error}"))?;
+            made.await
+                .unwrap_or_else(|_| Err("the backup broke off".into()))
+        })
+    }
+
+    fn command(commands: &Commands, asked: &Asked<'_, Self>) -> Option<Result<String, Fatal>> {
+        commands.run(asked)
+    }
 }
 
-fn open_failed(error: &OpenError) -> Fatal {
+/// Makes what is above a directory that nobody has named.
+fn make_above(directory: &Path) -> Result<(), Fatal> {
+    let Some(above) = directory.parent() else {
+        return Ok(());
+    };
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(above);
+    made.map_err(|error| Fatal::new(Exit::Io, format!("{}: {error}", above.display())))
+}
+
+fn back_up(store: &Store, directory: &Path) -> Result<(File, u64), String> {
+    // A store whose disk is full fails for good; a backup must never be what fills it.
+    let needed = fs::metadata(directory.join(store::DATA_FILE)).map_or(0, |data| data.len());
+    let disk = statvfs(directory).map_err(|errno| format!("{}: {errno}", directory.display()))?;
+    let free = disk.blocks_available().saturating_mul(disk.fragment_size());
+    if free < needed.saturating_add(RESERVE) {
+        return Err(format!(
+            "{} has {free} bytes free, a backup may take {needed} and must leave {RESERVE}",
+            directory.display()
+        ));
+    }
+    let path = directory.join(BACKUP_FILE);
+    let revision = store::backup(store, &path).map_err(|error| error.to_string())?;
+    let opened = File::open(&path);
+    let removed = fs::remove_file(&path);
+    let file = opened.and_then(|file| removed.map(|()| file));
+    file.map(|file| (file, revision))
+        .map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// What the failure to open a store means for a program.
+pub fn open_failed(error: &OpenError) -> Fatal {
     let exit = match error {
         OpenError::Locked { .. } => Exit::Unavailable,
         OpenError::Exposed { .. } | OpenError::Foreign { .. } => Exit::NoPermission,
         OpenError::Io { .. } => Exit::Io,
+        OpenError::NotADirectory(_) => Exit::Config,
         _ => Exit::Data,
     };
     Fatal::new(exit, error.to_string())
 }
 
+/// Where the admin endpoint has backups.
+pub const BACKUP_PAGE: &str = "/backup";
+/// A backup while it is made, in the directory of the data.
+const BACKUP_FILE: &str = "backup.redb";
+const BACKUP_FILE_NEW: &str = "backup.redb.new";
+/// What a backup leaves free for the store itself.
+const RESERVE: u64 = 64 << 20;
 /// What a connection may receive without asking.
 const SMALL: u64 = 64 << 10;

@@ -38,7 +38,7 @@ pub use backup::{Report, backup, restore, verify};
 pub use batch::{Answer, Batch, Compare, Entry, Only, Operation, Outcome, Ttl};
 pub use clock::{Clock, SystemClock};
 pub use committer::Health;
-pub use disk::Disk;
+pub use disk::{DATA_FILE, Disk};
 pub use error::{OpenError, StoreError};
 pub use history::{Change, Event, WatchEnd, WatchError, Watcher};
 pub use key::{Key, KeyError, Prefix};

@@ -5,36 +5,14 @@
 
 mod common;
 
-use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
+use common::history::{Call, NEVER, What, linearizable};
 use common::random::Random;
 use common::{each_engine, key, set_for, wait};
 use kv_rpc::store::{Answer, Batch, Compare, Key, Limits, Operation, Store, StoreError, Ttl};
 use portyard_wire::value::Value;
-
-/// A call on one key, and what it returned.
-#[derive(Clone, Debug)]
-struct Call {
-    begin: u64,
-    end: u64,
-    what: What,
-}
-
-/// What a key has.
-type State = Option<i64>;
-
-#[derive(Clone, Copy, Debug)]
-enum What {
-    Get(Option<i64>),
-    Set(i64),
-    /// Whether something was there.
-    Delete(bool),
-    Add(i64, i64),
-    /// From, to, and whether it was so.
-    Swap(i64, i64, bool),
-}
 
 #[test]
 fn every_key_is_linearizable() {
@@ -95,6 +73,19 @@ fn the_checker_sees_what_is_wrong() {
     stale[2] = call(6, 7, What::Get(None));
     stale[3] = call(10, 11, What::Get(Some(1)));
     assert!(!linearizable(&stale[..4]));
+    // What was never answered may have happened, at any time since, or not; but once at the most.
+    let lost = call(2, NEVER, What::LostAdd(1));
+    let seen = |first, second| {
+        let get = |begin, found| call(begin, begin + 1, What::Get(Some(found)));
+        linearizable(&[
+            call(0, 1, What::Set(1)),
+            lost.clone(),
+            get(4, first),
+            get(6, second),
+        ])
+    };
+    assert!(seen(1, 1) && seen(1, 2) && seen(2, 2));
+    assert!(!seen(2, 1) && !seen(2, 3));
 }
 
 /// What one user does, key by key.
@@ -152,53 +143,6 @@ fn call(store: &Store, kind: u64, key: &Key, a: i64, b: i64) -> What {
                 Err(error) => panic!("{error}"),
             }
         }
-    }
-}
-
-/// Wing and Gong's search with Lowe's memory: try every call that began before any other ended, and
-/// forget no state that led nowhere.
-fn linearizable(history: &[Call]) -> bool {
-    let mut seen = HashSet::new();
-    let done = vec![0; history.len().div_ceil(64)];
-    search(history, &done, None, &mut seen)
-}
-
-fn search(
-    history: &[Call],
-    done: &[u64],
-    state: State,
-    seen: &mut HashSet<(Vec<u64>, State)>,
-) -> bool {
-    let is_done = |index: usize| done[index / 64] & (1 << (index % 64)) != 0;
-    let left = || (0..history.len()).filter(|index| !is_done(*index));
-    let Some(first_end) = left().map(|index| history[index].end).min() else {
-        return true;
-    };
-    if !seen.insert((done.to_vec(), state)) {
-        return false;
-    }
-    left().any(|index| {
-        let call = &history[index];
-        let next = (call.begin <= first_end)
-            .then(|| step(call.what, state))
-            .flatten();
-        next.is_some_and(|state| {
-            let mut done = done.to_vec();
-            done[index / 64] |= 1 << (index % 64);
-            search(history, &done, state, seen)
-        })
-    })
-}
-
-/// The state after a call, if it could return that.
-fn step(what: What, state: State) -> Option<State> {
-    match what {
-        What::Get(found) => (found == state).then_some(state),
-        What::Set(value) => Some(Some(value)),
-        What::Delete(found) => (found == state.is_some()).then_some(None),
-        What::Add(by, sum) => (state.unwrap_or(0) + by == sum).then_some(Some(sum)),
-        What::Swap(from, to, true) => (state == Some(from)).then_some(Some(to)),
-        What::Swap(from, _, false) => (state != Some(from)).then_some(state),
     }
 }
 

@@ -27,8 +27,8 @@ use crate::life::{self, Notifier};
 use crate::listen::Inherited;
 use crate::listener::Flavour;
 use crate::observe::log;
-use plan::Plan;
-pub use shared::{NoSettings, Shared};
+use plan::{Plan, Read};
+pub use shared::{Asked, NoCommands, NoSettings, Shared};
 
 /// A daemon: what [`run`] needs to know of it.
 pub trait Daemon: Sized + 'static {
@@ -74,12 +74,17 @@ pub type ConfigOf<D> = Config<<<D as Daemon>::Flavour as Flavour>::Limits, <D as
 /// The daemon's own table.
 pub type SettingsOf<D> = <<D as Daemon>::Shared as Shared>::Settings;
 
+/// The daemon's own arguments.
+type CommandsOf<D> = <<D as Daemon>::Shared as Shared>::Commands;
+
 /// Runs the daemon that the command line asks for. This is the whole of its `main`.
 pub fn run<D: Daemon>() -> ExitCode {
-    let arguments = Arguments::parse_for(D::NAME, D::VERSION, D::ABOUT, &service_table::<D>());
+    let services = service_table::<D>();
+    let (arguments, commands) =
+        Arguments::parse_for::<CommandsOf<D>>(D::NAME, D::VERSION, D::ABOUT, &services);
     // Under an inetd, descriptor 2 is the peer: no message of ours may go there.
     let stderr_is_peer = log::stderr_is_peer();
-    match boot::<D>(&arguments, stderr_is_peer) {
+    match boot::<D>(&arguments, &commands, stderr_is_peer) {
         Ok(()) => Exit::Ok.into(),
         Err(fatal) => {
             tracing::error!("{fatal}");
@@ -91,24 +96,50 @@ pub fn run<D: Daemon>() -> ExitCode {
     }
 }
 
-fn boot<D: Daemon>(arguments: &Arguments, stderr_is_peer: bool) -> Result<(), Fatal> {
+fn boot<D: Daemon>(
+    arguments: &Arguments,
+    commands: &CommandsOf<D>,
+    stderr_is_peer: bool,
+) -> Result<(), Fatal> {
+    let read = Read::from_file(arguments)?;
+    if let Some(answer) = command::<D>(arguments, commands, &read)? {
+        return print(&answer);
+    }
     let inherited = Inherited::from_environment()?;
     let notifier = Notifier::from_environment();
     let shared = D::Shared::default();
-    let plan = Plan::<D>::load(arguments, &inherited.names(), &shared)?;
+    let plan = Plan::new(read, arguments, &inherited.names(), &shared)?;
     if let Some(answer) = answer_only(arguments, &plan)? {
-        return match io::stdout().write_all(answer.as_bytes()) {
-            // A reader that has gone (`| head`) has what it wanted.
-            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Fatal::new(
-                Exit::Io,
-                format!("cannot write to standard output: {error}"),
-            )),
-            _ => Ok(()),
-        };
+        return print(&answer);
     }
     let log = log::start(D::NAME, &plan.log_config(arguments), stderr_is_peer);
     life::raise_descriptor_limit();
     control::run(arguments, plan, shared, inherited, notifier, &log)
+}
+
+/// What a command of the daemon's own prints instead of serving.
+fn command<D: Daemon>(
+    arguments: &Arguments,
+    commands: &CommandsOf<D>,
+    read: &Read<D>,
+) -> Result<Option<String>, Fatal> {
+    let asked = Asked {
+        settings: &read.settings,
+        admin: read.config.admin.listen.as_ref(),
+        config: arguments.config.as_deref(),
+    };
+    D::Shared::command(commands, &asked).transpose()
+}
+
+fn print(answer: &str) -> Result<(), Fatal> {
+    match io::stdout().write_all(answer.as_bytes()) {
+        // A reader that has gone (`| head`) has what it wanted.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Fatal::new(
+            Exit::Io,
+            format!("cannot write to standard output: {error}"),
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// What `--check`, `--print-config` and `--explain` print instead of serving.

@@ -34,19 +34,21 @@ pub struct Planned<D: Daemon> {
     pub trust: Option<Arc<Trust>>,
 }
 
-impl<D: Daemon> Plan<D> {
-    /// Reads and checks what the arguments say. `passed` are the names of the sockets that came
-    /// with `LISTEN_FDS`; `shared` goes into the services.
-    pub fn load(
-        arguments: &Arguments,
-        passed: &[String],
-        shared: &D::Shared,
-    ) -> Result<Self, ConfigError> {
+/// A configuration of which only the daemon's own table has been checked.
+pub struct Read<D: Daemon> {
+    source: Source,
+    pub config: ConfigOf<D>,
+    pub settings: SettingsOf<D>,
+}
+
+impl<D: Daemon> Read<D> {
+    /// Reads the file that the arguments name.
+    pub fn from_file(arguments: &Arguments) -> Result<Self, ConfigError> {
         let source = match &arguments.config {
             Some(path) => Source::read(path)?,
             None => Source::default(),
         };
-        let (mut config, settings): (ConfigOf<D>, SettingsOf<D>) = if D::Shared::TABLE.is_empty() {
+        let (config, settings) = if D::Shared::TABLE.is_empty() {
             (source.parse()?, SettingsOf::<D>::default())
         } else {
             source.parse_apart(D::Shared::TABLE)?
@@ -56,6 +58,28 @@ impl<D: Daemon> Plan<D> {
             place: None,
             message: format!("[{}]: {message}", D::Shared::TABLE),
         })?;
+        Ok(Self {
+            source,
+            config,
+            settings,
+        })
+    }
+}
+
+impl<D: Daemon> Plan<D> {
+    /// Checks what the file and the arguments say. `passed` are the names of the sockets that came
+    /// with `LISTEN_FDS`; `shared` goes into the services.
+    pub fn new(
+        read: Read<D>,
+        arguments: &Arguments,
+        passed: &[String],
+        shared: &D::Shared,
+    ) -> Result<Self, ConfigError> {
+        let Read {
+            source,
+            mut config,
+            settings,
+        } = read;
         let mut listen = arguments.listen.clone();
         if let Some(service) = &arguments.inetd {
             listen.push(

@@ -5,7 +5,7 @@
 
 use super::active::{Active, Orders, SharedListener, open_planned};
 use super::control::{Control, max_connections};
-use super::plan::{Plan, Planned};
+use super::plan::{Plan, Planned, Read};
 use super::{Daemon, Shared};
 use crate::endpoint::Endpoint;
 use crate::exit::Fatal;
@@ -42,7 +42,9 @@ impl<D: Daemon> Control<'_, D> {
     }
 
     fn try_reload(&mut self, log: &LogControl) -> Result<(), Fatal> {
-        let plan = Plan::<D>::load(self.arguments, &self.passed_names(), &self.state.shared)?;
+        let read = Read::from_file(self.arguments)?;
+        let passed = self.passed_names();
+        let plan = Plan::<D>::new(read, self.arguments, &passed, &self.state.shared)?;
         let kept = self.match_openings(&plan);
         let mut steps = Vec::new();
         for (planned, kept) in plan.listeners.iter().zip(kept) {

@@ -12,7 +12,7 @@ use super::{Daemon, Shared};
 use crate::event_loop::Loops;
 use crate::limits::Gate;
 use crate::listener::{Flavour, Listener};
-use crate::observe::admin::Report;
+use crate::observe::admin::{Download, Report};
 use crate::observe::metrics::{Drop, Ending, Metrics, Refusal};
 use crate::offload::Offload;
 use crate::serve::Trust;
@@ -79,6 +79,14 @@ impl<D: Daemon> Report for State<D> {
             status.insert(D::Shared::TABLE.into(), own);
         }
         status
+    }
+
+    fn downloads(&self) -> &'static [&'static str] {
+        D::Shared::DOWNLOADS
+    }
+
+    fn download(&self, path: &str) -> Download {
+        self.shared.download(path)
     }
 }
 

@@ -1,13 +1,14 @@
 //! The admin endpoint: `/healthz`, `/readyz`, `/metrics` and `/status` over HTTP, for probes,
-//! scrapers and people on this machine.
+//! scrapers and people on this machine; and for its owner alone the daemon's downloads.
 
+use std::fs::File;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
 use http_body_util::Full;
-use hyper::body::{Bytes, Incoming};
+use hyper::body::Incoming;
 use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -16,6 +17,8 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
 
+use super::transfer::{Body, Patience, Transfer};
+use crate::access::Identity;
 use crate::config::SocketOptions;
 use crate::endpoint::{Endpoint, Transport};
 use crate::exit::{Exit, Fatal};
@@ -32,7 +35,14 @@ pub trait Report {
     fn metrics(&self) -> String;
     /// The state of everything, as JSON.
     fn status(&self) -> serde_json::Value;
+    /// The paths of files that its owner may fetch.
+    fn downloads(&self) -> &'static [&'static str];
+    /// Makes the file behind one of [`Report::downloads`], or says why not.
+    fn download(&self, path: &str) -> Download;
 }
+
+/// A file that is being made.
+pub type Download = Pin<Box<dyn Future<Output = Result<File, String>>>>;
 
 /// The bound endpoint.
 pub struct Admin {
@@ -120,24 +130,52 @@ async fn accept(listener: Socket, report: Rc<dyn Report>) {
             tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
         };
-        let report = report.clone();
+        let asked = Asked {
+            report: report.clone(),
+            by_owner: is_owner(&stream),
+            patience: Patience::new(CONNECTION_WAIT),
+        };
         connections.spawn_local(async move {
-            let service = service_fn(|request| answer(request, report.clone()));
+            let service = service_fn(|request| answer(request, asked.clone()));
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEADER_WAIT)
                 .max_buf_size(HEADER_MAX)
                 .serve_connection(TokioIo::new(stream), service);
-            let _ = tokio::time::timeout(CONNECTION_WAIT, connection).await;
+            tokio::select! {
+                _ = connection => {}
+                () = asked.patience.over() => {}
+            }
             drop(place);
         });
     }
 }
 
-async fn answer(
-    request: Request<Incoming>,
+/// What a connection's requests are answered with.
+#[derive(Clone)]
+struct Asked {
     report: Rc<dyn Report>,
-) -> Result<Response<Full<Bytes>>, hyper::Error> {
+    /// Whether the peer may have what only the daemon's user may read.
+    by_owner: bool,
+    patience: Patience,
+}
+
+/// Whether a peer runs as this process's user or as root, which the kernel tells of Unix sockets.
+fn is_owner(stream: &Stream) -> bool {
+    let Stream::Unix(_) = stream else {
+        return false;
+    };
+    let ours = nix::unistd::geteuid().as_raw();
+    matches!(stream.user(), Ok(Identity::User { uid, .. }) if may_have_all(uid, ours))
+}
+
+/// Whether a user may have whatever one of ours has.
+fn may_have_all(user: u32, ours: u32) -> bool {
+    user == ours || user == 0
+}
+
+async fn answer(request: Request<Incoming>, asked: Asked) -> Result<Response<Body>, hyper::Error> {
+    let report = &asked.report;
     if request.method() != Method::GET && request.method() != Method::HEAD {
         let mut refused = text(StatusCode::METHOD_NOT_ALLOWED, "use GET\n".into());
         refused
@@ -157,15 +195,54 @@ async fn answer(
             "application/json",
             format!("{:#}\n", report.status()),
         ),
-        "/" => text(StatusCode::OK, "/healthz /readyz /metrics /status\n".into()),
-        _ => text(
-            StatusCode::NOT_FOUND,
-            "try /healthz /readyz /metrics /status\n".into(),
-        ),
+        "/" => text(StatusCode::OK, format!("{}\n", pages(&**report))),
+        path if report.downloads().contains(&path) => download(&request, &asked).await,
+        _ => text(StatusCode::NOT_FOUND, format!("try {}\n", pages(&**report))),
     })
 }
 
-fn verdict(good: bool, yes: &str, no: &str) -> Response<Full<Bytes>> {
+fn pages(report: &dyn Report) -> String {
+    let mut pages = vec!["/healthz", "/readyz", "/metrics", "/status"];
+    pages.extend(report.downloads());
+    pages.join(" ")
+}
+
+async fn download(request: &Request<Incoming>, asked: &Asked) -> Response<Body> {
+    if !asked.by_owner {
+        let why = "this is for the daemon's user and for root, over a Unix socket\n";
+        return text(StatusCode::FORBIDDEN, why.into());
+    }
+    if request.method() != Method::GET {
+        return text(StatusCode::METHOD_NOT_ALLOWED, "use GET\n".into());
+    }
+    // Making it is the daemon's own work, and begins as soon as it is asked for.
+    let making = asked.report.download(request.uri().path());
+    tokio::pin!(making);
+    let made = loop {
+        tokio::select! {
+            made = &mut making => break made,
+            () = tokio::time::sleep(CONNECTION_WAIT / 2) => asked.patience.renew(),
+        }
+    };
+    asked.patience.renew();
+    let transfer = made.and_then(|file| {
+        Transfer::start(file, asked.patience.clone()).map_err(|error| error.to_string())
+    });
+    match transfer {
+        Ok(transfer) => {
+            let mut response = text(StatusCode::OK, String::new());
+            response.headers_mut().insert(
+                CONTENT_TYPE,
+                hyper::header::HeaderValue::from_static("application/octet-stream"),
+            );
+            *response.body_mut() = Body::File(transfer);
+            response
+        }
+        Err(why) => text(StatusCode::SERVICE_UNAVAILABLE, why + "\n"),
+    }
+}
+
+fn verdict(good: bool, yes: &str, no: &str) -> Response<Body> {
     if good {
         text(StatusCode::OK, yes.into())
     } else {
@@ -173,12 +250,12 @@ fn verdict(good: bool, yes: &str, no: &str) -> Response<Full<Bytes>> {
     }
 }
 
-fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {
+fn text(status: StatusCode, body: String) -> Response<Body> {
     typed(status, "text/plain; charset=utf-8", body)
 }
 
-fn typed(status: StatusCode, kind: &'static str, body: String) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::from(body));
+fn typed(status: StatusCode, kind: &'static str, body: String) -> Response<Body> {
+    let mut response = Response::new(Body::Text(Full::from(body)));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(kind));
@@ -195,6 +272,20 @@ const CONNECTIONS: usize = 16;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const HEADER_WAIT: Duration = Duration::from_secs(5);
 const HEADER_MAX: usize = 16 * 1024;
-/// One connection, keep-alive included.
+/// One connection, keep-alive included; or a piece of a file.
 const CONNECTION_WAIT: Duration = Duration::from_secs(60);
 const PROBE_WAIT: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn downloads_are_for_our_user_and_for_root() {
+        assert!(may_have_all(1000, 1000) && may_have_all(0, 1000) && may_have_all(0, 0));
+        // Whoever cannot be told counts as 65534 or as -1.
+        for other in [1001, 65_534, u32::MAX] {
+            assert!(!may_have_all(other, 1000) && !may_have_all(other, 0));
+        }
+    }
+}

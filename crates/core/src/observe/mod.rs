@@ -5,5 +5,6 @@ pub mod log;
 pub mod metrics;
 mod syslog;
 mod throttle;
+mod transfer;
 
 pub use throttle::Throttle;

@@ -3,7 +3,10 @@
 #![allow(dead_code, reason = "each test file uses a part")]
 
 pub mod disk;
+pub mod history;
+pub mod ledger;
 pub mod random;
+pub mod rpc;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -42,7 +42,7 @@ pub enum Command {
     },
     /// All keys, in the order in which they were first set.
     Keys,
-    /// Keys and values in the order of the keys.
+    /// Keys and values, in the order in which the keys were first set.
     Scan {
         /// Only keys that begin so.
         prefix: Option<String>,

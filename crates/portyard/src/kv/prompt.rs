@@ -150,7 +150,7 @@ fn commands(prefix: &str) -> Vec<String> {
 
 /// A key as it can be typed; `None` where a terminal would obey it.
 fn typable(key: &str) -> Option<String> {
-    if portyard_wire::escape::escape(key.as_bytes(), key.len()).replace("\\\\", "\\") != key {
+    if portyard_wire::escape::escape(key.as_bytes(), usize::MAX).replace("\\\\", "\\") != key {
         return None;
     }
     let is_plain = |c: char| c.is_alphanumeric() || "_-.:/@+=,%".contains(c);

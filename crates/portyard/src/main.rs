@@ -16,6 +16,7 @@ mod connected;
 mod datagrams;
 mod echo;
 mod keygen;
+mod kv;
 mod lookup;
 mod message;
 mod out;
@@ -73,6 +74,7 @@ enum Command {
     Time(time::Args),
     Message(message::Args),
     Array(array::Args),
+    Kv(kv::Args),
     Service(service::Args),
     Resolve(resolve::Args),
     Cidr(cidr::Args),
@@ -91,6 +93,7 @@ impl Command {
             Self::Time(args) => time::run(args),
             Self::Message(args) => message::run(args),
             Self::Array(args) => array::run(args),
+            Self::Kv(args) => kv::run(args),
             Self::Service(args) => service::run(&args),
             Self::Resolve(args) => resolve::run(&args),
             Self::Cidr(args) => cidr::run(&args),
@@ -108,7 +111,7 @@ const ABOUT: &str = "The command-line client of the Portyard daemons, and the ya
 const LONG_ABOUT: &str = "\
 The command-line client of the Portyard daemons, and the yard in one command.
 
-Talks to echo, time, message, array and other small network services, answers questions about services, names and
+Talks to echo, time, message, array, key/value and other small network services, answers questions about services, names and
 networks, loads a server, and starts the whole yard. 'portyard COMMAND --help' has examples.
 
 An ENDPOINT is tcp://HOST:PORT, udp://HOST:PORT, unix:/PATH or unix:@NAME (Linux's abstract names).

@@ -50,6 +50,17 @@ pub const SERVICES: &[Service] = &[
     ),
     udp("sntp", 3723, "portyard time {endpoint} --service sntp"),
     udp("fib", 3715, "echo 90 | portyard echo {endpoint}"),
+    kv("xml-rpc", 15000, "portyard kv --door xml {endpoint} size"),
+    kv(
+        "json-rpc",
+        15001,
+        "portyard kv --door json {endpoint} set hi 1",
+    ),
+    kv(
+        "python-rpc",
+        17000,
+        "portyard kv --door python {endpoint} scan",
+    ),
 ];
 
 /// The daemons that `up` looks for, in the order of its table.
@@ -160,6 +171,16 @@ fn reachable(at: &HostPort) -> HostPort {
 const fn tcp(name: &'static str, port: u16, try_it: &'static str) -> Service {
     Service {
         daemon: "echo-tcp",
+        name,
+        transport: Transport::Stream,
+        port,
+        try_it,
+    }
+}
+
+const fn kv(name: &'static str, port: u16, try_it: &'static str) -> Service {
+    Service {
+        daemon: "kv-rpc",
         name,
         transport: Transport::Stream,
         port,

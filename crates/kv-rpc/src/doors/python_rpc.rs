@@ -65,8 +65,7 @@ impl Door {
             loop {
                 match decoder.next() {
                     Ok(Some(message)) => {
-                        let Some(reply) = self.answer(&message).await else {
-                            connection.count_bad_input();
+                        let Some(reply) = self.answer(connection, &message).await else {
                             connection.finish().await;
                             return Ok(Ended::Protocol);
                         };
@@ -91,7 +90,7 @@ impl Door {
     }
 
     /// The reply to a request; `None` where nobody can say in which form it would be one.
-    async fn answer(&self, message: &[u8]) -> Option<Vec<u8>> {
+    async fn answer(&self, connection: &Connection, message: &[u8]) -> Option<Vec<u8>> {
         let mut out = Vec::new();
         let Request {
             name,
@@ -101,6 +100,7 @@ impl Door {
         } = match rpc::decode_request(message, &self.caps) {
             Ok(request) => request,
             Err(refused) => {
+                connection.count_bad_input();
                 let exception =
                     Exception::new(BuiltinException::ValueError, refused.why.to_string());
                 rpc::encode_reply(refused.form?, Err(&exception), &mut out);

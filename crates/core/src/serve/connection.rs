@@ -84,6 +84,12 @@ impl Connection {
         self.home.registry.finishing(self.slot)
     }
 
+    /// Whether the daemon is about to stop, however busy the peer is: where a protocol can tell its
+    /// client to go elsewhere, this is the time.
+    pub fn draining(&self) -> bool {
+        self.home.registry.draining()
+    }
+
     /// The service works by itself now (computes, sleeps): the idle deadline rests until the next
     /// byte moves.
     pub fn busy(&self) {

@@ -189,6 +189,11 @@ impl Registry {
         self.drain.get().is_some() && self.entries.borrow()[slot.index()].finishing
     }
 
+    /// Whether the daemon drains.
+    pub fn draining(&self) -> bool {
+        self.drain.get().is_some()
+    }
+
     /// How many connections there are.
     pub fn len(&self) -> usize {
         self.entries.borrow().len()

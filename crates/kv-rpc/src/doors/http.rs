@@ -32,6 +32,8 @@ pub struct Response {
     pub more: &'static str,
     /// The body; `None` where there is none (204).
     pub body: Option<Vec<u8>>,
+    /// Whether the request was none that this protocol has.
+    pub is_bad_input: bool,
 }
 
 impl Response {
@@ -42,6 +44,7 @@ impl Response {
             content_type: "text/plain",
             more: "",
             body: Some(text.into().into_bytes()),
+            is_bad_input: false,
         }
     }
 }
@@ -179,7 +182,12 @@ impl<'a, D: HttpDoor> Exchange<'a, D> {
             }
         };
         self.take(end);
-        let keep_alive = keep_alive && !self.connection.finishing();
+        if response.is_bad_input {
+            self.connection.count_bad_input();
+        }
+        // A client that is never silent would be cut in the midst of a request at the end of the
+        // grace period.
+        let keep_alive = keep_alive && !self.connection.draining();
         self.send(&response, keep_alive, is_1_0).await?;
         Ok(if keep_alive {
             Next::Request

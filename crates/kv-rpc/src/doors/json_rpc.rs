@@ -87,7 +87,9 @@ impl Door {
                 // While we work, nothing need move.
                 connection.busy();
             }
-            for reply in self.answer_all(&messages).await.into_iter().flatten() {
+            let (replies, bad_inputs) = self.answer_all(&messages).await;
+            (0..bad_inputs).for_each(|_| connection.count_bad_input());
+            for reply in replies.into_iter().flatten() {
                 if !framing.frame(&reply, &mut out) {
                     connection.write_all(&out).await?;
                     return Ok(Ended::Protocol);
@@ -122,9 +124,9 @@ impl Door {
         }
     }
 
-    /// The reply to each message, where there is one. All calls are made in their order, and their
-    /// writes share a sync.
-    async fn answer_all(&self, messages: &[Vec<u8>]) -> Vec<Option<Vec<u8>>> {
+    /// The reply to each message, where there is one, and how many messages were no request, or held
+    /// one that was none. All calls are made in their order, and their writes share a sync.
+    async fn answer_all(&self, messages: &[Vec<u8>]) -> (Vec<Option<Vec<u8>>>, usize) {
         let mut incoming: Vec<Incoming> = messages
             .iter()
             .map(|message| jsonrpc::decode(message, &self.caps))
@@ -142,11 +144,14 @@ impl Door {
         let results = in_order(&self.state, self.options.read_only, calls).await;
         let mut results = results.into_iter();
         let mut replies = Vec::with_capacity(incoming.len());
+        let mut bad_inputs = 0;
         for mut one in incoming {
             let mut reply = Replies::to(&one);
+            let mut is_bad_input = false;
             for item in items(&mut one) {
                 match item {
                     Item::Invalid { id, code, message } => {
+                        is_bad_input = true;
                         reply.error(id.as_ref(), *code, message, None);
                     }
                     Item::Call(call) => {
@@ -159,8 +164,9 @@ impl Door {
                 }
             }
             replies.push(reply.finish());
+            bad_inputs += usize::from(is_bad_input);
         }
-        replies
+        (replies, bad_inputs)
     }
 }
 
@@ -208,12 +214,14 @@ impl HttpDoor for Door {
     }
 
     async fn answer(&self, (): (), body: &[u8]) -> Response {
-        let reply = self.answer_all(&[body.to_vec()]).await.pop().flatten();
+        let (mut replies, bad_inputs) = self.answer_all(&[body.to_vec()]).await;
+        let reply = replies.pop().flatten();
         Response {
             status: if reply.is_some() { 200 } else { 204 },
             content_type: "application/json",
             more: "",
             body: reply,
+            is_bad_input: bad_inputs > 0,
         }
     }
 }

@@ -67,8 +67,7 @@ impl Door {
                     Ok(Some(message)) => {
                         // While we work, nothing need move.
                         connection.busy();
-                        let Some(reply) = self.answer(&message).await else {
-                            connection.count_bad_input();
+                        let Some(reply) = self.answer(connection, &message).await else {
                             connection.finish().await;
                             return Ok(Ended::Protocol);
                         };
@@ -93,7 +92,7 @@ impl Door {
     }
 
     /// The reply to a request; `None` where nobody can say in which form it would be one.
-    async fn answer(&self, message: &[u8]) -> Option<Vec<u8>> {
+    async fn answer(&self, connection: &Connection, message: &[u8]) -> Option<Vec<u8>> {
         let mut out = Vec::new();
         let Request {
             name,
@@ -103,6 +102,7 @@ impl Door {
         } = match rpc::decode_request(message, &self.caps) {
             Ok(request) => request,
             Err(refused) => {
+                connection.count_bad_input();
                 let exception =
                     Exception::new(BuiltinException::ValueError, refused.why.to_string());
                 rpc::encode_reply(refused.form?, Err(&exception), &mut out);

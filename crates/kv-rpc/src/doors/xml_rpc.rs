@@ -96,13 +96,20 @@ impl HttpDoor for Door {
                     expanded = bytes;
                     &expanded[..]
                 }
-                None => return Response::text(400, "error decoding gzip content\n"),
+                None => {
+                    return Response {
+                        is_bad_input: true,
+                        ..Response::text(400, "error decoding gzip content\n")
+                    };
+                }
             }
         } else {
             body
         };
         let mut out = Vec::new();
+        let mut is_bad_input = false;
         if let Err(failed) = self.call(body, &mut out).await {
+            is_bad_input = matches!(failed, Failed::Xml(_));
             out.clear();
             self.fault(&failed, &mut out);
         }
@@ -118,6 +125,7 @@ impl HttpDoor for Door {
                 ""
             },
             body: Some(shrunk.unwrap_or(out)),
+            is_bad_input,
         }
     }
 }
@@ -129,18 +137,25 @@ impl Door {
         let options = xmlrpc::Options {
             emit_i8: self.options.emit_i8,
         };
-        if method == "system.multicall" {
+        if method == MULTICALL {
             let results = self.multicall(params).await.map_err(Failed::Method)?;
             return encode_response(&results, options, out).map_err(Failed::Encode);
         }
+        let lists_methods = method == "system.listMethods";
         let call = Call {
             method,
             arguments: Arguments::Positional(params),
         };
         let reply = self.calls(vec![call]).await.pop();
-        let reply = reply
+        let mut reply = reply
             .unwrap_or(Ok(Reply::Owned(Value::Nil)))
             .map_err(Failed::Method)?;
+        if lists_methods && let Reply::Owned(Value::List(names)) = &mut reply {
+            // The one method that only this door has.
+            let is_before =
+                |name: &Value| matches!(name, Value::String(name) if **name < *MULTICALL);
+            names.insert(names.partition_point(is_before), MULTICALL.into());
+        }
         encode_response(reply.value(), options, out).map_err(Failed::Encode)
     }
 
@@ -226,6 +241,7 @@ fn one_of_many(value: Value) -> Result<Call, MethodError> {
     })
 }
 
+const MULTICALL: &str = "system.multicall";
 /// Those of Python's server that a client uses.
 const PATHS: [&str; 3] = ["/", "/RPC2", "/pydoc.css"];
 /// As Python's server: below that gzip is not worth it.

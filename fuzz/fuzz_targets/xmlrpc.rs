@@ -60,7 +60,10 @@ fn refused(error: &XmlError, caps: &Caps) {
     encode_fault(error.interop_code(), &text, &mut fault);
     let fault = decode_response(&fault, caps).expect("we wrote it");
     let fault = fault.expect_err("it is a fault");
-    assert_eq!((fault.code, fault.text), (error.interop_code().into(), text));
+    assert_eq!(
+        (fault.code, fault.text),
+        (error.interop_code().into(), text)
+    );
 }
 
 fn encoded(call: &Call) -> Vec<u8> {
@@ -73,7 +76,13 @@ fn encoded(call: &Call) -> Vec<u8> {
 fn depth(value: &Value) -> usize {
     match value {
         Value::List(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
-        Value::Map(pairs) => 1 + pairs.iter().map(|(_, value)| depth(value)).max().unwrap_or(0),
+        Value::Map(pairs) => {
+            1 + pairs
+                .iter()
+                .map(|(_, value)| depth(value))
+                .max()
+                .unwrap_or(0)
+        }
         _ => 0,
     }
 }

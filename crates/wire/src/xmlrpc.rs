@@ -21,6 +21,7 @@ mod error;
 mod name;
 mod number;
 mod outside;
+mod parts;
 mod python;
 mod scan;
 
@@ -307,7 +308,7 @@ mod tests {
             let fault = decode_response(&out, &Caps::default()).unwrap().unwrap_err();
             prop_assert_eq!(fault.code, i64::from(code));
             let said = text.replace("\r\n", "\n").replace('\r', "\n");
-            let said = said.replace(|c| !scan::is_char(c), "\u{fffd}");
+            let said = said.replace(|c| !parts::is_char(c), "\u{fffd}");
             prop_assert_eq!(fault.text, said);
         }
     }

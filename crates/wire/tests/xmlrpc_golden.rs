@@ -77,6 +77,34 @@ fn the_answers_are_those_of_python() {
     }
 }
 
+/// Says how long one call takes. By hand: `cargo test --release --test xmlrpc_golden -- --ignored
+/// --nocapture`.
+#[test]
+#[ignore = "it measures and asserts nothing"]
+#[expect(clippy::disallowed_methods, reason = "the clock is what this is about")]
+fn speed() {
+    let cases = cases_of(RECORDED);
+    let case = cases
+        .iter()
+        .find(|case| case.name == "set and get")
+        .unwrap();
+    let (request, expected) = &case.exchanges[0];
+    let (count, mut out) = (1_000_000, Vec::new());
+    let begin = std::time::Instant::now();
+    for _ in 0..count {
+        let call = decode_call(std::hint::black_box(request), &Caps::default()).unwrap();
+        assert_eq!(call.params.len(), 2);
+        out.clear();
+        encode_response(&Value::Nil, Options::default(), &mut out).unwrap();
+    }
+    assert_eq!(out, *expected);
+    println!(
+        "{:?} a call of {} bytes",
+        begin.elapsed() / count,
+        request.len()
+    );
+}
+
 /// The example of Python's tutorial.
 #[derive(Default)]
 struct Server {

@@ -118,8 +118,8 @@ fn broken_documents_are_refused_in_pythons_words() {
             Err(error) => format!("!{}", error.python_text()).into(),
         };
         let said = peer.borrow_mut().ask(&[b"loads", &document]);
-        // A bigdecimal, which Python reads and does not write; and expat takes `<!é` for the begin of
-        // a declaration when the é has one byte, which is looked at nowhere here.
+        // A bigdecimal, which Python reads and does not write; and expat takes `<!é` for the beginning
+        // of a declaration where the é is one byte, so it finds the same mistake further on.
         let keyword = document
             .windows(3)
             .any(|w| w.starts_with(b"<!") && !w[2].is_ascii());

@@ -183,11 +183,7 @@ pub(super) fn is_utf_16(name: &[u8]) -> bool {
 
 /// Name and value of `name = "value"` at `at`, behind white space, and where it ends; `None` at the
 /// end of the text.
-#[expect(clippy::type_complexity, reason = "named nowhere else")]
-fn pseudo_attribute(
-    text: &[u8],
-    at: usize,
-) -> Result<(Option<(Range<usize>, Range<usize>)>, usize), usize> {
+fn pseudo_attribute(text: &[u8], at: usize) -> Result<(Option<Pair>, usize), usize> {
     if at == text.len() {
         return Ok((None, at));
     }
@@ -237,6 +233,8 @@ pub(super) fn mark(bytes: &[u8]) -> usize {
         0
     }
 }
+
+type Pair = (Range<usize>, Range<usize>);
 
 /// The encoding that a well-formed declaration at the beginning names.
 fn encoding(bytes: &[u8]) -> Option<&str> {

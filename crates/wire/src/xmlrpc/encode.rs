@@ -1,8 +1,8 @@
 //! Documents with the bytes of `xmlrpc.client.dumps`.
 
 use super::base64;
+use super::parts::is_char;
 use super::python::{class, write_float};
-use super::scan::is_char;
 use crate::value::Value;
 
 /// How values are written.

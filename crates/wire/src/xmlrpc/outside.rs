@@ -27,7 +27,7 @@ enum Outside {
 impl Scanner<'_> {
     /// Reads one token; true where the root element begins.
     pub(super) fn before_root(&mut self, at: usize) -> Result<bool, Stop> {
-        let bytes = self.text().as_bytes();
+        let bytes = self.text.as_bytes();
         if at == bytes.len() && matches!(self.byte(at), Err(Stop::Unclosed)) {
             return Err(Stop::At(Malformed::NoElement, at));
         }
@@ -53,7 +53,7 @@ impl Scanner<'_> {
     /// Reads one token; true at the end of the document.
     pub(super) fn behind_root(&mut self, at: usize) -> Result<bool, Stop> {
         match self.outside(at) {
-            Err(Stop::Unclosed) if at == self.text().len() => Ok(true),
+            Err(Stop::Unclosed) if at == self.text.len() => Ok(true),
             Ok(Outside::Nothing(end)) => {
                 self.pass(end);
                 Ok(false)
@@ -64,7 +64,7 @@ impl Scanner<'_> {
     }
 
     fn outside(&self, at: usize) -> Result<Outside, Stop> {
-        let text = self.text();
+        let text = self.text;
         match self.byte(at)? {
             b' ' | b'\t' | b'\r' | b'\n' => {
                 let spaces = text.as_bytes()[at..]
@@ -76,6 +76,7 @@ impl Scanner<'_> {
             quote @ (b'"' | b'\'') => self.literal(at, quote),
             b'%' => self.percent(at),
             b'#' => {
+                // The first character is waited for, the end of the name is not.
                 self.byte(at + 1)?;
                 let end = self.name(at + 1).or_else(ends(text.len()))?;
                 self.followed_by(end, b" \t\r\n)>%|")
@@ -93,7 +94,7 @@ impl Scanner<'_> {
     fn markup(&self, at: usize) -> Result<Outside, Stop> {
         let next = match self.byte(at + 1) {
             // Of the first character of a name only the first byte counts.
-            Err(Stop::Invalid(_) | Stop::PartialCharacter) if self.leads() => {
+            Err(Stop::Invalid(_) | Stop::PartialCharacter) if self.document.leads => {
                 return Ok(Outside::Root);
             }
             next => next?,
@@ -162,11 +163,11 @@ impl Scanner<'_> {
 
     /// A name, or a word of the characters of names.
     fn word(&self, at: usize) -> Result<Outside, Stop> {
-        let first = self.text()[at..].chars().next().unwrap_or_default();
+        let first = self.text[at..].chars().next().unwrap_or_default();
         if !is_name(first) {
             return Err(Stop::Invalid(at));
         }
-        let end = self.name_rest(at).or_else(ends(self.text().len()))?;
+        let end = self.name_rest(at).or_else(ends(self.text.len()))?;
         if is_name_start(first) {
             self.followed_by(end, b" \t\r\n>),|[%+*?")
         } else {

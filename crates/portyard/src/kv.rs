@@ -1,12 +1,13 @@
 //! `portyard kv`: the key/value store, from the command line, a script or a prompt.
 //!
 //! [`command`] is what can be asked, [`transfer`] moves many entries, [`prompt`] and [`script`] read
-//! commands line by line. [`server`] makes the calls over one connection, whose protocol is a
+//! commands line by line. [`pages`] goes through a scan. [`server`] makes the calls over one connection, whose protocol is a
 //! [`door`]; [`raised`] is what a server says went wrong. [`word`] makes values of what is typed,
 //! [`show`] the way back.
 
 mod command;
 mod door;
+mod pages;
 mod prompt;
 mod raised;
 mod script;
@@ -58,7 +59,7 @@ Examples:
   portyard kv keys --json | head
   portyard kv export backup.jsonl
   portyard kv tcp://192.0.2.1:15001 import backup.jsonl
-  portyard kv --door xml https-less.example.org:8000 size
+  portyard kv --door xml kv.example.org:8000 size
   portyard kv --tls --ca ca.pem --auth mutual --auth-key-file keys tcp://kv.example.org:15001
   printf 'incr a\\nget a\\n' | portyard kv
 
@@ -70,6 +71,7 @@ server is busy, 77 a key or certificate is refused, or the listener is read-only
 certificates is wrong. Lines of commands: the first code that is not 0.")]
 pub struct Args {
     /// Where to connect. [default: the door's port on this machine, tcp://127.0.0.1:15001]
+    #[arg(value_parser = endpoint)]
     endpoint: Option<Endpoint>,
     /// The protocol. [default: the one of the endpoint's port, or else json]
     #[arg(long, value_enum, value_name = "DOOR")]
@@ -140,6 +142,17 @@ impl Style {
             json_key: self.json_key || line.json_key,
         }
     }
+}
+
+/// What stands before the command, unless it is a command that is spelt wrong.
+fn endpoint(text: &str) -> Result<Endpoint, String> {
+    Endpoint::from_str(text).map_err(|error| {
+        if text.contains([':', '/']) {
+            error.to_string()
+        } else {
+            "this is neither a command nor an endpoint; 'portyard kv --help' lists both".into()
+        }
+    })
 }
 
 fn max_answer(text: &str) -> Result<Size, String> {

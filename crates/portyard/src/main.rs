@@ -111,8 +111,9 @@ const ABOUT: &str = "The command-line client of the Portyard daemons, and the ya
 const LONG_ABOUT: &str = "\
 The command-line client of the Portyard daemons, and the yard in one command.
 
-Talks to echo, time, message, array, key/value and other small network services, answers questions about services, names and
-networks, loads a server, and starts the whole yard. 'portyard COMMAND --help' has examples.
+Talks to echo, time, message, array, key/value and other small network services, answers questions
+about services, names and networks, loads a server, and starts the whole yard. 'portyard COMMAND
+--help' has examples.
 
 An ENDPOINT is tcp://HOST:PORT, udp://HOST:PORT, unix:/PATH or unix:@NAME (Linux's abstract names).
 IPv6 addresses stand in brackets: tcp://[::1]:7007. Without a scheme, HOST:PORT takes the transport
@@ -121,8 +122,8 @@ that the command says. A SPAN of time is a number and a unit: 250ms, 1s, 2min.";
 const EXIT_CODES: &str = "\
 Exit codes (the names are those of sysexits.h):
    0  everything asked for was done
-   1  the answer is \"no\" (cidr --contains), there is no such entry (service), or something would
-      fail (cert show)
+   1  the answer is \"no\" (cidr --contains, kv exists), there is no such entry (service) or key (kv),
+      or something would fail (cert show)
   64  EX_USAGE        the command line is wrong
   65  EX_DATAERR      the peer's answer is not what the protocol says
   68  EX_NOHOST       the host name is not known

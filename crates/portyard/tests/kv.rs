@@ -5,10 +5,11 @@ mod common;
 
 use std::fmt::Write as _;
 use std::fs;
-use std::io::{Read, Write};
-use std::net::TcpListener;
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::thread;
 
 use common::{Run, finish, portyard, run};
@@ -275,6 +276,81 @@ fn an_import_that_fails_says_where_and_goes_on_from_there() {
         failed.stderr
     );
     client.says(&["get", "e"], "1\n");
+    let long = "x".repeat(10_000);
+    let line = format!("{{\"key\":\"f\",\"value\":1}}\n{{\"key\":\"g\",\"value\":\"{long}\"}}\n");
+    for client in Client::all(&store) {
+        // Python's connections have no way to say so.
+        let code = if client.door == "python" { 74 } else { 64 };
+        let failed = client.run(&["import"], line.as_bytes()).expect(code);
+        assert!(failed.stderr.contains("line 2: "), "{}", failed.stderr);
+        client.says(&["get", "f"], "1\n");
+    }
+}
+
+/// Answers one call of JSON-RPC with its number.
+fn answer_one(stream: &mut TcpStream) {
+    let mut line = String::new();
+    BufReader::new(&*stream).read_line(&mut line).unwrap();
+    let id = line
+        .split("\"id\":")
+        .nth(1)
+        .unwrap()
+        .split(',')
+        .next()
+        .unwrap();
+    writeln!(
+        stream,
+        "{{\"jsonrpc\":\"2.0\",\"id\":{id},\"result\":{id}}}"
+    )
+    .unwrap();
+}
+
+#[test]
+fn a_connection_that_idled_out_is_made_again_before_anything_is_sent() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("tcp://{}", listener.local_addr().unwrap());
+    let mut child = portyard()
+        .args(["kv", "--door", "json", &endpoint])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    for expected in ["1\n", "2\n"] {
+        stdin.write_all(b"size\n").unwrap();
+        let (mut stream, _) = listener.accept().unwrap();
+        answer_one(&mut stream);
+        drop(stream);
+        let mut line = String::new();
+        stdout.read_line(&mut line).unwrap();
+        assert_eq!(line, expected);
+    }
+    drop(stdin);
+    assert_eq!(common::wait(&mut child), Some(0));
+}
+
+#[test]
+fn what_may_have_been_done_is_not_done_again() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("tcp://{}", listener.local_addr().unwrap());
+    let server = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        answer_one(&mut stream);
+        let mut line = String::new();
+        BufReader::new(&stream).read_line(&mut line).unwrap();
+        drop(stream);
+        listener
+    });
+    let failed = run(&["kv", "--door", "json", &endpoint], b"size\nincr a\n").expect(74);
+    assert!(
+        failed.stderr.contains("without an answer"),
+        "{}",
+        failed.stderr
+    );
+    let listener = server.join().unwrap();
+    listener.set_nonblocking(true).unwrap();
+    assert_eq!(listener.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
 }
 
 #[test]
@@ -482,6 +558,12 @@ fn an_answer_that_lies_is_refused_and_nothing_of_it_is_run_or_shown_raw() {
         );
         assert!(run.text().is_empty() && !run.stderr.contains('\x1b'));
     }
+    let told = run(&["kv", "gett"], b"").expect(64);
+    assert!(
+        told.stderr.contains("neither a command nor an endpoint"),
+        "{}",
+        told.stderr
+    );
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let endpoint = format!("tcp://{}", silent.local_addr().unwrap());
     run(&["kv", &endpoint, "--timeout", "50ms", "size"], b"").expect(75);

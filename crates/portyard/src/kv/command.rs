@@ -8,9 +8,10 @@ use portyard_core::config::Span;
 use portyard_core::exit::Exit;
 use portyard_wire::value::Value;
 
+use super::pages::{self, Page, Pages};
 use super::raised::{Kind, Raised};
 use super::server::Server;
-use super::transfer::{self, Page};
+use super::transfer;
 use super::{Style, show, word};
 use crate::out::{Out, complain};
 use crate::stop::{Outcome, Stop};
@@ -24,6 +25,7 @@ pub enum Command {
         key: String,
     },
     /// Set a key, for good.
+    #[command(override_usage = "set [OPTIONS] <KEY> <VALUE | --file FILE>")]
     Set {
         /// The key.
         key: String,
@@ -80,6 +82,7 @@ pub enum Command {
         after: f64,
     },
     /// Set a key if its value is the expected one.
+    #[command(override_usage = "cas [OPTIONS] <KEY> <EXPECTED> <VALUE | --file FILE>")]
     Cas {
         /// The key.
         key: String,
@@ -263,7 +266,7 @@ fn entry(value: &Value, style: Style, out: &mut Out) -> Result<(), Stop> {
 
 fn keys(value: &Value, style: Style, out: &mut Out) -> Result<(), Stop> {
     let Value::List(keys) = value else {
-        return Err(transfer::not_a("list of keys"));
+        return Err(pages::not_a("list of keys"));
     };
     for key in keys {
         if style.json {
@@ -288,7 +291,7 @@ fn scan(
         None => Value::Nil,
     };
     let mut left = limit.unwrap_or(u64::MAX);
-    let mut pages = transfer::Pages::new(prefix);
+    let mut pages = Pages::new(prefix);
     while left > 0 {
         let Page { entries, .. } = match pages.next(server, left)? {
             None => break,

@@ -51,8 +51,10 @@ pub enum Nonsense {
         /// The cap.
         max: usize,
     },
-    /// The server refuses the connection or the request as such.
-    Refused(String),
+    /// The server takes no request as long as ours.
+    TooLarge(String),
+    /// The server has no time for us.
+    Busy(String),
     /// Python's way to ask for a key.
     WantsKey,
     /// Something else.
@@ -159,7 +161,8 @@ impl fmt::Display for Nonsense {
             Self::TooLong { max } => {
                 write!(f, "the answer is longer than {max} bytes (--max-answer)")
             }
-            Self::Refused(why) => f.write_str(why),
+            Self::TooLarge(why) => write!(f, "the request is too large for it ({why})"),
+            Self::Busy(why) => write!(f, "it is busy ({why}); try again"),
             Self::WantsKey => {
                 f.write_str("it wants a key first: --auth python --auth-key-file FILE")
             }

@@ -18,9 +18,9 @@ use rustyline::history::DefaultHistory;
 use rustyline::validate::Validator;
 use rustyline::{Config, Context, Editor, Helper};
 
+use super::pages::Pages;
 use super::script::{Line, Said};
 use super::server::Server;
-use super::transfer::Pages;
 use super::{Style, word};
 use crate::out::{Out, complain};
 use crate::save::{self, Existing, Saved};

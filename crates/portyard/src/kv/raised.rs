@@ -158,7 +158,9 @@ impl Kind {
     const fn of_code(code: i64) -> Option<Self> {
         Some(match code {
             jsonrpc::METHOD_NOT_FOUND => Self::NoMethod,
-            jsonrpc::INVALID_PARAMS | -32_003 => Self::Arguments,
+            jsonrpc::PARSE_ERROR | jsonrpc::INVALID_REQUEST | jsonrpc::INVALID_PARAMS | -32_003 => {
+                Self::Arguments
+            }
             -32_001 => Self::Missing,
             -32_004 => Self::Busy,
             -32_005 => Self::Unavailable,
@@ -279,7 +281,7 @@ mod tests {
     fn what_python_writes_for_an_exception_is_told() {
         // `pickle.dumps(KeyError('x'), protocol)` of Python 3.13 in 4, of 3.8 in 3, of 2.7 in 2.
         for pickle in [
-            &b"\x80\x04\x95\x22\0\0\0\0\0\0\0\x8c\x08builtins\x94\x8c\x08KeyError\x94\x93\x94\x8c\x01x\x94\x85\x94R\x94."[..],
+            &b"\x80\x04\x95!\0\0\0\0\0\0\0\x8c\x08builtins\x94\x8c\x08KeyError\x94\x93\x94\x8c\x01x\x94\x85\x94R\x94."[..],
             b"\x80\x03cbuiltins\nKeyError\nq\0X\x01\0\0\0xq\x01\x85q\x02Rq\x03.",
             b"\x80\x02cexceptions\nKeyError\nq\0U\x01xq\x01\x85q\x02Rq\x03.",
         ] {

@@ -225,7 +225,8 @@ impl Broken {
         match nonsense {
             Nonsense::TooLong { .. } => Self::TooLong(Fatal::new(Exit::Data, message)),
             Nonsense::WantsKey => Self::Failed(Fatal::new(Exit::NoPermission, message)),
-            Nonsense::Refused(_) => Self::Failed(Fatal::new(Exit::TempFail, message)),
+            Nonsense::TooLarge(_) => Self::Failed(Fatal::new(Exit::Usage, message)),
+            Nonsense::Busy(_) => Self::Failed(Fatal::new(Exit::TempFail, message)),
             Nonsense::Other(_) => Self::Failed(Fatal::new(Exit::Data, message)),
         }
     }

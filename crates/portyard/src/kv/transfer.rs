@@ -1,4 +1,4 @@
-//! Many entries: pages of a scan, a file of lines out and in.
+//! Many entries: a file of lines out and in.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
@@ -10,8 +10,9 @@ use portyard_wire::jsonrpc::{Caps, json};
 use portyard_wire::value::Value;
 use tempfile::NamedTempFile;
 
+use super::pages::{Pages, not_a};
 use super::raised::{Kind, Raised};
-use super::server::{Broken, Server};
+use super::server::Server;
 use super::show;
 use crate::out::Out;
 use crate::stop::{Outcome, Stop};
@@ -40,96 +41,6 @@ pub struct Import {
     /// The first line to take.
     #[arg(long, value_name = "LINE", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     from: u64,
-}
-
-/// Entries of a scan.
-pub struct Page {
-    /// Keys and values.
-    pub entries: Vec<(Value, Value)>,
-    cursor: Value,
-}
-
-/// A scan from page to page.
-pub struct Pages {
-    prefix: Value,
-    /// `None` behind the last page.
-    cursor: Option<Value>,
-    limit: u64,
-}
-
-impl Pages {
-    /// From the first key on that begins so; from the first of all when it is nil.
-    pub fn new(prefix: Value) -> Self {
-        Self {
-            prefix,
-            cursor: Some(Value::Nil),
-            limit: PAGE,
-        }
-    }
-
-    /// The next page, of at most `most` entries.
-    pub fn next(
-        &mut self,
-        server: &mut Server,
-        most: u64,
-    ) -> Result<Option<Result<Page, Raised>>, Stop> {
-        let Some(cursor) = &self.cursor else {
-            return Ok(None);
-        };
-        let called = loop {
-            let limit = i64::try_from(self.limit.min(most)).unwrap_or(i64::MAX);
-            let params = vec![self.prefix.clone(), cursor.clone(), Value::Int(limit)];
-            match server.call("scan", params) {
-                // The values are large: fewer at once.
-                Err(Broken::TooLong(_)) if self.limit > 1 => self.limit = (self.limit / 8).max(1),
-                other => break other?,
-            }
-        };
-        let page = match called {
-            Ok(value) => Page::read(value).ok_or_else(|| not_a("page of a scan"))?,
-            Err(raised) => return Ok(Some(Err(raised))),
-        };
-        self.cursor = (page.cursor != Value::Nil).then(|| page.cursor.clone());
-        Ok(Some(Ok(page)))
-    }
-}
-
-impl Page {
-    fn read(value: Value) -> Option<Self> {
-        let Value::Map(members) = value else {
-            return None;
-        };
-        let (mut entries, mut cursor) = (None, None);
-        for (name, value) in members {
-            match (name, value) {
-                (Value::String(name), Value::List(pairs)) if name == "entries" => {
-                    entries = pairs.into_iter().map(pair).collect::<Option<Vec<_>>>();
-                }
-                (Value::String(name), value @ (Value::Nil | Value::String(_)))
-                    if name == "cursor" =>
-                {
-                    cursor = Some(value);
-                }
-                _ => {}
-            }
-        }
-        let page = Self {
-            entries: entries?,
-            cursor: cursor?,
-        };
-        // A page without entries that is not the last would never end.
-        (page.cursor == Value::Nil || !page.entries.is_empty()).then_some(page)
-    }
-}
-
-fn pair(value: Value) -> Option<(Value, Value)> {
-    match value {
-        Value::List(pair) => {
-            let [key, value] = <[Value; 2]>::try_from(pair).ok()?;
-            Some((key, value))
-        }
-        _ => None,
-    }
 }
 
 impl Export {
@@ -389,12 +300,6 @@ fn bar(length: Option<u64>) -> ProgressBar {
     bar
 }
 
-/// The answer is not what the method says.
-pub fn not_a(what: &str) -> Stop {
-    let message = format!("the server answers with something that is no {what}; is it kv-rpc?");
-    Stop::fatal(Exit::Data, message)
-}
-
 fn fatal(raised: &Raised) -> Stop {
     Stop::fatal(raised.kind.exit(), raised.words(None))
 }
@@ -404,8 +309,6 @@ fn in_the_way(path: &Path) -> Stop {
     Stop::fatal(Exit::Usage, message)
 }
 
-/// Entries of a page, if their values are small.
-const PAGE: u64 = 256;
 /// Calls that are under way at once, and about their bytes.
 const WINDOW: usize = 256;
 const WINDOW_BYTES: usize = 1 << 20;
@@ -432,27 +335,6 @@ mod tests {
         ] {
             let error = parsed(line.as_bytes()).unwrap_err();
             assert_eq!(error.exit, Exit::Data, "{line}");
-        }
-    }
-
-    #[test]
-    fn a_scan_that_would_never_end_is_no_page() {
-        let page = |text: &str| {
-            let caps = Caps {
-                size: 1 << 20,
-                batch: 0,
-            };
-            Page::read(json::decode(text.as_bytes(), &caps).unwrap())
-        };
-        assert!(page(r#"{"entries":[["a",1]],"cursor":"1"}"#).is_some());
-        assert!(page(r#"{"entries":[],"cursor":null}"#).is_some());
-        for text in [
-            r#"{"entries":[],"cursor":"1"}"#,
-            r#"{"entries":[["a"]],"cursor":null}"#,
-            r#"{"entries":[["a",1]]}"#,
-            "[]",
-        ] {
-            assert!(page(text).is_none(), "{text}");
         }
     }
 }

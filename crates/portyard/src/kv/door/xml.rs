@@ -163,8 +163,8 @@ fn number(value: &[u8]) -> Option<u64> {
 
 fn refused(status: u16, line: &str) -> Nonsense {
     match status {
-        413 => Nonsense::Refused(format!("the request is too large for the server ({line})")),
-        503 => Nonsense::Refused(format!("the server is busy ({line}); try again")),
+        413 => Nonsense::TooLarge(line.into()),
+        503 => Nonsense::Busy(line.into()),
         _ => Nonsense::Other(line.into()),
     }
 }

@@ -234,6 +234,13 @@ fn a_stream_that_cannot_be_framed_is_told_so_and_ends() {
 }
 
 #[test]
+fn a_busy_client_is_let_go_by_a_drain_with_all_that_was_done_acknowledged() {
+    let request = json_call("set", r#"["k",1]"#) + "\n";
+    let reply = "{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":null}\n";
+    doors::assert_drains("json-rpc", request.as_bytes(), reply.as_bytes());
+}
+
+#[test]
 fn curl_is_answered() {
     let daemon = start(&["json-rpc"], "", "");
     let url = format!("http://{}/", daemon.address("json-rpc"));

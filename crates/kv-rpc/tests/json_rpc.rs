@@ -52,6 +52,25 @@ fn transcripts_hold_over_http_and_in_every_framing() {
 }
 
 #[test]
+fn the_examples_of_the_protocol_page_hold() {
+    let page = include_str!("../../../docs/protocols/kv-rpc.md");
+    let exchanges = exchanges(page);
+    assert!(exchanges.len() >= 9, "only {} messages", exchanges.len());
+    for framing in FRAMINGS {
+        let daemon = start(&["json-rpc"], "", "");
+        let client = connect(&daemon);
+        for (message, reply) in &exchanges {
+            send(&client, framing, message);
+            let said = match (framing, reply) {
+                (Framing::Http, _) | (_, Some(_)) => receive(&client, framing),
+                (_, None) => None,
+            };
+            assert_eq!(&said, reply, "{message} {framing:?}");
+        }
+    }
+}
+
+#[test]
 fn each_get_of_a_hundred_pipelined_calls_sees_the_sets_before_it() {
     let daemon = start(&["json-rpc"], "", "");
     for framing in FRAMINGS {
@@ -234,6 +253,13 @@ fn a_stream_that_cannot_be_framed_is_told_so_and_ends() {
 }
 
 #[test]
+fn a_busy_client_is_let_go_by_a_drain_with_all_that_was_done_acknowledged() {
+    let request = json_call("set", r#"["k",1]"#) + "\n";
+    let reply = "{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":null}\n";
+    doors::assert_drains("json-rpc", request.as_bytes(), reply.as_bytes());
+}
+
+#[test]
 fn curl_is_answered() {
     let daemon = start(&["json-rpc"], "", "");
     let url = format!("http://{}/", daemon.address("json-rpc"));
@@ -298,17 +324,24 @@ fn a_client_of_the_language_server_protocol_is_served() {
 /// the transcripts: its `echo` has one parameter, and its methods have errors of their own.
 fn transcripts() -> Vec<(String, Option<String>)> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../wire/tests/jsonrpc");
+    let files = directory.read_dir().unwrap();
+    files
+        .flat_map(|file| exchanges(&fs::read_to_string(file.unwrap().path()).unwrap()))
+        .filter_map(ours)
+        .collect()
+}
+
+/// Lines with messages (`-->`), each with its reply (`<--`) if it has one.
+fn exchanges(text: &str) -> Vec<(String, Option<String>)> {
     let mut exchanges: Vec<(String, Option<String>)> = Vec::new();
-    for file in directory.read_dir().unwrap() {
-        for line in fs::read_to_string(file.unwrap().path()).unwrap().lines() {
-            if let Some(message) = line.strip_prefix("--> ") {
-                exchanges.push((message.into(), None));
-            } else if let Some(reply) = line.strip_prefix("<-- ") {
-                exchanges.last_mut().unwrap().1 = Some(reply.into());
-            }
+    for line in text.lines() {
+        if let Some(message) = line.strip_prefix("--> ") {
+            exchanges.push((message.into(), None));
+        } else if let Some(reply) = line.strip_prefix("<-- ") {
+            exchanges.last_mut().unwrap().1 = Some(reply.into());
         }
     }
-    exchanges.into_iter().filter_map(ours).collect()
+    exchanges
 }
 
 fn ours((message, reply): (String, Option<String>)) -> Option<(String, Option<String>)> {

@@ -576,7 +576,7 @@ fn a_client_that_asks_again_never_makes_us_do_something_twice() {
 fn what_a_drain_has_acknowledged_is_all_that_was_done() {
     for python in pythons() {
         let data = tempfile::tempdir().unwrap();
-        let store = format!("directory = {:?}", data.path().join("data"));
+        let store = format!("directory = \"{}/data\"", data.path().display());
         let start = || configured(Daemon::build(doors::BINARY), &["xml-rpc"], &store, "").start();
         let daemon = start();
         let url = url(&daemon, "http");

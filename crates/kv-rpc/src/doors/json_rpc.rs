@@ -113,6 +113,11 @@ impl Door {
                 return Ok(if full { Ended::Done } else { Ended::Protocol });
             }
             if decoder.at_boundary() {
+                // A client that is never silent would be cut in the midst of a message later.
+                if connection.draining() {
+                    connection.finish().await;
+                    return Ok(Ended::Done);
+                }
                 // An idle connection keeps nothing.
                 (pending, room) = (Vec::new(), self.state.room());
             }

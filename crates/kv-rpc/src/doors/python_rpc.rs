@@ -82,6 +82,11 @@ impl Door {
                 }
             }
             if decoder.at_boundary() {
+                // A client that is never silent would be cut in the midst of a message later.
+                if connection.draining() {
+                    connection.finish().await;
+                    return Ok(Ended::Done);
+                }
                 // An idle connection keeps nothing.
                 (decoder, room) = (Decoder::new(Framing::Python, cap), self.state.room());
             } else if !room.grow(decoder.memory() as u64) {

@@ -3,8 +3,9 @@
 #![allow(dead_code, reason = "each test file uses a part")]
 
 use std::fmt::Write as _;
+use std::thread;
 
-use portyard_testkit::{Client, Daemon, DaemonBuilder};
+use portyard_testkit::{Client, Daemon, DaemonBuilder, eventually};
 
 /// An HTTP connection that stays open.
 pub struct Http(pub Client);
@@ -138,6 +139,35 @@ pub fn configured(
         );
     }
     builder.config(&config)
+}
+
+/// A client makes the same change over and over while the daemon drains; each change that was done
+/// must have been acknowledged, and nobody may have to be cut.
+#[track_caller]
+pub fn assert_drains(service: &str, request: &[u8], reply: &[u8]) {
+    let data = tempfile::tempdir().unwrap();
+    let store = format!("directory = \"{}/data\"", data.path().display());
+    let start = || configured(Daemon::build(BINARY), &[service], &store, "").start();
+    let daemon = start();
+    let client = Client::connect(&daemon.endpoint(service));
+    let acknowledged = thread::scope(|scope| {
+        let client = scope.spawn(|| {
+            let mut acknowledged = 0;
+            while client.try_send(request)
+                && let Some(said) = client.try_receive(reply.len())
+            {
+                assert_eq!(said, reply);
+                acknowledged += 1;
+            }
+            acknowledged
+        });
+        eventually("it is at work", || revision(&daemon) > 20);
+        let ended = daemon.terminate();
+        assert_eq!(ended.code, Some(0));
+        assert!(!ended.stderr.contains("cutting"), "{}", ended.stderr);
+        client.join().unwrap()
+    });
+    assert_eq!(revision(&start()), acknowledged);
 }
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_kv-rpc");

@@ -149,6 +149,7 @@ impl<'a, D: HttpDoor> Exchange<'a, D> {
             Some(size) if self.pending.len() - length >= size => {
                 let end = length + size;
                 let bytes = &self.pending[length..end];
+                self.connection.busy();
                 (self.door.answer(plan, bytes).await, end)
             }
             _ => {
@@ -175,6 +176,7 @@ impl<'a, D: HttpDoor> Exchange<'a, D> {
                         return Ok(Next::End(Ended::Protocol));
                     }
                 }
+                self.connection.busy();
                 (self.door.answer(plan, &content).await, taken)
             }
         };

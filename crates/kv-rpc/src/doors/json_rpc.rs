@@ -83,6 +83,9 @@ impl Door {
             };
             let framing = decoder.framing().unwrap_or(Framing::Lines);
             let mut out = Vec::new();
+            if !messages.is_empty() {
+                connection.busy();
+            }
             let (replies, bad_inputs) = self.answer_all(&messages).await;
             (0..bad_inputs).for_each(|_| connection.count_bad_input());
             for reply in replies.into_iter().flatten() {
@@ -100,7 +103,10 @@ impl Door {
                 // Short enough for every framing.
                 let _ = framing.frame(&reply, &mut out);
             }
-            if !out.is_empty() {
+            if out.is_empty() {
+                // Notifications alone have no reply that would show that we are done.
+                connection.rested();
+            } else {
                 connection.write_all(&out).await?;
             }
             let full = !room.grow(decoder.memory() as u64);

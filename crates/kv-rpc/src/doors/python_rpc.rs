@@ -65,6 +65,7 @@ impl Door {
             loop {
                 match decoder.next() {
                     Ok(Some(message)) => {
+                        connection.busy();
                         let Some(reply) = self.answer(connection, &message).await else {
                             connection.finish().await;
                             return Ok(Ended::Protocol);

@@ -114,6 +114,19 @@ fn a_message_in_pieces_is_put_together() {
 }
 
 #[test]
+fn a_call_that_outlasts_the_idle_deadline_is_answered() {
+    let daemon = start(&["json-rpc"], "", "[listener.limits]\nidle = \"20ms\"");
+    for framing in FRAMINGS {
+        let reply = call(&connect(&daemon), framing, "sleep", "[0.3]");
+        assert_eq!(reply["result"], Value::Null, "{framing:?}");
+        // It begins anew behind what has no reply.
+        let client = connect(&daemon);
+        send(&client, framing, r#"{"jsonrpc":"2.0","method":"size"}"#);
+        client.receive_all();
+    }
+}
+
+#[test]
 fn notifications_are_done_and_not_answered() {
     let daemon = start(&["json-rpc"], "", "");
     for (turn, framing) in (1..).zip(FRAMINGS) {

@@ -245,6 +245,17 @@ fn what_was_asked_before_a_broken_frame_is_answered() {
 }
 
 #[test]
+fn a_call_that_outlasts_the_idle_deadline_is_answered() {
+    let daemon = open("[listener.limits]\nidle = \"20ms\"");
+    let client = Client::connect(&daemon.endpoint("python-rpc"));
+    // ("sleep", (0.25,), {}) in protocol 2, and None.
+    client.send(message(
+        b"\x80\x02U\x05sleepG\x3f\xd0\0\0\0\0\0\0\x85}\x87.",
+    ));
+    assert_eq!(client.receive(8), message(b"\x80\x02N."));
+}
+
+#[test]
 fn a_busy_client_is_let_go_by_a_drain_with_all_that_was_done_acknowledged() {
     // ("set", ("k", 1), {}) in protocol 2, and None.
     let set = message(b"\x80\x02U\x03setU\x01kK\x01\x86}\x87.");

@@ -96,6 +96,11 @@ impl Connection {
         self.home.registry.busy(self.slot);
     }
 
+    /// The service waits for the peer again and has sent nothing: the idle deadline begins anew.
+    pub fn rested(&self) {
+        self.home.registry.sent(self.slot, 0);
+    }
+
     /// Counts an input that was answered with an error line.
     pub fn count_bad_input(&self) {
         self.listener().metrics.bad_input.inc();

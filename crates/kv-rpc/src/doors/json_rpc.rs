@@ -104,7 +104,10 @@ impl Door {
                 // Short enough for every framing.
                 let _ = framing.frame(&reply, &mut out);
             }
-            if !out.is_empty() {
+            if out.is_empty() {
+                // Notifications alone have no reply that would show that we are done.
+                connection.rested();
+            } else {
                 connection.write_all(&out).await?;
             }
             let full = !room.grow(decoder.memory() as u64);

@@ -384,10 +384,6 @@ const DIFFERENT: &[(&str, &str)] = &[
         "other encoding",
         "the encodings are UTF-8, ISO-8859-1 and US-ASCII",
     ),
-    (
-        "letters of our time",
-        "names have the letters of XML's fifth edition",
-    ),
     ("bytes as a key", "bytes are a key here"),
     ("list of methods", "there are more methods"),
     ("help", "there is some"),

@@ -78,7 +78,7 @@ impl Export {
                 io::ErrorKind::AlreadyExists => in_the_way(&path),
                 _ => cannot(error.error),
             })?;
-        out.line(format_args!("exported {count} entries"))?;
+        out.line(format_args!("exported {}", entries(count)))?;
         Ok(Exit::Ok)
     }
 }
@@ -152,14 +152,15 @@ impl Import {
         bar.finish_and_clear();
         match imported {
             Ok(count) => {
-                out.line(format_args!("imported {count} entries"))?;
+                out.line(format_args!("imported {}", entries(count)))?;
                 Ok(Exit::Ok)
             }
             Err(Failed { line, count, why }) => {
                 server.give_up();
                 let message = format!(
-                    "{name}, line {line}: {why}; {count} entries before it are stored, and \
-                     --from {line} goes on with it"
+                    "{name}, line {line}: {why}; what stands before it is stored ({}), and --from \
+                     {line} goes on with it",
+                    entries(count)
                 );
                 Err(Stop::fatal(why.exit, message))
             }
@@ -298,6 +299,13 @@ fn bar(length: Option<u64>) -> ProgressBar {
         bar.set_style(style.progress_chars("=> "));
     }
     bar
+}
+
+fn entries(count: u64) -> String {
+    match count {
+        1 => "1 entry".into(),
+        count => format!("{count} entries"),
+    }
 }
 
 fn fatal(raised: &Raised) -> Stop {

@@ -240,7 +240,7 @@ pub const METHODS: &[Method] = &[
         "scan",
         &["prefix", "cursor", "limit"],
         0,
-        "a page of pairs in order: {entries: [[key, value], …], cursor}; nil cursor at the end",
+        "a page of pairs in the order of keys(): {entries: [[key, value], …], cursor}; nil cursor at the end",
         scan,
     ),
     method("size", &[], 0, "how many keys there are", size),

@@ -96,12 +96,20 @@ fn access_and_limits_are_for_the_peer_behind_the_balancer() {
 
 #[test]
 fn a_balancer_that_says_nothing_is_cut() {
-    let daemon = build("\"127.0.0.1\"", "limits = { handshake = \"200ms\" }\n").start();
+    let daemon = build(
+        "\"127.0.0.1\"",
+        "limits = { handshake = \"200ms\", penalty = \"60s\", penalty_min = \"1s\" }\n",
+    )
+    .start();
     let client = Client::connect(&daemon.endpoint("echo"));
     client.send(b"PROXY TCP4 ");
     let (answer, end) = client.receive_all();
     assert!(answer.is_empty() && matches!(end, End::Fin | End::Reset));
     eventually("it is counted", || ended(&daemon, "handshake") == 1);
+    // Everybody behind it would have to pay for that.
+    let client = Client::connect(&daemon.endpoint("echo"));
+    client.send(named("192.0.2.7:1").to_v2());
+    assert!(client.is_echoed());
 }
 
 #[test]

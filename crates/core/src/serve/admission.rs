@@ -45,7 +45,11 @@ pub(super) async fn admit(
     }
     let limits = &settings.limits;
     let source = source_of(peer.ip());
-    if settings.trust.is_some()
+    // A balancer is many peers; what holds for each of them is applied when it has named it.
+    let trust = settings.trust.as_ref();
+    let is_balancer = trust.is_some_and(|trust| trust.balancers.include(peer));
+    if trust.is_some()
+        && !is_balancer
         && listener
             .penalties
             .refuses(source, home.milliseconds(), &limits.tariff())
@@ -65,10 +69,7 @@ pub(super) async fn admit(
             );
         }
     };
-    // A balancer is many peers; what holds for each of them is applied when it has named it.
-    if let Some(trust) = &settings.trust
-        && trust.balancers.include(peer)
-    {
+    if is_balancer {
         return start(home, stream, peer, permit);
     }
     let mut applicant = Applicant::new(source);

@@ -146,8 +146,12 @@ fn report(
     failure: &Failure,
 ) {
     let Failure { why, said, costs } = failure;
-    // All local users are one source; they are told apart by access rules, not punished together.
+    // All local users are one source, and so is everybody behind a balancer: they are not punished
+    // together.
+    let trust = settings.trust.as_ref();
+    let is_balancer = trust.is_some_and(|trust| trust.balancers.include(peer));
     let barred = *costs
+        && !is_balancer
         && peer.ip().is_some_and(|ip| {
             let tariff = settings.limits.tariff();
             let source = source_of(Some(ip));

@@ -139,6 +139,29 @@ pub enum Faults {
     Interop,
 }
 
+impl Options {
+    /// Refuses what no request could pass.
+    pub fn check(&self) -> Result<(), String> {
+        if !(REQUEST_MIN..=REQUEST_MAX).contains(&self.max_request.0) {
+            return Err(format!(
+                "max_request = \"{}\" is no length for requests; write one from 1KiB to 1GiB",
+                self.max_request
+            ));
+        }
+        if self.max_batch == 0 {
+            return Err(
+                "max_batch = 0 leaves no batch that could be answered; write at least 1".into(),
+            );
+        }
+        Ok(())
+    }
+}
+
+/// Shorter ones have no room for a call.
+const REQUEST_MIN: u64 = 1 << 10;
+/// A signed 32-bit length before a message ends at twice as much.
+const REQUEST_MAX: u64 = 1 << 30;
+
 impl Default for Options {
     fn default() -> Self {
         Self {

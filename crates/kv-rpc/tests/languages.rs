@@ -1,5 +1,4 @@
 //! The clients of other languages, as their libraries are used: Ruby, PHP and Node.
-#![expect(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
 
 #[path = "common/doors.rs"]
 mod doors;
@@ -75,7 +74,7 @@ fn php_is_served() {
 }
 
 /// npm's `xmlrpc` over HTTP, and its `jayson` over HTTP and over a bare stream.
-const NODE: &str = r#"
+const NODE: &str = r"
 const assert = require('node:assert');
 const { promisify } = require('node:util');
 const [xmlPort, jsonPort] = process.argv.slice(1).map(Number);
@@ -99,7 +98,7 @@ async function main() {
   }
 }
 main().then(() => process.stdout.write('done'), (error) => { console.error(error); process.exit(1); });
-"#;
+";
 
 #[test]
 fn the_clients_of_npm_are_served() {

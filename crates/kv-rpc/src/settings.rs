@@ -144,7 +144,7 @@ impl Options {
     pub fn check(&self) -> Result<(), String> {
         if !(REQUEST_MIN..=REQUEST_MAX).contains(&self.max_request.0) {
             return Err(format!(
-                "max_request = \"{}\" is no length for requests; write one from 1KiB to 1GiB",
+                "max_request = \"{}\" is no length for requests; write one from 256B to 4GiB",
                 self.max_request
             ));
         }
@@ -157,10 +157,10 @@ impl Options {
     }
 }
 
-/// Shorter ones have no room for a call.
-const REQUEST_MIN: u64 = 1 << 10;
-/// A signed 32-bit length before a message ends at twice as much.
-const REQUEST_MAX: u64 = 1 << 30;
+/// Shorter ones have no room for a call over XML-RPC.
+const REQUEST_MIN: u64 = 256;
+/// What a length of 32 bits can say.
+const REQUEST_MAX: u64 = 4 << 30;
 
 impl Default for Options {
     fn default() -> Self {

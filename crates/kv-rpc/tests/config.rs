@@ -104,9 +104,9 @@ fn without_any_home_it_says_what_to_write() {
 #[test]
 fn a_door_that_no_request_could_pass_is_refused() {
     for (options, why) in [
-        ("max_request = \"0B\"", "from 1KiB to 1GiB"),
-        ("max_request = \"1023B\"", "from 1KiB to 1GiB"),
-        ("max_request = \"2GiB\"", "from 1KiB to 1GiB"),
+        ("max_request = \"0B\"", "from 256B to 4GiB"),
+        ("max_request = \"255B\"", "from 256B to 4GiB"),
+        ("max_request = \"5GiB\"", "from 256B to 4GiB"),
         ("max_batch = 0", "write at least 1"),
     ] {
         for service in ["xml-rpc", "json-rpc", "python-rpc"] {

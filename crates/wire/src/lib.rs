@@ -30,6 +30,9 @@
 //! with JSON for any [`value`]. [`pickle`] reads and writes Python's pickles as far as they are data,
 //! never as the programs they may be, and holds the calls that Python makes over its connections.
 //!
+//! Sockets are held for others. [`hold`] is what a program asks fd-broker for by name, and how one
+//! broker hands all it has to its successor.
+//!
 //! [`signature`] tells whether a datagram looks like one of our own answers, which is never
 //! answered: most of these protocols have no direction field, and two servers pointed at each other
 //! would talk for ever.
@@ -46,6 +49,7 @@ pub mod daytime;
 pub mod escape;
 pub mod fib;
 pub mod framing;
+pub mod hold;
 pub mod http;
 pub mod jsonrpc;
 pub mod line;

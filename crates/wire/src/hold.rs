@@ -2,10 +2,10 @@
 //! all it has to its successor.
 //!
 //! One message a packet (`SOCK_SEQPACKET`), numbers big-endian. Each message begins with
-//! [`HEADER_LEN`] bytes: its type, the [`VERSION`], and two zeros. The descriptors of a message come
-//! beside its bytes (`SCM_RIGHTS`), and the bytes say how many there must be.
+//! [`HEADER_LEN`] bytes, the same as those of a broker's workers: its kind, how many descriptors come
+//! beside it (`SCM_RIGHTS`), and in two bytes how many bytes follow.
 //!
-//! | bytes | message | body | descriptors |
+//! | kind | message | body | descriptors |
 //! |---|---|---|---|
 //! | `40` | [`Request::List`] | name to go on behind, or an empty one | |
 //! | `41` | [`Request::Store`] | u8 flags (1: replace), u8 sockets, u32 seconds (0: for good), name | as said |
@@ -44,18 +44,18 @@ pub use record::{Bound, Held, Origin, Record, Waiting};
 pub use reply::{Entry, Mode, Reason, Reply};
 pub use request::Request;
 
-/// The first and so far only version of the protocol.
-pub const VERSION: u8 = 1;
-/// Type, version, and two zeros.
+/// Kind, descriptors and length.
 pub const HEADER_LEN: usize = 4;
-/// The longest message. Longer packets are refused unread: a list goes on in the next one.
-pub const MESSAGE_MAX: usize = 32 * 1024;
+/// The longest message. A list that is longer goes on in the next one.
+pub const MESSAGE_MAX: usize = 16 * 1024;
 /// Sockets that one name can stand for, such as one for IPv4 and one for IPv6.
 pub const SOCKETS_MAX: usize = 16;
 /// Descriptors of one batch. The kernel takes 253 in a message, C libraries 252.
 pub const BATCH_MAX: usize = 200;
 /// The longest name.
 pub const NAME_MAX: usize = 255;
+/// The longest endpoint in a list or a record.
+pub const ENDPOINT_MAX: usize = 512;
 
 /// The name of what a broker holds: 1 to [`NAME_MAX`] printable ASCII characters without spaces.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -81,21 +81,26 @@ pub enum Kind {
 /// Why a packet is no message. Whoever sent it has no further say: the connection ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum HoldError {
-    /// The packet is shorter than it says.
+    /// The packet is shorter than it says, or than its kind needs.
     #[error("the message is cut short")]
     Short,
-    /// The packet goes on behind what it says.
+    /// The packet goes on behind its message.
     #[error("{0} bytes stand behind the message")]
     Trailing(usize),
     /// The packet is longer than any message.
     #[error("a message of {0} bytes; at most {MESSAGE_MAX} are taken")]
     Long(usize),
-    /// A type of message that is not expected here.
-    #[error("a message of type {0:#04x} is not expected here")]
-    Type(u8),
-    /// Another version of the protocol.
-    #[error("the peer speaks version {0} of the protocol; version {VERSION} is spoken here")]
-    Version(u8),
+    /// A kind of message that is not expected here.
+    #[error("a message of kind {0:#04x} is not expected here")]
+    Kind(u8),
+    /// Descriptors got lost on the way, or come where none belong.
+    #[error("the message came with {came} descriptors where {wanted} are due")]
+    Descriptors {
+        /// What came.
+        came: usize,
+        /// What was announced, or what the message needs.
+        wanted: usize,
+    },
     /// A field holds what it may not.
     #[error("{0} is not valid")]
     Field(&'static str),

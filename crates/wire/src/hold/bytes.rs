@@ -1,25 +1,31 @@
 //! Numbers, names and texts in a message.
 
-use super::{HEADER_LEN, HoldError, Kind, MESSAGE_MAX, Name, SOCKETS_MAX, VERSION};
+use super::{ENDPOINT_MAX, HEADER_LEN, HoldError, Kind, MESSAGE_MAX, Name, SOCKETS_MAX};
 
 /// The rest of a message that is being read. Nothing is allocated for what is not there.
 pub(super) struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
-    /// Reads the header of a packet and returns the type of its message.
-    pub fn begin(packet: &'a [u8]) -> Result<(u8, Self), HoldError> {
+    /// Checks the header of a packet that came with so many descriptors, and returns the kind of its
+    /// message.
+    pub fn begin(packet: &'a [u8], came: usize) -> Result<(u8, Self), HoldError> {
         if packet.len() > MESSAGE_MAX {
             return Err(HoldError::Long(packet.len()));
         }
         let (header, body) = packet
             .split_first_chunk::<HEADER_LEN>()
             .ok_or(HoldError::Short)?;
-        let [kind, version, zeros @ ..] = *header;
-        if version != VERSION {
-            return Err(HoldError::Version(version));
+        let [kind, wanted, high, low] = *header;
+        let length = usize::from(u16::from_be_bytes([high, low]));
+        if body.len() < length {
+            return Err(HoldError::Short);
         }
-        if zeros != [0; 2] {
-            return Err(HoldError::Field("the header"));
+        if body.len() > length {
+            return Err(HoldError::Trailing(body.len() - length));
+        }
+        let wanted = usize::from(wanted);
+        if wanted != came {
+            return Err(HoldError::Descriptors { came, wanted });
         }
         Ok((kind, Self(body)))
     }
@@ -99,6 +105,15 @@ impl<'a> Reader<'a> {
         self.take(length.into())
     }
 
+    /// An endpoint of at most [`ENDPOINT_MAX`] bytes.
+    pub fn endpoint(&mut self) -> Result<String, HoldError> {
+        let text = self.text()?;
+        if text.len() > ENDPOINT_MAX {
+            return Err(HoldError::Field("an endpoint"));
+        }
+        Ok(text)
+    }
+
     /// How many sockets: 1 to [`SOCKETS_MAX`].
     pub fn sockets(&mut self) -> Result<u8, HoldError> {
         match self.u8()? {
@@ -119,9 +134,9 @@ impl<'a> Reader<'a> {
 pub(super) struct Writer(Vec<u8>);
 
 impl Writer {
-    /// Begins a message of this type.
+    /// Begins a message of this kind.
     pub fn begin(kind: u8) -> Self {
-        Self(vec![kind, VERSION, 0, 0])
+        Self(vec![kind, 0, 0, 0])
     }
 
     /// Begins something that has no header of its own.
@@ -161,9 +176,9 @@ impl Writer {
         self
     }
 
-    /// A text of at most 65535 bytes; of a longer one its beginning.
-    pub fn text(self, text: &str) -> Self {
-        let mut end = text.len().min(u16::MAX.into());
+    /// A text of at most so many bytes; of a longer one its beginning.
+    pub fn text(self, text: &str, max: usize) -> Self {
+        let mut end = text.len().min(max);
         while !text.is_char_boundary(end) {
             end -= 1;
         }
@@ -191,7 +206,17 @@ impl Writer {
         self
     }
 
-    pub fn end(self) -> Vec<u8> {
+    /// The message, to be sent with so many descriptors.
+    pub fn finish(mut self, descriptors: usize) -> Vec<u8> {
+        // Both are below their caps, which fit.
+        self.0[1] = u8::try_from(descriptors).unwrap_or(u8::MAX);
+        let length = u16::try_from(self.0.len() - HEADER_LEN).unwrap_or(u16::MAX);
+        self.0[2..HEADER_LEN].copy_from_slice(&length.to_be_bytes());
+        self.0
+    }
+
+    /// What has no header.
+    pub fn bare_end(self) -> Vec<u8> {
         self.0
     }
 }

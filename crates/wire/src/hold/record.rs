@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::bytes::{Reader, Writer};
 use super::request::seconds;
-use super::{HoldError, Kind, Name};
+use super::{ENDPOINT_MAX, HoldError, Kind, NAME_MAX, Name};
 
 /// One thing that a broker has.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,7 +57,7 @@ pub struct Waiting {
     /// The pool it waits in.
     pub pool: String,
     /// What a worker would be told of it: the body of an offer, which this protocol does not look
-    /// into. At most 30000 bytes.
+    /// into. At most 8 KiB.
     pub offer: Vec<u8>,
     /// How long it has waited.
     pub waited: Duration,
@@ -74,13 +74,9 @@ impl Record {
 
     pub(super) fn decode(body: &mut Reader<'_>) -> Result<Self, HoldError> {
         Ok(match body.u8()? {
-            BOUND => {
-                let endpoint = body.text()?;
-                if endpoint.len() > TEXT_MAX {
-                    return Err(HoldError::Field("an endpoint"));
-                }
-                Self::Bound(Bound { endpoint })
-            }
+            BOUND => Self::Bound(Bound {
+                endpoint: body.endpoint()?,
+            }),
             HELD => {
                 let name = body.name()?;
                 let origin = Origin::decode(body)?;
@@ -99,7 +95,7 @@ impl Record {
                 let pool = body.text()?;
                 let waited = Duration::from_millis(body.u32()?.into());
                 let offer = body.bytes()?;
-                if offer.len() > OFFER_MAX || pool.len() > TEXT_MAX {
+                if offer.len() > OFFER_MAX || pool.len() > NAME_MAX {
                     return Err(HoldError::Field("a waiting connection"));
                 }
                 Self::Waiting(Waiting {
@@ -115,7 +111,7 @@ impl Record {
     /// The bytes of the record. Offers beyond their cap are cut.
     pub fn encode(&self) -> Vec<u8> {
         match self {
-            Self::Bound(bound) => Writer::bare().u8(BOUND).text(&bound.endpoint),
+            Self::Bound(bound) => Writer::bare().u8(BOUND).text(&bound.endpoint, ENDPOINT_MAX),
             Self::Held(held) => {
                 let age = u32::try_from(held.age.as_secs()).unwrap_or(u32::MAX);
                 let record = Writer::bare().u8(HELD).name(&held.name);
@@ -131,12 +127,12 @@ impl Record {
                 let offer = &waiting.offer[..waiting.offer.len().min(OFFER_MAX)];
                 Writer::bare()
                     .u8(WAITING)
-                    .text(&waiting.pool)
+                    .text(&waiting.pool, NAME_MAX)
                     .u32(waited)
                     .bytes(offer)
             }
         }
-        .end()
+        .bare_end()
     }
 
     /// How many descriptors belong to it.
@@ -169,6 +165,5 @@ const BOUND: u8 = 1;
 const HELD: u8 = 2;
 const WAITING: u8 = 3;
 
-const OFFER_MAX: usize = 30_000;
-/// Far longer than any endpoint or name of a pool.
-const TEXT_MAX: usize = 1000;
+/// Longer than the entry of any offer.
+const OFFER_MAX: usize = 8 * 1024;

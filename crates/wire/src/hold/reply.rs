@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::bytes::{Reader, Writer};
 use super::record::Record;
 use super::request::seconds;
-use super::{BATCH_MAX, HoldError, Kind, MESSAGE_MAX, Name, Origin};
+use super::{BATCH_MAX, ENDPOINT_MAX, HoldError, Kind, MESSAGE_MAX, Name, Origin};
 
 /// What a broker says, one message each.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,9 +110,9 @@ pub enum Reason {
 }
 
 impl Reply {
-    /// Reads the message of one packet.
-    pub fn decode(packet: &[u8]) -> Result<Self, HoldError> {
-        let (kind, mut body) = Reader::begin(packet)?;
+    /// Reads the message of a packet that came with so many descriptors.
+    pub fn decode(packet: &[u8], descriptors: usize) -> Result<Self, HoldError> {
+        let (kind, mut body) = Reader::begin(packet, descriptors)?;
         let reply = match kind {
             DONE => Self::Done,
             LISTED => {
@@ -159,9 +159,16 @@ impl Reply {
             OVER => Self::Over {
                 batches: body.u32()?,
             },
-            other => return Err(HoldError::Type(other)),
+            other => return Err(HoldError::Kind(other)),
         };
         body.end()?;
+        let wanted = reply.descriptors();
+        if wanted != descriptors {
+            return Err(HoldError::Descriptors {
+                came: descriptors,
+                wanted,
+            });
+        }
         Ok(reply)
     }
 
@@ -180,15 +187,9 @@ impl Reply {
             }
             Self::Sockets { kinds } => Writer::begin(SOCKETS).kinds(kinds),
             Self::Pool { mode } => Writer::begin(POOL).u8(*mode as u8),
-            Self::Refused { reason, text } => {
-                let mut end = text.len().min(TEXT_MAX);
-                while !text.is_char_boundary(end) {
-                    end -= 1;
-                }
-                Writer::begin(REFUSED)
-                    .u8(*reason as u8)
-                    .text(&text[..end])
-            }
+            Self::Refused { reason, text } => Writer::begin(REFUSED)
+                .u8(*reason as u8)
+                .text(text, TEXT_MAX),
             Self::Batch { number, records } => {
                 let count = u16::try_from(records.len()).unwrap_or(u16::MAX);
                 let mut message = Writer::begin(BATCH).u32(*number).u16(count);
@@ -200,7 +201,7 @@ impl Reply {
             Self::Complete { batches } => Writer::begin(COMPLETE).u32(*batches),
             Self::Over { batches } => Writer::begin(OVER).u32(*batches),
         }
-        .end()
+        .finish(self.descriptors())
     }
 
     /// As many of `entries` as a message takes.
@@ -263,7 +264,7 @@ impl Entry {
         let mut sockets = Vec::new();
         for _ in 0..count {
             let kind = Kind::from_byte(body.u8()?)?;
-            sockets.push((kind, body.text()?));
+            sockets.push((kind, body.endpoint()?));
         }
         Ok(Self {
             name,
@@ -286,9 +287,9 @@ impl Entry {
             .u64(self.retrieved)
             .u8(count);
         for (kind, place) in self.sockets.iter().take(count.into()) {
-            entry = entry.u8(*kind as u8).text(place);
+            entry = entry.u8(*kind as u8).text(place, ENDPOINT_MAX);
         }
-        entry.end()
+        entry.bare_end()
     }
 }
 

@@ -48,12 +48,12 @@ pub enum Request {
 }
 
 impl Request {
-    /// The types of requests, which no other protocol on the same socket uses.
-    pub const TYPES: RangeInclusive<u8> = 0x40..=0x4f;
+    /// The kinds of requests, which no message of a worker has.
+    pub const KINDS: RangeInclusive<u8> = 0x40..=0x4f;
 
-    /// Reads the message of one packet.
-    pub fn decode(packet: &[u8]) -> Result<Self, HoldError> {
-        let (kind, mut body) = Reader::begin(packet)?;
+    /// Reads the message of a packet that came with so many descriptors.
+    pub fn decode(packet: &[u8], descriptors: usize) -> Result<Self, HoldError> {
+        let (kind, mut body) = Reader::begin(packet, descriptors)?;
         let request = match kind {
             LIST => Self::List {
                 behind: body.maybe_name()?,
@@ -74,9 +74,16 @@ impl Request {
             TAKE_OVER => Self::TakeOver,
             RECEIVED => Self::Received { batch: body.u32()? },
             SERVING => Self::Serving,
-            other => return Err(HoldError::Type(other)),
+            other => return Err(HoldError::Kind(other)),
         };
         body.end()?;
+        let wanted = request.descriptors();
+        if wanted != descriptors {
+            return Err(HoldError::Descriptors {
+                came: descriptors,
+                wanted,
+            });
+        }
         Ok(request)
     }
 
@@ -100,7 +107,7 @@ impl Request {
             Self::Received { batch } => Writer::begin(RECEIVED).u32(*batch),
             Self::Serving => Writer::begin(SERVING),
         }
-        .end()
+        .finish(self.descriptors())
     }
 
     /// How many descriptors must come beside it.

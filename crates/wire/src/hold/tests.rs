@@ -13,15 +13,15 @@ fn name(text: &str) -> Name {
 /// The examples of `docs/protocols/fd-broker.md`, byte by byte.
 fn requests() -> Vec<(&'static str, Request)> {
     vec![
-        ("40 01 00 00 00", Request::List { behind: None }),
+        ("40 00 00 01 00", Request::List { behind: None }),
         (
-            "40 01 00 00 03 77 65 62",
+            "40 00 00 04 03 77 65 62",
             Request::List {
                 behind: Some(name("web")),
             },
         ),
         (
-            "41 01 00 00 01 01 00 00 0e 10 03 77 65 62",
+            "41 01 00 0a 01 01 00 00 0e 10 03 77 65 62",
             Request::Store {
                 name: name("web"),
                 sockets: 1,
@@ -30,24 +30,24 @@ fn requests() -> Vec<(&'static str, Request)> {
             },
         ),
         (
-            "42 01 00 00 03 77 65 62",
+            "42 00 00 04 03 77 65 62",
             Request::Retrieve { name: name("web") },
         ),
         (
-            "43 01 00 00 03 77 65 62",
+            "43 00 00 04 03 77 65 62",
             Request::Delete { name: name("web") },
         ),
-        ("48 01 00 00", Request::TakeOver),
-        ("49 01 00 00 00 00 00 02", Request::Received { batch: 2 }),
-        ("4a 01 00 00", Request::Serving),
+        ("48 00 00 00", Request::TakeOver),
+        ("49 00 00 04 00 00 00 02", Request::Received { batch: 2 }),
+        ("4a 00 00 00", Request::Serving),
     ]
 }
 
 fn replies() -> Vec<(&'static str, Reply)> {
     vec![
-        ("c0 01 00 00", Reply::Done),
+        ("c0 00 00 00", Reply::Done),
         (
-            "c1 01 00 00 00 00 01 03 77 65 62 01 00 00 03 e8 00 00 00 3c 00 00 0e 10 \
+            "c1 00 00 2f 00 00 01 03 77 65 62 01 00 00 03 e8 00 00 00 3c 00 00 0e 10 \
              00 00 00 00 00 00 00 02 01 01 00 0f 74 63 70 3a 2f 2f 5b 3a 3a 5d 3a 38 30 38 30",
             Reply::Listed {
                 entries: vec![Entry {
@@ -62,26 +62,26 @@ fn replies() -> Vec<(&'static str, Reply)> {
             },
         ),
         (
-            "c2 01 00 00 02 01 02",
+            "c2 02 00 03 02 01 02",
             Reply::Sockets {
                 kinds: vec![Kind::Stream, Kind::Datagram],
             },
         ),
         (
-            "c3 01 00 00 01",
+            "c3 00 00 01 01",
             Reply::Pool {
                 mode: Mode::Connections,
             },
         ),
         (
-            "c4 01 00 00 02 00 07 6e 6f 74 68 69 6e 67",
+            "c4 00 00 0a 02 00 07 6e 6f 74 68 69 6e 67",
             Reply::Refused {
                 reason: Reason::NoSuchName,
                 text: "nothing".into(),
             },
         ),
         (
-            "c8 01 00 00 00 00 00 01 00 03 \
+            "c8 03 00 43 00 00 00 01 00 03 \
              01 00 10 74 63 70 3a 2f 2f 30 2e 30 2e 30 2e 30 3a 38 30 \
              02 03 77 65 62 00 00 00 00 00 00 00 00 09 00 00 00 00 00 00 00 00 00 00 00 02 01 01 \
              03 00 03 61 70 70 00 00 00 fa 00 02 ab cd",
@@ -107,8 +107,8 @@ fn replies() -> Vec<(&'static str, Reply)> {
                 ],
             },
         ),
-        ("c9 01 00 00 00 00 00 01", Reply::Complete { batches: 1 }),
-        ("ca 01 00 00 00 00 00 02", Reply::Over { batches: 2 }),
+        ("c9 00 00 04 00 00 00 01", Reply::Complete { batches: 1 }),
+        ("ca 00 00 04 00 00 00 02", Reply::Over { batches: 2 }),
     ]
 }
 
@@ -122,11 +122,17 @@ fn unhex(text: &str) -> Vec<u8> {
 fn the_documented_bytes_are_these_messages() {
     for (bytes, request) in requests() {
         assert_eq!(request.encode(), unhex(bytes), "{request:?}");
-        assert_eq!(Request::decode(&unhex(bytes)), Ok(request));
+        assert_eq!(
+            Request::decode(&unhex(bytes), request.descriptors()),
+            Ok(request.clone())
+        );
     }
     for (bytes, reply) in replies() {
         assert_eq!(reply.encode(), unhex(bytes), "{reply:?}");
-        assert_eq!(Reply::decode(&unhex(bytes)), Ok(reply));
+        assert_eq!(
+            Reply::decode(&unhex(bytes), reply.descriptors()),
+            Ok(reply.clone())
+        );
     }
 }
 
@@ -136,16 +142,22 @@ fn a_message_cut_anywhere_or_with_a_tail_is_refused() {
     let replies = replies().into_iter().map(|(bytes, _)| unhex(bytes));
     for bytes in requests.chain(replies) {
         let decode = |bytes: &[u8]| {
-            Request::decode(bytes)
-                .map(|_| ())
-                .or_else(|error| match error {
-                    HoldError::Type(_) => Reply::decode(bytes).map(|_| ()),
-                    error => Err(error),
-                })
+            let descriptors = bytes.get(1).map_or(0, |count| (*count).into());
+            match Request::decode(bytes, descriptors) {
+                Err(HoldError::Kind(_)) => Reply::decode(bytes, descriptors).map(|_| ()),
+                other => other.map(|_| ()),
+            }
         };
         assert_eq!(decode(&bytes), Ok(()));
         for length in 0..bytes.len() {
-            assert!(decode(&bytes[..length]).is_err(), "{length} of {bytes:x?}");
+            assert_eq!(decode(&bytes[..length]), Err(HoldError::Short));
+            // The same, where the header knows of it.
+            let mut shorter = bytes[..length].to_vec();
+            if let Some(field) = shorter.get_mut(2..HEADER_LEN) {
+                let rest = u16::try_from(length - HEADER_LEN).unwrap();
+                field.copy_from_slice(&rest.to_be_bytes());
+                assert!(decode(&shorter).is_err(), "{length} of {bytes:x?}");
+            }
         }
         let tail = [&bytes[..], b"x"].concat();
         assert_eq!(decode(&tail), Err(HoldError::Trailing(1)));
@@ -153,23 +165,44 @@ fn a_message_cut_anywhere_or_with_a_tail_is_refused() {
 }
 
 #[test]
+fn descriptors_that_got_lost_or_were_slipped_in_are_an_error() {
+    for (bytes, request) in requests() {
+        for came in [request.descriptors() + 1, 17] {
+            let error = Request::decode(&unhex(bytes), came).unwrap_err();
+            assert!(matches!(error, HoldError::Descriptors { .. }), "{error}");
+            let mut agreeing = unhex(bytes);
+            agreeing[1] = u8::try_from(came).unwrap();
+            let error = Request::decode(&agreeing, came).unwrap_err();
+            assert!(matches!(error, HoldError::Descriptors { .. }), "{error}");
+        }
+    }
+    for (bytes, reply) in replies() {
+        let came = reply.descriptors() + 1;
+        assert!(Reply::decode(&unhex(bytes), came).is_err(), "{reply:?}");
+    }
+}
+
+#[test]
 fn what_is_wrong_is_named() {
-    let wrong = |bytes: &str| Request::decode(&unhex(bytes)).unwrap_err();
-    assert_eq!(wrong("42 02 00 00 01 61"), HoldError::Version(2));
-    assert_eq!(wrong("42 01 00 01 01 61"), HoldError::Field("the header"));
-    assert_eq!(wrong("7f 01 00 00"), HoldError::Type(0x7f));
-    assert_eq!(wrong("42 01 00 00 00"), HoldError::Field("an empty name"));
+    let wrong = |bytes: &str| {
+        let bytes = unhex(bytes);
+        Request::decode(&bytes, bytes[1].into()).unwrap_err()
+    };
+    assert_eq!(wrong("7f 00 00 00"), HoldError::Kind(0x7f));
+    assert_eq!(wrong("42 00 00 01 00"), HoldError::Field("an empty name"));
     for byte in ["20", "0a", "7f", "c3"] {
-        let error = wrong(&format!("42 01 00 00 01 {byte}"));
+        let error = wrong(&format!("42 00 00 02 01 {byte}"));
         assert_eq!(error, HoldError::Field("a name"), "{byte}");
     }
     for sockets in ["00", "11"] {
-        let error = wrong(&format!("41 01 00 00 00 {sockets} 00 00 00 00 01 61"));
+        let error = wrong(&format!(
+            "41 {sockets} 00 08 00 {sockets} 00 00 00 00 01 61"
+        ));
         assert_eq!(error, HoldError::Field("the number of sockets"));
     }
     let long = vec![0x42; MESSAGE_MAX + 1];
     assert_eq!(
-        Request::decode(&long),
+        Request::decode(&long, 0),
         Err(HoldError::Long(MESSAGE_MAX + 1))
     );
 }
@@ -195,7 +228,7 @@ fn a_batch_takes_no_more_descriptors_than_a_message() {
         records: many,
     };
     assert_eq!(
-        Reply::decode(&reply.encode()),
+        Reply::decode(&reply.encode(), BATCH_MAX + 1),
         Err(HoldError::Field("the number of descriptors"))
     );
 }
@@ -208,7 +241,7 @@ fn a_list_that_is_too_long_for_a_message_says_that_there_is_more() {
         age: Duration::ZERO,
         expiry: None,
         retrieved: 0,
-        sockets: vec![(Kind::Stream, "x".repeat(1000)); SOCKETS_MAX],
+        sockets: vec![(Kind::Stream, "x".repeat(ENDPOINT_MAX)); SOCKETS_MAX],
     };
     let Reply::Listed { entries, more } = Reply::listed((0..1000).map(entry)) else {
         panic!("not a list");
@@ -224,13 +257,14 @@ fn a_list_that_is_too_long_for_a_message_says_that_there_is_more() {
 
 proptest! {
     #[test]
-    fn whatever_is_understood_is_written_the_same(bytes: Vec<u8>, kind: u8) {
-        let packet = [&[kind, VERSION, 0, 0][..], &bytes].concat();
-        if let Ok(request) = Request::decode(&packet) {
+    fn whatever_is_understood_is_written_the_same(body: Vec<u8>, kind: u8, came in 0_u8..20) {
+        let length = u16::try_from(body.len()).unwrap().to_be_bytes();
+        let packet = [&[kind, came, length[0], length[1]][..], &body].concat();
+        if let Ok(request) = Request::decode(&packet, came.into()) {
             prop_assert_eq!(request.encode(), packet.clone());
         }
-        if let Ok(reply) = Reply::decode(&packet) {
-            prop_assert_eq!(Reply::decode(&reply.encode()), Ok(reply));
+        if let Ok(reply) = Reply::decode(&packet, came.into()) {
+            prop_assert_eq!(Reply::decode(&reply.encode(), came.into()), Ok(reply));
         }
     }
 }

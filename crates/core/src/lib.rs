@@ -23,6 +23,7 @@ pub mod endpoint;
 pub mod event_loop;
 pub mod exit;
 pub mod files;
+pub mod holding;
 pub mod life;
 pub mod limits;
 pub mod listen;

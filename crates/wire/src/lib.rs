@@ -30,8 +30,10 @@
 //! with JSON for any [`value`]. [`pickle`] reads and writes Python's pickles as far as they are data,
 //! never as the programs they may be, and holds the calls that Python makes over its connections.
 //!
-//! Sockets are held for others. [`hold`] is what a program asks fd-broker for by name, and how one
-//! broker hands all it has to its successor.
+//! Processes give each other connections. [`broker`] is what fd-broker and its workers say about them,
+//! and [`ancillary`] is how the kernel lays out the descriptors beside the bytes.
+//! [`hold`] is what a program asks fd-broker for by name, and how one broker hands all it has to its
+//! successor.
 //!
 //! [`signature`] tells whether a datagram looks like one of our own answers, which is never
 //! answered: most of these protocols have no direction field, and two servers pointed at each other
@@ -39,8 +41,10 @@
 
 #![forbid(unsafe_code)]
 
+pub mod ancillary;
 pub mod array;
 pub mod auth;
+pub mod broker;
 pub mod chargen;
 pub mod civil;
 pub mod command;

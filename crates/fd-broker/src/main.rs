@@ -4,6 +4,11 @@
 
 mod broker;
 mod hand_off;
+#[expect(
+    dead_code,
+    reason = "workers and services, which start programs, come next"
+)]
+mod process;
 mod services;
 mod settings;
 

@@ -100,7 +100,12 @@ impl<D: Daemon> Plan<D> {
         }
         // Checked even where every listener has a list of its own.
         AccessList::new(&config.access, &source)?;
-        if config.listeners.is_empty() {
+        let mut derived = if listen.is_empty() {
+            D::listeners(&settings, &source)?
+        } else {
+            Vec::new()
+        };
+        if config.listeners.is_empty() && derived.is_empty() && !D::Shared::serves(&settings) {
             return Err(ConfigError {
                 path: source.path().map(Into::into),
                 place: None,
@@ -111,7 +116,7 @@ impl<D: Daemon> Plan<D> {
             });
         }
         let mut listeners = Vec::new();
-        for listener in &mut config.listeners {
+        for listener in config.listeners.iter_mut().chain(&mut derived) {
             listeners.extend(plan_listener::<D>(
                 listener,
                 &config.access,
@@ -164,9 +169,8 @@ impl<D: Daemon> Plan<D> {
 
     /// Whether an inetd started us.
     pub fn is_inetd(&self) -> bool {
-        self.listeners
-            .iter()
-            .all(|planned| planned.endpoint == Endpoint::Inetd)
+        let is_inetd = |planned: &Planned<D>| planned.endpoint == Endpoint::Inetd;
+        !self.listeners.is_empty() && self.listeners.iter().all(is_inetd)
     }
 }
 

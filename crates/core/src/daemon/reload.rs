@@ -60,6 +60,10 @@ impl<D: Daemon> Control<'_, D> {
                 }
             }
         }
+        if let Err(fatal) = self.state.shared.open(&plan.settings, &mut self.inherited) {
+            self.take_back(steps);
+            return Err(fatal);
+        }
         self.warn_of_restart(&plan);
         self.take(steps);
         self.state

@@ -46,6 +46,8 @@ pub enum Endpoint {
 pub enum Transport {
     /// Byte streams: TCP, or Unix stream sockets.
     Stream,
+    /// Connections of whole messages: Unix sockets of type `SOCK_SEQPACKET`.
+    SeqPacket,
     /// Messages: UDP, or Unix datagram sockets.
     Datagram,
 }
@@ -102,7 +104,7 @@ impl Endpoint {
     #[must_use]
     pub fn with_transport(self, transport: Transport) -> Self {
         match (self, transport) {
-            (Self::Bare(at), Transport::Stream) => Self::Tcp(at),
+            (Self::Bare(at), Transport::Stream | Transport::SeqPacket) => Self::Tcp(at),
             (Self::Bare(at), Transport::Datagram) => Self::Udp(at),
             (other, _) => other,
         }
@@ -120,7 +122,8 @@ impl Endpoint {
     pub fn fits(&self, transport: Transport) -> bool {
         !matches!(
             (self, transport),
-            (Self::Tcp(_), Transport::Datagram) | (Self::Udp(_), Transport::Stream)
+            (Self::Tcp(_), Transport::Datagram | Transport::SeqPacket)
+                | (Self::Udp(_), Transport::Stream | Transport::SeqPacket)
         )
     }
 
@@ -205,16 +208,18 @@ fn unix(name: &str) -> Result<Endpoint, EndpointError> {
 /// The first `#` ends the path: a name may hold one, and few paths do.
 fn broker(text: &str) -> Result<Endpoint, EndpointError> {
     let wrong = |why| EndpointError::Name(format!("broker:{text}"), why);
-    let (path, name) = text
-        .split_once('#')
-        .ok_or_else(|| wrong("write the broker's socket and a name, as in broker:/run/x.sock#web"))?;
+    let (path, name) = text.split_once('#').ok_or_else(|| {
+        wrong("write the broker's socket and a name, as in broker:/run/x.sock#web")
+    })?;
     let name = name
         .parse()
         .map_err(|_| wrong("a name is 1 to 255 printable ASCII characters without spaces"))?;
     match unix(path) {
         Ok(Endpoint::Unix(path)) => Ok(Endpoint::Broker { path, name }),
         // Whoever comes first has an abstract name, so it proves no broker.
-        Ok(_) => Err(wrong("the broker's socket is a path that starts with / or ./")),
+        Ok(_) => Err(wrong(
+            "the broker's socket is a path that starts with / or ./",
+        )),
         Err(EndpointError::Name(_, why)) => Err(wrong(why)),
         Err(error) => Err(error),
     }
@@ -446,6 +451,8 @@ mod tests {
     fn a_transport_refuses_the_other_ones_endpoint() {
         assert!(!Endpoint::tcp_loopback(1).fits(Transport::Datagram));
         assert!(!Endpoint::udp_loopback(1).fits(Transport::Stream));
+        assert!(!Endpoint::tcp_loopback(1).fits(Transport::SeqPacket));
         assert!(parse("unix:/x").unwrap().fits(Transport::Datagram));
+        assert!(parse("unix:@x").unwrap().fits(Transport::SeqPacket));
     }
 }

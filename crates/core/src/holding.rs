@@ -185,11 +185,7 @@ impl Holder {
         }
     }
 
-    fn do_it(
-        &self,
-        request: &Request,
-        descriptors: &[BorrowedFd<'_>],
-    ) -> Result<(), HoldingError> {
+    fn do_it(&self, request: &Request, descriptors: &[BorrowedFd<'_>]) -> Result<(), HoldingError> {
         match self.ask(request, descriptors)? {
             (Reply::Done, _) => Ok(()),
             _ => Err(HoldingError::Unfit),

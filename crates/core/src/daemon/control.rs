@@ -103,7 +103,9 @@ impl<'a, D: Daemon> Control<'a, D> {
                 label, endpoint, ..
             } = handed;
             tracing::warn!(
-                listener = label, endpoint, "a socket of the predecessor that no listener uses is closed"
+                listener = label,
+                endpoint,
+                "a socket of the predecessor that no listener uses is closed"
             );
         }
         for name in inherited.names() {
@@ -329,7 +331,10 @@ impl<'a, D: Daemon> Control<'a, D> {
         for active in &mut self.active {
             if self.kept {
                 active.listener.hand_over();
-                let files = active.bound.iter_mut().filter_map(|bound| bound.file.take());
+                let files = active
+                    .bound
+                    .iter_mut()
+                    .filter_map(|bound| bound.file.take());
                 files.for_each(UnixFile::leave);
             } else {
                 active.listener.close();

@@ -7,7 +7,6 @@ use socket2::Socket;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Daemon;
-use super::active::Active;
 use super::control::Control;
 use crate::listen::{Handed, UnixFile};
 
@@ -107,19 +106,15 @@ impl<D: Daemon> Control<'_, D> {
             .iter()
             .map(|active| active.endpoint.to_string())
             .collect();
-        let of_listener = |(active, endpoint): (&'_ Active<D>, &'_ String)| -> Vec<Listening<'_>> {
-            let one = |bound: &'_ crate::listen::Bound| Listening {
+        let mut all: Vec<Listening<'_>> = Vec::new();
+        for (active, endpoint) in self.active.iter().zip(&endpoints) {
+            all.extend(active.bound.iter().map(|bound| Listening {
                 label: &active.listener.name,
                 endpoint,
                 opening: active.opening,
                 inherited: bound.inherited,
                 socket: &bound.socket,
-            };
-            active.bound.iter().map(one).collect()
-        };
-        let mut all: Vec<Listening<'_>> = Vec::new();
-        for pair in self.active.iter().zip(&endpoints) {
-            all.extend(of_listener(pair));
+            }));
         }
         for socket in &self.admin_sockets.sockets {
             all.push(Listening {

@@ -28,8 +28,8 @@ use crate::life::{self, Notifier};
 use crate::listen::Inherited;
 use crate::listener::Flavour;
 use crate::observe::log;
-use plan::{Plan, Read};
 pub use helm::{Helm, Listening};
+use plan::{Plan, Read};
 pub use shared::{Asked, Boot, NoCommands, NoSettings, Shared};
 
 /// A daemon: what [`run`] needs to know of it.

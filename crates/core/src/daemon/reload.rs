@@ -105,6 +105,7 @@ impl<D: Daemon> Control<'_, D> {
                 }
                 let fits = |active: &&Active<D>| {
                     active.endpoint == planned.endpoint
+                        && active.transport == planned.transport
                         && !kept.contains(&Some(active.opening))
                         && (!exactly || active.is_named_as(planned))
                 };

@@ -148,7 +148,7 @@ impl Inherited {
 
     /// Takes the sockets that a predecessor had bound for this endpoint, if there are any: those of a
     /// listener with this label, else those of the first one.
-    pub(crate) fn take_bound(
+    pub fn take_bound(
         &mut self,
         endpoint: &Endpoint,
         label: &str,
@@ -321,20 +321,24 @@ fn unfit(endpoint: &Endpoint, kind: Kind, transport: Transport) -> ListenError {
 
 /// The address an inherited socket is bound to, which says more in a log than `systemd:echo`.
 fn real_endpoint(endpoint: &Endpoint, socket: &Socket, transport: Transport) -> Endpoint {
-    let Ok(local) = socket.local_addr() else {
-        return endpoint.clone();
-    };
+    local_endpoint(socket, transport).unwrap_or_else(|| endpoint.clone())
+}
+
+/// Where a socket is bound; `None` where it has no address, or one that no endpoint spells.
+pub fn local_endpoint(socket: &Socket, transport: Transport) -> Option<Endpoint> {
+    let local = socket.local_addr().ok()?;
     if let Some(address) = local.as_socket() {
-        match transport {
+        Some(match transport {
             Transport::Stream | Transport::SeqPacket => Endpoint::Tcp(address.into()),
             Transport::Datagram => Endpoint::Udp(address.into()),
-        }
+        })
     } else if let Some(path) = local.as_pathname() {
-        Endpoint::Unix(path.into())
-    } else if let Some(name) = local.as_abstract_namespace() {
-        Endpoint::Abstract(String::from_utf8_lossy(name).into_owned())
+        Some(Endpoint::Unix(path.into()))
     } else {
-        endpoint.clone()
+        let name = local.as_abstract_namespace()?;
+        Some(Endpoint::Abstract(
+            String::from_utf8_lossy(name).into_owned(),
+        ))
     }
 }
 

@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-pub use inherit::{Handed, Inherited, STORED, UcspiPeer, ucspi_peer};
+pub use inherit::{Handed, Inherited, STORED, UcspiPeer, local_endpoint, ucspi_peer};
 pub(crate) use options::set_tos;
 pub use unix::UnixFile;
 

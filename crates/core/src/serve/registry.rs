@@ -4,6 +4,7 @@
 //! store per message, and an idle connection costs less than a hundred bytes here.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
@@ -25,6 +26,8 @@ pub struct Registry {
     now: Cell<Ticks>,
     /// Set while the daemon drains: since when, and for how long a peer may be silent.
     drain: Cell<Option<Drain>>,
+    /// The names of the keys that were proved. Apart, because few connections prove any.
+    keys: RefCell<HashMap<u32, Arc<str>>>,
     changed: Notify,
 }
 
@@ -84,6 +87,7 @@ impl Registry {
             start: Instant::now(),
             now: Cell::new(1),
             drain: Cell::new(None),
+            keys: RefCell::default(),
             changed: Notify::new(),
         }
     }
@@ -118,6 +122,17 @@ impl Registry {
     /// Takes a connection out.
     pub fn leave(&self, slot: Slot) {
         self.entries.borrow_mut().remove(slot.index()).collect();
+        self.keys.borrow_mut().remove(&slot.0);
+    }
+
+    /// The peer has proved the key of this name.
+    pub fn set_key(&self, slot: Slot, key: Arc<str>) {
+        self.keys.borrow_mut().insert(slot.0, key);
+    }
+
+    /// The name of the key that the peer has proved.
+    pub fn key(&self, slot: Slot) -> Option<Arc<str>> {
+        self.keys.borrow().get(&slot.0).cloned()
     }
 
     /// Remembers whom to wake for a cut or a drain.

@@ -45,7 +45,7 @@ impl Acceptor {
 
     /// Accepts until the listener is stopped. Connections run as tasks of the loop.
     pub async fn run(self: Rc<Self>, home: Rc<EventLoop>) {
-        let stopped = self.listener.stop.clone().cancelled_owned();
+        let stopped = self.listener.stopped().cancelled_owned();
         tokio::pin!(stopped);
         let mut faults: u32 = 0;
         loop {

@@ -126,7 +126,10 @@ impl ServiceConfig {
     /// The transport of all its endpoints.
     fn transport(&self) -> Result<Transport, String> {
         if self.listen.is_empty() {
-            return Err("listen is empty; name at least one endpoint, such as \"tcp://127.0.0.1:79\"".into());
+            return Err(
+                "listen is empty; name at least one endpoint, such as \"tcp://127.0.0.1:79\""
+                    .into(),
+            );
         }
         let is_udp = |place: &Spanned<String>| place.get_ref().trim_start().starts_with("udp:");
         let datagrams = self.listen.iter().filter(|place| is_udp(place)).count();
@@ -160,25 +163,33 @@ impl ServiceConfig {
         }
         let trusts = self.auth != Dialect::None || self.tls.is_some() || !self.proxy.is_empty();
         if trusts {
-            return Err("auth, tls and proxy are for streams without wait: the program of this \
+            return Err(
+                "auth, tls and proxy are for streams without wait: the program of this \
                         service talks to its peers itself; take them out"
-                .into());
+                    .into(),
+            );
         }
         if self.limits != StreamLimits::default() {
-            return Err("limits are for streams without wait: the program of this service takes \
+            return Err(
+                "limits are for streams without wait: the program of this service takes \
                         its peers itself, one process for all; take them out"
-                .into());
+                    .into(),
+            );
         }
         if !self.banner.is_empty() || self.count_bytes || self.style != Style::Inetd {
-            return Err("banner, count_bytes and style are for streams without wait; take them out".into());
+            return Err(
+                "banner, count_bytes and style are for streams without wait; take them out".into(),
+            );
         }
         let list = self.access.as_ref().unwrap_or(access);
         let is_open = list.rules.is_empty() && list.default == Verdict::Allow;
         if transport == Transport::Stream && !is_open {
-            return Err("with wait the program accepts its connections itself, past the access \
+            return Err(
+                "with wait the program accepts its connections itself, past the access \
                         list; take wait out, or say access = { default = \"allow\" } here if \
                         everybody may use it"
-                .into());
+                    .into(),
+            );
         }
         Ok(())
     }
@@ -288,15 +299,44 @@ mod tests {
         for (keys, part) in [
             ("listen = []\ncommand = ['/bin/cat']", "listen is empty"),
             ("listen = ['tcp://127.0.0.1:9']", "command is missing"),
-            ("listen = ['tcp://127.0.0.1:9']\ncommand = ['/bin/cat']\nredirect = 'tcp://h:1'", "exclude"),
-            ("listen = ['tcp://127.0.0.1:9']\nredirect = 'udp://h:1'", "no place to connect to"),
-            ("listen = ['tcp://127.0.0.1:9', 'udp://127.0.0.1:9']\ncommand = ['/bin/cat']", "make two services"),
-            (&format!("listen = ['udp://127.0.0.1:9']\nwait = false\n{cat}"), "finds the first still unread"),
-            (&format!("listen = ['udp://127.0.0.1:9']\n{cat}\nlimits = {{ per_source = 2 }}"), "limits are for streams"),
-            (&format!("listen = ['tcp://127.0.0.1:9']\nwait = true\n{cat}\naccess = {{ rules = ['deny 10.0.0.0/8'] }}"), "accepts its connections itself"),
-            (&format!("listen = ['tcp://127.0.0.1:9']\nwait = true\n{cat}\nbanner = 'hello'"), "take them out"),
-            (&format!("listen = ['tcp://127.0.0.1:9']\n{cat}\nprocess = {{ nice = 40 }}"), "-20 to 19"),
-            (&format!("listen = ['tcp://127.0.0.1:9']\n{cat}\naccess_times = ['noon']"), "08:00-18:00"),
+            (
+                "listen = ['tcp://127.0.0.1:9']\ncommand = ['/bin/cat']\nredirect = 'tcp://h:1'",
+                "exclude",
+            ),
+            (
+                "listen = ['tcp://127.0.0.1:9']\nredirect = 'udp://h:1'",
+                "no place to connect to",
+            ),
+            (
+                "listen = ['tcp://127.0.0.1:9', 'udp://127.0.0.1:9']\ncommand = ['/bin/cat']",
+                "make two services",
+            ),
+            (
+                &format!("listen = ['udp://127.0.0.1:9']\nwait = false\n{cat}"),
+                "finds the first still unread",
+            ),
+            (
+                &format!("listen = ['udp://127.0.0.1:9']\n{cat}\nlimits = {{ per_source = 2 }}"),
+                "limits are for streams",
+            ),
+            (
+                &format!(
+                    "listen = ['tcp://127.0.0.1:9']\nwait = true\n{cat}\naccess = {{ rules = ['deny 10.0.0.0/8'] }}"
+                ),
+                "accepts its connections itself",
+            ),
+            (
+                &format!("listen = ['tcp://127.0.0.1:9']\nwait = true\n{cat}\nbanner = 'hello'"),
+                "take them out",
+            ),
+            (
+                &format!("listen = ['tcp://127.0.0.1:9']\n{cat}\nprocess = {{ nice = 40 }}"),
+                "-20 to 19",
+            ),
+            (
+                &format!("listen = ['tcp://127.0.0.1:9']\n{cat}\naccess_times = ['noon']"),
+                "08:00-18:00",
+            ),
         ] {
             let said = wrong(keys);
             assert!(said.contains(part), "{said}");
@@ -305,7 +345,8 @@ mod tests {
 
     #[test]
     fn two_of_one_name_are_refused() {
-        let one = "[[service]]\nname = 'x'\nlisten = ['tcp://127.0.0.1:9']\ncommand = ['/bin/cat']\n";
+        let one =
+            "[[service]]\nname = 'x'\nlisten = ['tcp://127.0.0.1:9']\ncommand = ['/bin/cat']\n";
         let error = planned(&format!("{one}{one}")).unwrap_err();
         assert_eq!(error.place.unwrap().0, 6);
     }
@@ -330,7 +371,14 @@ mod tests {
         assert_eq!(planned.listeners.len(), 1);
         assert_eq!(planned.listeners[0].service.get_ref(), PROGRAM);
         assert_eq!(planned.listeners[0].limits.connections.unwrap().get(), 100);
-        let kinds: Vec<Transport> = planned.watches.iter().map(|watch| watch.transport).collect();
-        assert_eq!(kinds, [Transport::Datagram, Transport::Datagram, Transport::Stream]);
+        let kinds: Vec<Transport> = planned
+            .watches
+            .iter()
+            .map(|watch| watch.transport)
+            .collect();
+        assert_eq!(
+            kinds,
+            [Transport::Datagram, Transport::Datagram, Transport::Stream]
+        );
     }
 }

@@ -83,7 +83,9 @@ mod tests {
             user: Some((5, 6)),
         };
         let variables = facts.variables(style).into_iter();
-        variables.map(|(name, value)| format!("{name}={value}")).collect()
+        variables
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect()
     }
 
     #[test]
@@ -93,11 +95,22 @@ mod tests {
         assert_eq!(told(Style::Xinetd, peer), ["REMOTE_HOST=2001:db8::1"]);
         assert_eq!(
             told(Style::Ucspi, peer),
-            ["PROTO=TCP", "TCPLOCALIP=192.0.2.7", "TCPLOCALPORT=79", "TCPREMOTEIP=2001:db8::1", "TCPREMOTEPORT=4000"]
+            [
+                "PROTO=TCP",
+                "TCPLOCALIP=192.0.2.7",
+                "TCPLOCALPORT=79",
+                "TCPREMOTEIP=2001:db8::1",
+                "TCPREMOTEPORT=4000"
+            ]
         );
         assert_eq!(
             told(Style::Systemd, peer),
-            ["LISTEN_FDS=1", "LISTEN_FDNAMES=connection", "REMOTE_ADDR=2001:db8::1", "REMOTE_PORT=4000"]
+            [
+                "LISTEN_FDS=1",
+                "LISTEN_FDNAMES=connection",
+                "REMOTE_ADDR=2001:db8::1",
+                "REMOTE_PORT=4000"
+            ]
         );
         assert_eq!(
             told(Style::Ucspi, Peer::Local),

@@ -23,6 +23,7 @@ use tokio::process::ChildStderr;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::config::{Detail, Style};
@@ -113,15 +114,17 @@ pub fn start(
         .build_local(LocalOptions::default());
     // Built here for its error, and again there, because it does not leave its thread.
     drop(runtime?);
-    thread::Builder::new().name("programs".into()).spawn(move || {
-        let runtime = Builder::new_current_thread()
-            .enable_all()
-            .build_local(LocalOptions::default());
-        match runtime {
-            Ok(runtime) => runtime.block_on(obey(orders, metrics, zone)),
-            Err(error) => tracing::error!(%error, "programs cannot be started"),
-        }
-    })
+    thread::Builder::new()
+        .name("programs".into())
+        .spawn(move || {
+            let runtime = Builder::new_current_thread()
+                .enable_all()
+                .build_local(LocalOptions::default());
+            match runtime {
+                Ok(runtime) => runtime.block_on(obey(orders, metrics, zone)),
+                Err(error) => tracing::error!(%error, "programs cannot be started"),
+            }
+        })
 }
 
 async fn obey(mut orders: mpsc::UnboundedReceiver<Order>, metrics: Metrics, zone: Zone) {
@@ -237,7 +240,7 @@ impl Launcher {
             kept,
             relay,
             arrived,
-            _held: (permit, running),
+            held: (permit, running),
         })
     }
 }
@@ -250,61 +253,55 @@ struct Begun {
     kept: Option<OwnedFd>,
     relay: Option<Relay>,
     arrived: Instant,
-    _held: (Option<Permit>, Running),
+    /// Its place, and that it runs.
+    held: (Option<Permit>, Running),
 }
 
 impl Begun {
     /// Waits for its end, or ends it when its time is over, its peer has gone, or all is to end.
     async fn attend(mut self, launcher: Rc<Launcher>) {
-        let errors = self.process.child.take_stderr();
-        let name = self.entry.name.clone();
-        let pid = self.process.child.pid();
-        let tell = tell_errors(errors, name, pid);
-        let relay = self.relay.clone();
+        let child = &mut self.process.child;
+        let telling = tell_errors(child.take_stderr(), self.entry.name.clone(), child.pid());
+        let telling = tokio::task::spawn_local(telling);
         let gone = async {
-            match &relay {
-                // A program that does not notice its peer's end has as long as after SIGTERM.
+            match &self.relay {
                 Some(relay) => {
                     relay.over.cancelled().await;
-                    tokio::time::sleep(GONE_WAIT).await;
+                    sleep(GONE_WAIT).await;
                 }
                 None => std::future::pending().await,
             }
         };
         let total = self.entry.total;
         let over = async {
-            if total.is_zero() {
-                std::future::pending().await
-            } else {
-                tokio::time::sleep(total).await;
+            match total {
+                Duration::ZERO => std::future::pending().await,
+                total => sleep(total).await,
             }
         };
-        let child = &mut self.process.child;
-        let watch = async {
-            tokio::select! {
-                status = child.wait() => Some(status),
-                () = gone => None,
-                () = over => None,
-                () = launcher.ending.cancelled() => None,
-            }
+        let ended = tokio::select! {
+            status = child.wait() => Some(status),
+            () = gone => None,
+            () = over => None,
+            () = launcher.ending.cancelled() => None,
         };
-        let (status, ()) = tokio::join!(
-            async {
-                let status = watch.await;
-                match status {
-                    Some(status) => Some(status),
-                    None if launcher.ending.is_cancelled() && outlives(&self.entry) => None,
-                    None => Some(self.process.child.stop().await),
-                }
-            },
-            tell,
-        );
+        let status = match ended {
+            Some(status) => Some(status),
+            None if launcher.ending.is_cancelled() && outlives(&self.entry) => None,
+            None => Some(child.stop().await),
+        };
         let bytes = match (&self.relay, &self.kept) {
             (Some(relay), _) => Some(relay.counts.get()),
             (None, Some(kept)) => bytes_of(kept),
             (None, None) => None,
         };
-        self.process.end(&self.entry, status, self.arrived.elapsed(), bytes);
+        // The peer sees the end, and the next one has its place, before the last words are written.
+        drop(self.kept);
+        drop(self.held);
+        // They may still be in the pipe; who has inherited that is not waited for.
+        let _ = timeout(LAST_WORDS, telling).await;
+        let took = self.arrived.elapsed();
+        self.process.end(&self.entry, status, took, bytes);
     }
 }
 
@@ -355,8 +352,7 @@ impl Process {
     }
 }
 
-/// Brings what a program writes to standard error into the log, until the pipe ends or, shortly after
-/// the program, whoever else holds it is not waited for.
+/// Brings what a program writes to standard error into the log, until the pipe ends.
 pub async fn tell_errors(errors: Option<ChildStderr>, service: String, pid: i32) {
     let Some(errors) = errors else { return };
     follow(errors, |said| match said {
@@ -364,7 +360,9 @@ pub async fn tell_errors(errors: Option<ChildStderr>, service: String, pid: i32)
             let line = String::from_utf8_lossy(line);
             tracing::info!(%service, pid, %line, "program");
         }
-        Said::Held(held) => tracing::warn!(%service, pid, held, "program writes more than is logged"),
+        Said::Held(held) => {
+            tracing::warn!(%service, pid, held, "program writes more than is logged")
+        }
     })
     .await;
 }
@@ -406,3 +404,5 @@ fn bytes_of(_socket: &OwnedFd) -> Option<(u64, u64)> {
 
 /// How long a program goes on whose peer is gone before it is asked to end.
 const GONE_WAIT: Duration = Duration::from_secs(5);
+/// How long what a program wrote last is waited for.
+pub const LAST_WORDS: Duration = Duration::from_millis(200);

@@ -86,12 +86,36 @@ impl Metrics {
         }
         let families = self.0.clone();
         page.register(|registry| {
-            registry.register("programs", "Processes of services that run now", families.running.clone());
-            registry.register("programs_started", "Processes of services that were started", families.started.clone());
-            registry.register("programs_failed", "Programs of services that could not be started", families.failed.clone());
-            registry.register("programs_ended", "Processes of services that have ended, by how they ended", families.ended.clone());
-            registry.register("service_refused", "Peers that were not served, by why", families.refused.clone());
-            registry.register("programs_unread", "Processes of wait services that left their work undone", families.unread.clone());
+            registry.register(
+                "programs",
+                "Processes of services that run now",
+                families.running.clone(),
+            );
+            registry.register(
+                "programs_started",
+                "Processes of services that were started",
+                families.started.clone(),
+            );
+            registry.register(
+                "programs_failed",
+                "Programs of services that could not be started",
+                families.failed.clone(),
+            );
+            registry.register(
+                "programs_ended",
+                "Processes of services that have ended, by how they ended",
+                families.ended.clone(),
+            );
+            registry.register(
+                "service_refused",
+                "Peers that were not served, by why",
+                families.refused.clone(),
+            );
+            registry.register(
+                "programs_unread",
+                "Processes of wait services that left their work undone",
+                families.unread.clone(),
+            );
         });
     }
 
@@ -105,7 +129,9 @@ impl Metrics {
         });
         let refused = REFUSAL_LABELS.map(|reason| {
             let name = name.into();
-            families.refused.get_or_create_owned(&RefusalLabels { name, reason })
+            families
+                .refused
+                .get_or_create_owned(&RefusalLabels { name, reason })
         });
         ServiceMetrics {
             running: families.running.get_or_create_owned(&labels),

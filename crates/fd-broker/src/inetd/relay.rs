@@ -225,7 +225,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
         let this = self.get_mut();
         let written = Pin::new(&mut this.stream).poll_write(cx, bytes);
         if let Poll::Ready(Ok(length)) = &written {
-            this.counts.received.fetch_add(*length as u64, Ordering::Relaxed);
+            this.counts
+                .received
+                .fetch_add(*length as u64, Ordering::Relaxed);
         }
         written
     }

@@ -23,7 +23,9 @@ pub struct Window {
 
 /// Why a text is no window.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("'{0}' is not a time of access; write \"08:00-18:00\", \"Mon-Fri 08:00-18:00\" or \"Sat,Sun 22:00-06:00\"")]
+#[error(
+    "'{0}' is not a time of access; write \"08:00-18:00\", \"Mon-Fri 08:00-18:00\" or \"Sat,Sun 22:00-06:00\""
+)]
 pub struct WindowError(String);
 
 impl AccessTimes {
@@ -113,7 +115,14 @@ impl fmt::Display for Window {
             write!(f, "{} ", named.join(","))?;
         }
         let (from, to) = (self.from, self.to);
-        write!(f, "{:02}:{:02}-{:02}:{:02}", from / 60, from % 60, to / 60, to % 60)
+        write!(
+            f,
+            "{:02}:{:02}-{:02}:{:02}",
+            from / 60,
+            from % 60,
+            to / 60,
+            to % 60
+        )
     }
 }
 
@@ -176,7 +185,9 @@ mod tests {
     #[test]
     fn several_windows_add_up_and_none_is_always() {
         let both = times(&["02:00-09:00", "12:00-24:00"]);
-        let open: Vec<bool> = [1, 2, 10, 12, 23].map(|hour| both.allow(at(9, hour, 30))).into();
+        let open: Vec<bool> = [1, 2, 10, 12, 23]
+            .map(|hour| both.allow(at(9, hour, 30)))
+            .into();
         assert_eq!(open, [false, true, false, true, true]);
         assert!(AccessTimes::default().allow(at(1, 3, 3)));
         assert!(times(&["Sun-Mon 00:00-24:00"]).allow(at(4, 0, 0)));
@@ -185,7 +196,18 @@ mod tests {
 
     #[test]
     fn what_is_no_window_is_refused_and_a_window_is_written_as_it_is_read() {
-        for text in ["", "8-18", "08:00", "25:00-26:00", "24:00-25:00", "Mon 08:00", "Foo 08:00-09:00", "08:60-09:00", "+8:00-9:00", "Mon 1:00-2:00 x"] {
+        for text in [
+            "",
+            "8-18",
+            "08:00",
+            "25:00-26:00",
+            "24:00-25:00",
+            "Mon 08:00",
+            "Foo 08:00-09:00",
+            "08:60-09:00",
+            "+8:00-9:00",
+            "Mon 1:00-2:00 x",
+        ] {
             assert!(text.parse::<Window>().is_err(), "{text}");
         }
         for text in ["08:00-18:00", "Mon,Tue,Sun 22:00-06:30", "12:00-24:00"] {

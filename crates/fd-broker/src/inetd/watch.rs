@@ -22,7 +22,7 @@ use socket2::Socket;
 use tokio::sync::watch;
 
 use super::entry::{Action, Watch};
-use super::launcher::{Launcher, tell_errors};
+use super::launcher::{LAST_WORDS, Launcher, tell_errors};
 use super::metrics::Refusal;
 use crate::process::{Backoff, Start, Stderr};
 
@@ -79,7 +79,8 @@ impl Watched {
                 Turn::Over => break,
                 Turn::Undone(ran) => {
                     undone += 1;
-                    let backoff = backoff.get_or_insert_with(|| Backoff::new(watch.entry.restart.clone()));
+                    let backoff =
+                        backoff.get_or_insert_with(|| Backoff::new(watch.entry.restart.clone()));
                     let wait = backoff.after(ran);
                     launcher.metrics(&watch.entry).unread.inc();
                     tracing::warn!(service = %watch.entry.name, ?wait, "the program left what had come unread");
@@ -146,7 +147,8 @@ async fn turn(launcher: &Launcher, watch: &Watch, socket: &Rc<Socket>, give_up: 
     };
     let started = Instant::now();
     let errors = process.child.take_stderr();
-    let telling = tokio::task::spawn_local(tell_errors(errors, entry.name.clone(), process.child.pid()));
+    let telling =
+        tokio::task::spawn_local(tell_errors(errors, entry.name.clone(), process.child.pid()));
     let (status, over) = tokio::select! {
         status = process.child.wait() => (Some(status), false),
         () = launcher.ending.cancelled() => {
@@ -169,7 +171,11 @@ async fn turn(launcher: &Launcher, watch: &Watch, socket: &Rc<Socket>, give_up: 
         Some(first) => peek(socket).is_some_and(|now| now == first),
         None => ran < SHORT && is_readable(socket),
     };
-    if is_unread { Turn::Undone(ran) } else { Turn::Done }
+    if is_unread {
+        Turn::Undone(ran)
+    } else {
+        Turn::Done
+    }
 }
 
 /// Why what has come may not start the program.
@@ -179,7 +185,9 @@ fn judge(launcher: &Launcher, watch: &Watch, first: Option<&First>) -> Option<Re
     if !watch.entry.times.allow(local) {
         return Some(Refusal::Time);
     }
-    let source: Option<IpAddr> = first.and_then(|first| first.source).map(|source| source.ip());
+    let source: Option<IpAddr> = first
+        .and_then(|first| first.source)
+        .map(|source| source.ip());
     let denied = source.is_some_and(|source| watch.access.check(source) == Verdict::Deny);
     denied.then_some(Refusal::Access)
 }
@@ -225,7 +233,12 @@ fn discard(socket: &Socket, transport: Transport) {
     if transport == Transport::Datagram {
         let mut buffer = [0; 1];
         let mut parts = [IoSliceMut::new(&mut buffer)];
-        let _ = recvmsg::<SockaddrStorage>(socket.as_raw_fd(), &mut parts, None, MsgFlags::MSG_DONTWAIT);
+        let _ = recvmsg::<SockaddrStorage>(
+            socket.as_raw_fd(),
+            &mut parts,
+            None,
+            MsgFlags::MSG_DONTWAIT,
+        );
     } else {
         // Accepted and dropped: the peer sees a close.
         let _ = socket.accept();
@@ -236,4 +249,3 @@ fn discard(socket: &Socket, transport: Transport) {
 const SHORT: Duration = Duration::from_secs(1);
 /// So many programs may leave a datagram unread before it is thrown away.
 const UNREAD_MAX: u32 = 3;
-const LAST_WORDS: Duration = Duration::from_millis(200);

@@ -5,7 +5,6 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Poll, ready};
 use std::time::Duration;
 
 use socket2::{SockAddr, Socket};
@@ -104,19 +103,17 @@ impl Acceptor {
 
     /// Accepts as soon as somebody is there, and the service has room for one more.
     async fn accept(&self) -> io::Result<Arrival> {
-        if let Some(room) = self.listener.settings().service.room() {
-            room.await;
-        }
-        poll_fn(|cx| {
-            loop {
-                let mut ready = ready!(self.socket.poll_read_ready(cx))?;
-                match self.accept_now() {
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
-                    accepted => return Poll::Ready(accepted),
-                }
+        loop {
+            let mut ready = poll_fn(|cx| self.socket.poll_read_ready(cx)).await?;
+            while let Some(room) = self.listener.settings().service.room() {
+                room.await;
             }
-        })
-        .await
+            match self.accept_now() {
+                // This forgets no arrival that came after `ready`.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
+                accepted => return accepted,
+            }
+        }
     }
 
     /// Accepts without waiting, past the loop's knowledge of readiness.

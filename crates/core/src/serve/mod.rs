@@ -80,8 +80,8 @@ pub trait StreamService: Send + Sync + 'static {
         let _ = (home, accepted);
     }
 
-    /// Asked before each accept: `None` when one more is welcome, else what to wait for. Connections
-    /// then wait in the kernel's backlog.
+    /// Asked before each accept, by each loop: `None` when one more is welcome, else what to wait for
+    /// before asking again. Meanwhile connections wait in the kernel's backlog.
     fn room(&self) -> Option<Room> {
         None
     }

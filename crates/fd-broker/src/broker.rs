@@ -49,9 +49,9 @@ impl Shared for Broker {
         &self,
         _: &Settings,
         metrics: &Metrics,
-        _: &mpsc::UnboundedSender<Fatal>,
+        faults: &mpsc::UnboundedSender<Fatal>,
     ) -> Result<(), Fatal> {
-        self.inetd().start(metrics)
+        self.inetd().start(metrics, faults)
     }
 
     fn drain(&self) {

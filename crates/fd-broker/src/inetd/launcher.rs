@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::socket::{MsgFlags, send};
 use portyard_core::clock::Zone;
+use portyard_core::exit::{Exit, Fatal};
 use portyard_core::listener::Permit;
 use portyard_core::observe::Throttle;
 use portyard_core::serve::Peer;
@@ -108,12 +109,8 @@ pub fn start(
     orders: mpsc::UnboundedReceiver<Order>,
     metrics: Metrics,
     zone: Zone,
+    faults: mpsc::UnboundedSender<Fatal>,
 ) -> io::Result<JoinHandle<()>> {
-    let runtime = Builder::new_current_thread()
-        .enable_all()
-        .build_local(LocalOptions::default());
-    // Built here for its error, and again there, because it does not leave its thread.
-    drop(runtime?);
     thread::Builder::new()
         .name("programs".into())
         .spawn(move || {
@@ -122,7 +119,10 @@ pub fn start(
                 .build_local(LocalOptions::default());
             match runtime {
                 Ok(runtime) => runtime.block_on(obey(orders, metrics, zone)),
-                Err(error) => tracing::error!(%error, "programs cannot be started"),
+                Err(error) => {
+                    let message = format!("the thread for programs cannot start: {error}");
+                    let _ = faults.send(Fatal::new(Exit::OsError, message));
+                }
             }
         })
 }

@@ -140,14 +140,23 @@ impl Inetd {
         Ok(())
     }
 
-    /// Starts the launcher.
-    pub fn start(&self, page: &portyard_core::observe::metrics::Metrics) -> Result<(), Fatal> {
+    /// Starts the launcher, which reports to `faults` what the daemon cannot go on with.
+    pub fn start(
+        &self,
+        page: &portyard_core::observe::metrics::Metrics,
+        faults: &mpsc::UnboundedSender<Fatal>,
+    ) -> Result<(), Fatal> {
         self.0.metrics.register(page);
         let mut state = self.state();
         let Some(orders) = state.waiting.take() else {
             return Ok(());
         };
-        let thread = launcher::start(orders, self.0.metrics.clone(), self.0.zone.clone());
+        let thread = launcher::start(
+            orders,
+            self.0.metrics.clone(),
+            self.0.zone.clone(),
+            faults.clone(),
+        );
         let thread = thread.map_err(|error| {
             Fatal::new(
                 Exit::OsError,

@@ -341,13 +341,12 @@ impl Process {
             return;
         }
         let end = describe(status);
-        match bytes {
-            Some((received, sent)) => tracing::info!(
+        if let Some((received, sent)) = bytes {
+            tracing::info!(
                 service = %entry.name, peer = %self.peer, pid, %end, ?took, received, sent, "ended"
-            ),
-            None => tracing::info!(
-                service = %entry.name, peer = %self.peer, pid, %end, ?took, "ended"
-            ),
+            );
+        } else {
+            tracing::info!(service = %entry.name, peer = %self.peer, pid, %end, ?took, "ended");
         }
     }
 }
@@ -361,7 +360,7 @@ pub async fn tell_errors(errors: Option<ChildStderr>, service: String, pid: i32)
             tracing::info!(%service, pid, %line, "program");
         }
         Said::Held(held) => {
-            tracing::warn!(%service, pid, held, "program writes more than is logged")
+            tracing::warn!(%service, pid, held, "program writes more than is logged");
         }
     })
     .await;

@@ -29,6 +29,12 @@ pub trait Flavour: 'static {
         Self::TRANSPORT
     }
 
+    /// Whether a service takes connections as they are.
+    fn takes_sockets(service: &Self::Service) -> bool {
+        let _ = service;
+        false
+    }
+
     /// The rate per source, and the burst above it.
     fn rate(limits: &Self::Limits) -> Option<(Rate, u32)>;
     /// Connections at a time.
@@ -263,6 +269,10 @@ impl Flavour for Streams {
 
     fn transport(service: &Self::Service) -> Transport {
         service.transport()
+    }
+
+    fn takes_sockets(service: &Self::Service) -> bool {
+        service.takes_sockets()
     }
 
     fn rate(limits: &StreamLimits) -> Option<(Rate, u32)> {

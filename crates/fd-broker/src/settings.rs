@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::hold::{HoldConfig, HoldingConfig};
 use crate::inetd::{Entry, ServiceConfig};
 
 /// The daemon's own tables.
@@ -13,6 +14,11 @@ pub struct Settings {
     /// The `[[pool]]` tables.
     #[serde(rename = "pool", skip_serializing_if = "Vec::is_empty")]
     pub pools: Vec<PoolConfig>,
+    /// The `[[hold]]` tables.
+    #[serde(rename = "hold", skip_serializing_if = "Vec::is_empty")]
+    pub holds: Vec<HoldConfig>,
+    /// The `[holding]` table.
+    pub holding: HoldingConfig,
     /// The `[[service]]` tables.
     #[serde(rename = "service", skip_serializing_if = "Vec::is_empty")]
     pub services: Vec<ServiceConfig>,
@@ -20,7 +26,7 @@ pub struct Settings {
 
 impl Settings {
     /// The tables' names.
-    pub const TABLES: &'static [&'static str] = &["pool", "service"];
+    pub const TABLES: &'static [&'static str] = &["pool", "hold", "holding", "service"];
 }
 
 /// A `[[pool]]` table.

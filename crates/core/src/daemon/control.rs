@@ -391,7 +391,10 @@ impl<'a, D: Daemon> Control<'a, D> {
     pub(super) fn accept(&self, name: &str, connection: Socket) {
         let named = |active: &&Active<D>| active.listener.name == name;
         let Some(active) = self.active.iter().find(named) else {
-            tracing::warn!(listener = name, "a connection of the predecessor has no listener here");
+            tracing::warn!(
+                listener = name,
+                "a connection of the predecessor has no listener here"
+            );
             // An error means that the peer has gone by itself.
             let _ = connection.set_linger(Some(Duration::ZERO));
             return;

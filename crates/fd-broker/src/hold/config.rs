@@ -5,7 +5,7 @@ use std::num::{NonZeroU16, NonZeroU32};
 
 use portyard_core::config::{SocketOptions, Span};
 use portyard_core::endpoint::{Endpoint, Transport};
-use portyard_core::wire::hold::{Kind, Name, SOCKETS_MAX};
+use portyard_core::wire::hold::{Name, SOCKETS_MAX};
 use serde::{Deserialize, Serialize};
 
 use super::rules::Rules;
@@ -99,8 +99,7 @@ impl HoldConfig {
         for (endpoint, transport) in self.endpoints() {
             if !endpoint.fits(transport) {
                 return wrong(&format!(
-                    "kind = \"{}\" does not fit {endpoint}; only a Unix socket keeps messages whole",
-                    Kind::from(transport)
+                    "its kind does not fit {endpoint}; only a Unix socket keeps messages whole"
                 ));
             }
             if matches!(endpoint, Endpoint::Broker { .. } | Endpoint::Inetd) {

@@ -70,7 +70,10 @@ impl Keeper {
         let mut left: HashMap<String, OwnedFd> = stored.into_iter().collect();
         let journals = left.keys().filter_map(|name| generation(name));
         let newest = journals.clone().max();
-        for old in journals.filter(|old| Some(*old) != newest).collect::<Vec<_>>() {
+        for old in journals
+            .filter(|old| Some(*old) != newest)
+            .collect::<Vec<_>>()
+        {
             left.remove(&journal_name(old));
             notifier.unstore(&journal_name(old));
         }
@@ -88,7 +91,10 @@ impl Keeper {
         };
         let returned = keeper.take_up(&mut left)?;
         for name in left.into_keys() {
-            tracing::warn!(name, "the service manager has kept a descriptor that nobody knows of");
+            tracing::warn!(
+                name,
+                "the service manager has kept a descriptor that nobody knows of"
+            );
             notifier.unstore(&name);
         }
         Ok(Some((keeper, returned)))
@@ -120,8 +126,7 @@ impl Keeper {
             };
             let count = record.descriptors();
             let names = names(note.number, count);
-            let descriptors: Vec<OwnedFd> =
-                names.filter_map(|name| left.remove(&name)).collect();
+            let descriptors: Vec<OwnedFd> = names.filter_map(|name| left.remove(&name)).collect();
             self.next = self.next.max(note.number + count as u64);
             let ago = Duration::from_millis(now.saturating_sub(note.at));
             let number = note.number;
@@ -257,7 +262,9 @@ fn generation(name: &str) -> Option<u64> {
 }
 
 fn names(number: u64, count: usize) -> impl Iterator<Item = String> {
-    (number..).take(count).map(|number| format!("{STORED}{number}"))
+    (number..)
+        .take(count)
+        .map(|number| format!("{STORED}{number}"))
 }
 
 /// Milliseconds of the one clock that all processes share and nobody sets.

@@ -11,9 +11,11 @@
 //! sockets.
 
 mod config;
+mod control;
 mod keeper;
 mod rules;
 mod socket;
+mod succession;
 mod table;
 
 use std::collections::{HashMap, HashSet};
@@ -26,15 +28,19 @@ use portyard_core::endpoint::Endpoint;
 use portyard_core::exit::{Exit, Fatal};
 use portyard_core::life::Notifier;
 use portyard_core::listen::{Bound, Handed, Inherited, UnixFile, open};
-use portyard_core::wire::hold::{self as wire, Entry, Kind, Name, Origin, Reason, Record, Reply, Request};
+use portyard_core::wire::hold::{
+    self as wire, Entry, Kind, Name, Origin, Reason, Record, Reply, Request,
+};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 use tokio::time::sleep_until;
 
 pub use config::{HoldConfig, HoldingConfig, check};
+pub use control::Control;
+use keeper::{Keeper, Returned};
 pub use rules::{Asker, Operation, Rules};
 pub use socket::HeldSocket;
-use keeper::{Keeper, Returned};
+pub use succession::{CONTROL, Succession, control_path};
 use table::{Caps, Held, Refusal, Table, no_such_name};
 
 /// Everything that is held. Cheap to clone.
@@ -157,8 +163,10 @@ impl Holding {
     pub fn take_over(&self, held: wire::Held, descriptors: Vec<OwnedFd>) {
         let state = &mut *self.lock();
         let name = held.name.clone();
-        if put_back(&mut state.table, held, Duration::ZERO, descriptors) {
-            state.keep(&name);
+        if put_back(&mut state.table, held, Duration::ZERO, descriptors)
+            && let Err(error) = state.keep(&name)
+        {
+            tracing::warn!(%name, error, "this is lost at the next restart");
         }
     }
 
@@ -196,7 +204,9 @@ impl Holding {
                 config: hold.clone(),
                 files: files.unwrap_or_default(),
             };
-            state.opened.push((name, configured, sockets.unwrap_or_default()));
+            state
+                .opened
+                .push((name, configured, sockets.unwrap_or_default()));
         }
         Ok(())
     }
@@ -308,8 +318,11 @@ impl Holding {
         let now = Instant::now();
         let mut all = Vec::new();
         for (name, held) in state.table.behind(None) {
-            let sockets: Vec<HeldSocket> =
-                held.sockets.iter().map(|(_, socket)| socket.clone()).collect();
+            let sockets: Vec<HeldSocket> = held
+                .sockets
+                .iter()
+                .map(|(_, socket)| socket.clone())
+                .collect();
             match (held.origin, state.configured.get(name)) {
                 (Origin::Configured, Some(configured)) => {
                     for (bound, socket) in state.bound_of(name, configured, held) {
@@ -464,9 +477,9 @@ impl Holding {
         let state = self.lock();
         let now = Instant::now();
         let one = |(name, held): (&Name, &Held<HeldSocket>)| {
-            let sockets = held.sockets.iter().map(|(kind, socket)| {
-                json!({ "kind": kind.to_string(), "endpoint": socket.place })
-            });
+            let sockets = held.sockets.iter().map(
+                |(kind, socket)| json!({ "kind": kind.to_string(), "endpoint": socket.place }),
+            );
             json!({
                 "name": name.as_str(),
                 "origin": match held.origin {
@@ -499,12 +512,7 @@ impl Holding {
 }
 
 impl State {
-    fn permit(
-        &self,
-        asker: &Asker<'_>,
-        operation: Operation,
-        name: &Name,
-    ) -> Result<(), Refusal> {
+    fn permit(&self, asker: &Asker<'_>, operation: Operation, name: &Name) -> Result<(), Refusal> {
         if self.rules.allow(asker, operation, name) {
             return Ok(());
         }
@@ -522,7 +530,11 @@ impl State {
             return Ok(());
         };
         let record = Record::Held(record(name, held, Instant::now()));
-        let sockets: Vec<_> = held.sockets.iter().map(|(_, socket)| socket.as_fd()).collect();
+        let sockets: Vec<_> = held
+            .sockets
+            .iter()
+            .map(|(_, socket)| socket.as_fd())
+            .collect();
         let number = keeper
             .keep(record, &sockets)
             .map_err(|error| error.to_string())?;
@@ -608,14 +620,17 @@ impl State {
             }
         }
         let sockets = held.sockets.iter().map(|(_, socket)| socket.clone());
-        endpoints.into_iter().zip(sockets).map(|(endpoint, socket)| {
-            let bound = wire::Bound {
-                endpoint: endpoint.to_string(),
-                listener: label(name),
-                opening: 0,
-            };
-            (bound, socket)
-        })
+        endpoints
+            .into_iter()
+            .zip(sockets)
+            .map(|(endpoint, socket)| {
+                let bound = wire::Bound {
+                    endpoint: endpoint.to_string(),
+                    listener: label(name),
+                    opening: 0,
+                };
+                (bound, socket)
+            })
     }
 }
 
@@ -641,9 +656,8 @@ impl Counts {
 
     /// How often an operation was done, and how often it was refused.
     pub fn of(&self, operation: Operation) -> [u64; 2] {
-        let load = |count: &std::sync::atomic::AtomicU64| {
-            count.load(std::sync::atomic::Ordering::Relaxed)
-        };
+        let load =
+            |count: &std::sync::atomic::AtomicU64| count.load(std::sync::atomic::Ordering::Relaxed);
         let [done, refused] = &self.0[operation as usize];
         [load(done), load(refused)]
     }

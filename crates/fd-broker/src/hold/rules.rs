@@ -303,7 +303,10 @@ mod tests {
         ] {
             let error = Rules::new(&[text.to_owned()]).unwrap_err();
             assert!(error.contains(&format!("{text:?}")), "{error}");
-            assert!(error.contains("allow retrieve web user:www-data"), "{error}");
+            assert!(
+                error.contains("allow retrieve web user:www-data"),
+                "{error}"
+            );
         }
     }
 }

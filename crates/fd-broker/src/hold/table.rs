@@ -240,9 +240,15 @@ mod tests {
         assert_eq!(refused(&name("app"), false), Err(Reason::Exists));
         assert_eq!(refused(&name("app"), true), Ok(()));
         assert_eq!(refused(&name("web"), true), Err(Reason::Exists));
-        assert_eq!(table.delete(&name("web")).unwrap_err().0, Reason::NotAllowed);
+        assert_eq!(
+            table.delete(&name("web")).unwrap_err().0,
+            Reason::NotAllowed
+        );
         assert!(table.delete(&name("app")).is_ok());
-        assert_eq!(table.delete(&name("app")).unwrap_err().0, Reason::NoSuchName);
+        assert_eq!(
+            table.delete(&name("app")).unwrap_err().0,
+            Reason::NoSuchName
+        );
     }
 
     #[test]
@@ -262,7 +268,11 @@ mod tests {
         assert_eq!(gone.len(), 1);
         assert_eq!((&gone[0].0, gone[0].1.retrieved), (&name("b"), 1));
         assert_eq!(table.next_expiry(), Some(now + second * 5));
-        assert!(table.retrieve(&name("c"), now + second * 1_000_000).is_some());
+        assert!(
+            table
+                .retrieve(&name("c"), now + second * 1_000_000)
+                .is_some()
+        );
     }
 
     #[test]

@@ -3,7 +3,13 @@
 use std::sync::Arc;
 
 use portyard_core::daemon::{NoCommands, Shared};
+use portyard_core::exit::Fatal;
+use portyard_core::listen::Inherited;
+use portyard_core::observe::metrics::Metrics;
+use serde_json::{Map, Value};
+use tokio::sync::mpsc;
 
+use crate::inetd::Inetd;
 use crate::settings::Settings;
 
 /// The broker. Cheap to clone.
@@ -11,10 +17,56 @@ use crate::settings::Settings;
 pub struct Broker(Arc<Inner>);
 
 #[derive(Default)]
-struct Inner {}
+struct Inner {
+    inetd: Inetd,
+}
+
+impl Broker {
+    /// The services that start programs or pass on.
+    pub fn inetd(&self) -> &Inetd {
+        &self.0.inetd
+    }
+}
 
 impl Shared for Broker {
     type Settings = Settings;
     const TABLES: &'static [&'static str] = Settings::TABLES;
     type Commands = NoCommands;
+
+    fn serves(settings: &Settings) -> bool {
+        !settings.services.is_empty()
+    }
+
+    fn open(&self, _: &Settings, inherited: &mut Inherited) -> Result<(), Fatal> {
+        self.inetd().open(inherited)
+    }
+
+    fn endpoints(&self) -> Vec<(String, String)> {
+        self.inetd().endpoints()
+    }
+
+    fn start(
+        &self,
+        _: &Settings,
+        metrics: &Metrics,
+        faults: &mpsc::UnboundedSender<Fatal>,
+    ) -> Result<(), Fatal> {
+        self.inetd().start(metrics, faults)
+    }
+
+    fn drain(&self) {
+        self.inetd().drain();
+    }
+
+    async fn empty(&self) {
+        self.inetd().empty().await;
+    }
+
+    async fn stop(&self) {
+        self.inetd().stop().await;
+    }
+
+    fn status(&self) -> Map<String, Value> {
+        Map::from_iter([("services".into(), self.inetd().status())])
+    }
 }

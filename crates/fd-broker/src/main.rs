@@ -4,10 +4,7 @@
 
 mod broker;
 mod hand_off;
-#[expect(
-    dead_code,
-    reason = "workers and services, which start programs, come next"
-)]
+mod inetd;
 mod process;
 mod services;
 mod settings;

@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
-use portyard_core::daemon::{Build, Daemon, Home, ServiceRow};
+use portyard_core::access::AccessConfig;
+use portyard_core::config::{ConfigError, Source};
+use portyard_core::daemon::{Build, Daemon, Home, ListenerOf, ServiceRow};
 use portyard_core::listener::Streams;
 
 use crate::broker::Broker;
 use crate::hand_off::HandOff;
-use crate::settings::Options;
+use crate::inetd::{PROGRAM, REDIRECT, Service};
+use crate::settings::{Options, Settings};
 
 /// The daemon.
 pub enum FdBroker {}
@@ -21,12 +24,35 @@ impl Daemon for FdBroker {
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
     const ABOUT: &'static str =
         "Hands connections and listening sockets to worker processes, in any language";
-    const SERVICES: &'static [ServiceRow<Self>] = &[row(
-        "hand-off",
-        Home::Port(17500),
-        "connections for the workers of a pool",
-        |listener, broker| Ok(Arc::new(HandOff::new(broker, &listener.options))),
-    )];
+    const SERVICES: &'static [ServiceRow<Self>] = &[
+        row(
+            "hand-off",
+            Home::Port(17500),
+            "connections for the workers of a pool",
+            |listener, broker| Ok(Arc::new(HandOff::new(broker, &listener.options))),
+        ),
+        row(
+            PROGRAM,
+            Home::Nowhere,
+            "a program for each connection, as a [[service]] table says",
+            |listener, broker| Ok(Service::new(broker.inetd().clone(), listener)?),
+        ),
+        row(
+            REDIRECT,
+            Home::Nowhere,
+            "connections passed on, as a [[service]] table says",
+            |listener, broker| Ok(Service::new(broker.inetd().clone(), listener)?),
+        ),
+    ];
+
+    fn listeners(
+        broker: &Broker,
+        settings: &Settings,
+        access: &AccessConfig,
+        source: &Source,
+    ) -> Result<Vec<ListenerOf<Self>>, ConfigError> {
+        broker.inetd().plan(&settings.services, access, source)
+    }
 }
 
 const fn row(

@@ -15,8 +15,6 @@ use socket2::Socket;
 #[derive(Debug, Clone)]
 pub struct HeldSocket {
     descriptor: Arc<OwnedFd>,
-    /// What tells it from every other socket of this machine, whoever has copies.
-    pub identity: u64,
     /// Where it is bound, as an endpoint; empty where nobody can say.
     pub place: String,
 }
@@ -44,10 +42,8 @@ impl HeldSocket {
         let socket = Socket::from(descriptor);
         let place = local_endpoint(&socket, transport);
         let descriptor = OwnedFd::from(socket);
-        let identity = identity(&descriptor).map_err(|error| error.to_string())?;
         let held = Self {
             descriptor: Arc::new(descriptor),
-            identity,
             place: place.map_or_else(String::new, |place| place.to_string()),
         };
         Ok((kind, held))

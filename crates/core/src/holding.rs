@@ -1,6 +1,6 @@
 //! The asking end of a broker's control socket: sockets that are held under a name.
 
-use std::io;
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -11,6 +11,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use portyard_wire::hold::{Entry, HoldError, MESSAGE_MAX, Mode, Name, Reason, Reply, Request};
 use socket2::{Domain, SockAddr, Socket, Type};
 
+use crate::auth::{ProveError, Prover};
 use crate::exit::Exit;
 use crate::fdpass::{Channel, Message, ReceiveError};
 
@@ -218,6 +219,15 @@ impl Holder {
         self.packets.into_channel()
     }
 
+    /// Proves a key, where the broker's listener demands one. Before anything else.
+    pub fn prove(&self, prover: &Prover) -> Result<(), ProveError> {
+        let dialogue = Dialogue {
+            packets: &self.packets,
+            rest: Vec::new(),
+        };
+        prover.prove(None, dialogue).map(|_| ())
+    }
+
     /// What is held under a name.
     pub fn retrieve(&self, name: &Name) -> Result<Retrieved, HoldingError> {
         let request = Request::Retrieve { name: name.clone() };
@@ -321,6 +331,46 @@ impl Holder {
             PacketError::Lost(error) => HoldingError::Lost(error),
             PacketError::Io(error) => HoldingError::Io(error),
         }
+    }
+}
+
+/// The packets of a key dialogue as the stream that its machine wants: of a packet that is read in parts
+/// the kernel would drop the rest.
+struct Dialogue<'a> {
+    packets: &'a Packets<Socket>,
+    rest: Vec<u8>,
+}
+
+impl Read for Dialogue<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.rest.is_empty() {
+            let mut packet = vec![0; MESSAGE_MAX];
+            let message = match self.packets.receive(&mut packet) {
+                Ok(message) => message,
+                Err(PacketError::Closed) => return Ok(0),
+                Err(error) => return Err(io::Error::other(error)),
+            };
+            packet.truncate(message.length);
+            self.rest = packet;
+        }
+        let length = self.rest.len().min(buffer.len());
+        buffer[..length].copy_from_slice(&self.rest[..length]);
+        self.rest.drain(..length);
+        Ok(length)
+    }
+}
+
+impl Write for Dialogue<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self.packets.send(bytes, &[]) {
+            Ok(()) => Ok(bytes.len()),
+            Err(PacketError::Closed) => Err(io::ErrorKind::BrokenPipe.into()),
+            Err(error) => Err(io::Error::other(error)),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

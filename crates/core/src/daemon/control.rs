@@ -182,6 +182,7 @@ impl<'a, D: Daemon> Control<'a, D> {
             return Err(self.fault().await);
         }
         self.announce();
+        self.inherited.take_charge();
         self.state.shared.serving();
         let admin = self.admin.take();
         let report = self.state.clone();

@@ -10,7 +10,7 @@ use std::os::fd::OwnedFd;
 use nix::sys::stat::fstat;
 use socket2::Socket;
 
-use super::{Bound, ListenError, Shape, UnixFile};
+use super::{Bound, Charge, ListenError, Shape, UnixFile};
 use crate::endpoint::{Endpoint, Transport};
 use crate::exit::{Exit, Fatal};
 use crate::fdpass::{Kind, SocketType};
@@ -26,6 +26,7 @@ pub struct Inherited {
     stored: Vec<(String, OwnedFd)>,
     /// What a predecessor had bound.
     handed: Vec<Handed>,
+    charge: Charge,
 }
 
 /// A socket that a predecessor had bound.
@@ -126,7 +127,7 @@ impl Inherited {
             passed,
             absent: "LISTEN_FDS passed no socket of that name".into(),
             stored,
-            handed: Vec::new(),
+            ..Self::default()
         })
     }
 
@@ -139,6 +140,11 @@ impl Inherited {
     /// Adds a socket that a predecessor had bound.
     pub fn hand(&mut self, handed: Handed) {
         self.handed.push(handed);
+    }
+
+    /// From here on the sockets that a predecessor had bound are ours, and so are their files.
+    pub fn take_charge(&self) {
+        self.charge.take();
     }
 
     /// Takes what no listener wanted of what a predecessor had bound.
@@ -170,7 +176,7 @@ impl Inherited {
             one.inherited = endpoint.is_inherited();
             if let Endpoint::Unix(path) = endpoint {
                 // Whoever has removed the file has made the socket unreachable: bind another.
-                match UnixFile::find(path) {
+                match UnixFile::find(path, &self.charge) {
                     Some(file) => one.file = Some(file),
                     None => continue,
                 }

@@ -14,7 +14,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 pub use inherit::{Handed, Inherited, STORED, UcspiPeer, local_endpoint, ucspi_peer};
 pub(crate) use options::set_tos;
-pub use unix::UnixFile;
+pub use unix::{Charge, UnixFile};
 
 use crate::config::SocketOptions;
 use crate::endpoint::{Endpoint, Host, HostPort, Transport};

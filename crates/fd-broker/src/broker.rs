@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use tokio::sync::mpsc;
 
 use crate::commands::Commands;
-use crate::hold::{self, Holding, Succession};
+use crate::hold::{self, Holding, HoldingCollector, Succession};
 use crate::inetd::Inetd;
 use crate::settings::Settings;
 
@@ -103,6 +103,8 @@ impl Shared for Broker {
         faults: &mpsc::UnboundedSender<Fatal>,
     ) -> Result<(), Fatal> {
         self.holding().apply(&settings.holds, &settings.holding);
+        let collector = HoldingCollector(self.holding().clone());
+        metrics.register(|registry| registry.register_collector(Box::new(collector)));
         self.inetd().start(metrics, faults)
     }
 

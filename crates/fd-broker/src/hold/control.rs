@@ -10,7 +10,8 @@ use portyard_core::fdpass::ReceiveError;
 use portyard_core::serve::{Connection, Ended, Serving, StreamService};
 use portyard_core::wire::hold::{HoldError, MESSAGE_MAX, Reason, Reply, Request};
 
-use super::{Asker, HeldSocket};
+use super::Asker;
+use super::socket::HeldSocket;
 use crate::broker::Broker;
 
 /// The service.

@@ -26,7 +26,9 @@ use portyard_core::wire::hold::{Bound, MESSAGE_MAX, Reason, Record, Reply, Reque
 use tokio::time::timeout;
 
 use super::control::{receive, send};
-use super::{Asker, Holding, handed};
+use super::form::handed;
+use super::socket::HeldSocket;
+use super::{Asker, Holding};
 use crate::broker::{Broker, Waiter};
 
 /// The broker's part in successions: it may have a predecessor, and get a successor. Cheap to clone.
@@ -226,7 +228,7 @@ impl Succession {
             });
         }
         for (record, sockets) in broker.holding().hand_over() {
-            let duplicates = sockets.iter().map(super::HeldSocket::duplicate);
+            let duplicates = sockets.iter().map(HeldSocket::duplicate);
             items.push(Item {
                 record,
                 descriptors: duplicates.collect::<io::Result<_>>().map_err(Failure::Io)?,
@@ -368,7 +370,7 @@ fn take_in(
                     inherited.hand(handed(&bound, descriptor));
                 }
             }
-            Record::Held(held) => holding.take_over(held, ours),
+            Record::Held(held) => holding.take_over(&held, ours),
             Record::Waiting(Waiting { listener }) => {
                 tracing::warn!(listener, "a connection came before its time and is closed");
             }

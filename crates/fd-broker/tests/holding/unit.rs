@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -29,6 +29,8 @@ pub struct Unit {
 struct Heard {
     store: Mutex<Vec<(String, OwnedFd)>>,
     messages: Mutex<Vec<String>>,
+    /// How often nothing was there to be read.
+    idle: AtomicUsize,
     stop: AtomicBool,
 }
 
@@ -108,6 +110,11 @@ impl Unit {
         let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
         kill(pid, signal).unwrap();
         eventually("the broker ends", || child.try_wait().unwrap().is_some());
+        // A manager reads what it was told before it looks who has ended.
+        let idle = self.heard.idle.load(Ordering::Acquire);
+        eventually("all notifications are read", || {
+            self.heard.idle.load(Ordering::Acquire) > idle + 1
+        });
     }
 
     /// The names of what is kept.
@@ -147,6 +154,7 @@ impl Heard {
                     self.take(&text, message.descriptors);
                 }
                 Err(ReceiveError::Io(error)) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                    self.idle.fetch_add(1, Ordering::AcqRel);
                     thread::sleep(POLL);
                 }
                 Err(error) => panic!("notifications: {error}"),

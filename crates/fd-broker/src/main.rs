@@ -4,6 +4,7 @@
 
 mod broker;
 mod hand_off;
+mod pool;
 mod services;
 mod settings;
 

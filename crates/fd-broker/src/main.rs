@@ -5,6 +5,11 @@
 mod broker;
 mod hand_off;
 mod pool;
+#[expect(
+    dead_code,
+    reason = "workers and services, which start programs, come next"
+)]
+mod process;
 mod services;
 mod settings;
 

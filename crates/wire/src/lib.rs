@@ -30,14 +30,19 @@
 //! with JSON for any [`value`]. [`pickle`] reads and writes Python's pickles as far as they are data,
 //! never as the programs they may be, and holds the calls that Python makes over its connections.
 //!
+//! Processes give each other connections. [`broker`] is what fd-broker and its workers say about them,
+//! and [`ancillary`] is how the kernel lays out the descriptors beside the bytes.
+//!
 //! [`signature`] tells whether a datagram looks like one of our own answers, which is never
 //! answered: most of these protocols have no direction field, and two servers pointed at each other
 //! would talk for ever.
 
 #![forbid(unsafe_code)]
 
+pub mod ancillary;
 pub mod array;
 pub mod auth;
+pub mod broker;
 pub mod chargen;
 pub mod civil;
 pub mod command;

@@ -38,6 +38,8 @@ pub enum Endpoint {
 pub enum Transport {
     /// Byte streams: TCP, or Unix stream sockets.
     Stream,
+    /// Connections of whole messages: Unix sockets of type `SOCK_SEQPACKET`.
+    SeqPacket,
     /// Messages: UDP, or Unix datagram sockets.
     Datagram,
 }
@@ -93,7 +95,7 @@ impl Endpoint {
     #[must_use]
     pub fn with_transport(self, transport: Transport) -> Self {
         match (self, transport) {
-            (Self::Bare(at), Transport::Stream) => Self::Tcp(at),
+            (Self::Bare(at), Transport::Stream | Transport::SeqPacket) => Self::Tcp(at),
             (Self::Bare(at), Transport::Datagram) => Self::Udp(at),
             (other, _) => other,
         }
@@ -108,7 +110,8 @@ impl Endpoint {
     pub fn fits(&self, transport: Transport) -> bool {
         !matches!(
             (self, transport),
-            (Self::Tcp(_), Transport::Datagram) | (Self::Udp(_), Transport::Stream)
+            (Self::Tcp(_), Transport::Datagram | Transport::SeqPacket)
+                | (Self::Udp(_), Transport::Stream | Transport::SeqPacket)
         )
     }
 
@@ -402,6 +405,8 @@ mod tests {
     fn a_transport_refuses_the_other_ones_endpoint() {
         assert!(!Endpoint::tcp_loopback(1).fits(Transport::Datagram));
         assert!(!Endpoint::udp_loopback(1).fits(Transport::Stream));
+        assert!(!Endpoint::tcp_loopback(1).fits(Transport::SeqPacket));
         assert!(parse("unix:/x").unwrap().fits(Transport::Datagram));
+        assert!(parse("unix:@x").unwrap().fits(Transport::SeqPacket));
     }
 }

@@ -10,6 +10,8 @@
 //! [`datagram`]: batch, source guard, access list, rate, service, batch. Services answer with the
 //! pure protocols of [`wire`]; what would stall a loop goes to the [`offload`] pool.
 //!
+//! What one process opens, another can use: [`fdpass`] passes descriptors between them.
+//!
 //! [`sys`] is the one file with `unsafe`.
 
 pub mod access;
@@ -22,6 +24,7 @@ pub mod datagram;
 pub mod endpoint;
 pub mod event_loop;
 pub mod exit;
+pub mod fdpass;
 pub mod files;
 pub mod life;
 pub mod limits;

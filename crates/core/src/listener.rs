@@ -20,8 +20,14 @@ pub trait Flavour: 'static {
     type Limits: Clone + PartialEq + Send + Sync;
     /// What a listener serves.
     type Service: ?Sized + Send + Sync + 'static;
-    /// The transport.
+    /// The transport of most of its services.
     const TRANSPORT: Transport;
+
+    /// The transport of a service.
+    fn transport(service: &Self::Service) -> Transport {
+        let _ = service;
+        Self::TRANSPORT
+    }
 
     /// The rate per source, and the burst above it.
     fn rate(limits: &Self::Limits) -> Option<(Rate, u32)>;
@@ -245,6 +251,10 @@ impl Flavour for Streams {
     type Limits = StreamLimits;
     type Service = dyn StreamService;
     const TRANSPORT: Transport = Transport::Stream;
+
+    fn transport(service: &Self::Service) -> Transport {
+        service.transport()
+    }
 
     fn rate(limits: &StreamLimits) -> Option<(Rate, u32)> {
         Some((limits.rate.0?, limits.burst.get()))

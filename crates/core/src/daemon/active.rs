@@ -6,11 +6,11 @@ use super::plan::Planned;
 use super::report::State;
 use super::{Daemon, os_error};
 use crate::config::SocketOptions;
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, Transport};
 use crate::event_loop::Order;
 use crate::exit::Fatal;
 use crate::listen::{Bound, Inherited, Shape, open, ucspi_peer};
-use crate::listener::{Flavour, Listener};
+use crate::listener::Listener;
 use crate::serve::Peer;
 
 /// A listener and its sockets. The loops work on duplicates, so that a listener can be replaced
@@ -20,6 +20,8 @@ pub struct Active<D: Daemon> {
     pub endpoint: Endpoint,
     /// The options it was opened with.
     pub options: SocketOptions,
+    /// The transport it was opened for; another one needs other sockets.
+    pub transport: Transport,
     /// Which opening it came from: a name with several addresses makes several listeners at once.
     pub opening: u64,
     /// The listener.
@@ -51,6 +53,7 @@ impl<D: Daemon> Active<D> {
                 Self {
                     endpoint,
                     options,
+                    transport: planned.transport,
                     opening,
                     listener,
                     bound,
@@ -147,10 +150,9 @@ pub fn open_planned<D: Daemon>(
     inherited: &mut Inherited,
     count: usize,
 ) -> Result<Vec<Bound>, Fatal> {
-    let transport = <D::Flavour as Flavour>::TRANSPORT;
     Ok(open(
         &planned.endpoint,
-        transport,
+        planned.transport,
         &planned.socket,
         inherited,
         count,

@@ -85,6 +85,7 @@ impl<'a, D: Daemon> Control<'a, D> {
         for planned in &plan.listeners {
             opened.push(open_planned(planned, &mut inherited, count)?);
         }
+        shared.open(&plan.settings, &mut inherited)?;
         let admin = match &plan.config.admin.listen {
             Some(endpoint) => Some(Admin::open(endpoint, &mut inherited)?),
             None => None,
@@ -272,6 +273,7 @@ impl<'a, D: Daemon> Control<'a, D> {
             let listener = &active.listener;
             listeners.push((listener.name.clone(), listener.endpoint.to_string()));
         }
+        listeners.extend(self.state.shared.endpoints());
         for endpoint in self.admin.iter().flat_map(Admin::endpoints) {
             tracing::info!(%endpoint, "admin endpoint");
             listeners.push(("admin".into(), endpoint.to_string()));
@@ -298,12 +300,13 @@ impl<'a, D: Daemon> Control<'a, D> {
             // The loops' duplicates close when the backlog is empty; then nobody can connect.
             active.bound.clear();
         }
-        let loops = &self.state.loops;
+        let (loops, shared) = (&self.state.loops, &self.state.shared);
+        shared.drain();
         // Half the grace at most, so that a short one still leaves time to finish.
         let quiet = DRAIN_QUIET.min(grace / 2);
         loops.send_all(|| Order::Drain(quiet));
         let over = tokio::select! {
-            () = loops.empty() => {
+            () = async { loops.empty().await; shared.empty().await } => {
                 tracing::info!("drained");
                 return Ok(());
             }
@@ -338,10 +341,9 @@ impl<'a, D: Daemon> Control<'a, D> {
 
     /// Whether all we have are connections that we were started with.
     fn serves_connections_only(&self) -> bool {
-        self.active
-            .iter()
-            .flat_map(|active| &active.bound)
-            .all(|b| b.shape == Shape::Connected)
+        let connected = |bound: &Bound| bound.shape == Shape::Connected;
+        let mut bound = self.active.iter().flat_map(|active| &active.bound);
+        !self.active.is_empty() && bound.all(connected)
     }
 
     async fn stop(self) {

@@ -20,7 +20,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::cli::Arguments;
-use crate::config::{Config, ListenerConfig};
+use crate::config::{Config, ConfigError, ListenerConfig, Source};
 use crate::event_loop::Run;
 use crate::exit::{Exit, Fatal};
 use crate::life::{self, Notifier};
@@ -47,6 +47,16 @@ pub trait Daemon: Sized + 'static {
     const ABOUT: &'static str;
     /// The services; the first is the default.
     const SERVICES: &'static [ServiceRow<Self>];
+
+    /// Listeners that the daemon's own tables ask for, beside those in `[[listener]]`. `source` gives
+    /// an error its place.
+    fn listeners(
+        settings: &SettingsOf<Self>,
+        source: &Source,
+    ) -> Result<Vec<ListenerOf<Self>>, ConfigError> {
+        let _ = (settings, source);
+        Ok(Vec::new())
+    }
 }
 
 /// One row of a daemon's table of services.

@@ -28,6 +28,8 @@ pub struct Planned<D: Daemon> {
     pub service_name: &'static str,
     pub endpoint: Endpoint,
     pub socket: SocketOptions,
+    /// The service's.
+    pub transport: Transport,
     limits: <D::Flavour as Flavour>::Limits,
     access: Arc<AccessList>,
     service: ServiceOf<D>,
@@ -98,7 +100,12 @@ impl<D: Daemon> Plan<D> {
         }
         // Checked even where every listener has a list of its own.
         AccessList::new(&config.access, &source)?;
-        if config.listeners.is_empty() {
+        let mut derived = if listen.is_empty() {
+            D::listeners(&settings, &source)?
+        } else {
+            Vec::new()
+        };
+        if config.listeners.is_empty() && derived.is_empty() && !D::Shared::serves(&settings) {
             return Err(ConfigError {
                 path: source.path().map(Into::into),
                 place: None,
@@ -109,7 +116,7 @@ impl<D: Daemon> Plan<D> {
             });
         }
         let mut listeners = Vec::new();
-        for listener in &mut config.listeners {
+        for listener in config.listeners.iter_mut().chain(&mut derived) {
             listeners.extend(plan_listener::<D>(
                 listener,
                 &config.access,
@@ -162,9 +169,8 @@ impl<D: Daemon> Plan<D> {
 
     /// Whether an inetd started us.
     pub fn is_inetd(&self) -> bool {
-        self.listeners
-            .iter()
-            .all(|planned| planned.endpoint == Endpoint::Inetd)
+        let is_inetd = |planned: &Planned<D>| planned.endpoint == Endpoint::Inetd;
+        !self.listeners.is_empty() && self.listeners.iter().all(is_inetd)
     }
 }
 
@@ -198,7 +204,7 @@ fn plan_listener<D: Daemon>(
             "listen is empty; name at least one endpoint, such as \"tcp://127.0.0.1:7007\"";
         return Err(source.error(&at_service, message));
     }
-    let transport = <D::Flavour as Flavour>::TRANSPORT;
+    let transport = <D::Flavour as Flavour>::transport(&service);
     if transport == Transport::Datagram && listener.socket.dscp.is_some() {
         let message = "socket.dscp cannot be set: datagram answers carry a mark of ours there, \
                        which keeps them out of loops";
@@ -210,6 +216,14 @@ fn plan_listener<D: Daemon>(
                        streams; take them out";
         return Err(source.error(&at_service, message));
     }
+    if transport == Transport::SeqPacket {
+        let trust = trust.as_deref();
+        if trust.is_some_and(|trust| trust.tls.is_some() || !trust.balancers.is_empty()) {
+            let message = "tls and proxy are for byte streams; take them out. Nobody but this \
+                           machine reaches a Unix socket, and auth = \"mutual\" proves a key";
+            return Err(source.error(&at_service, message));
+        }
+    }
     let mut planned = Vec::new();
     for spanned in &mut listener.listen {
         let span = spanned.span();
@@ -219,12 +233,16 @@ fn plan_listener<D: Daemon>(
             .map_err(|error: EndpointError| source.error(&span, error.to_string()))?;
         let endpoint = endpoint.with_transport(transport);
         if !endpoint.fits(transport) {
-            let wanted = if transport == Transport::Stream {
-                "tcp://"
-            } else {
-                "udp://"
+            let wanted = match transport {
+                Transport::Stream => "tcp:// or unix:",
+                Transport::SeqPacket => "unix:, because only a Unix socket keeps messages whole",
+                Transport::Datagram => "udp:// or unix:",
             };
-            let message = format!("{endpoint} does not fit {}; use {wanted} or unix:", D::NAME);
+            let (what, name) = match transport {
+                Transport::SeqPacket => ("service ", row.name),
+                _ => ("", D::NAME),
+            };
+            let message = format!("{endpoint} does not fit {what}{name}; use {wanted}");
             return Err(source.error(&span, message));
         }
         *spanned = Spanned::new(span, endpoint.to_string());
@@ -232,6 +250,7 @@ fn plan_listener<D: Daemon>(
             label: listener.name.clone().unwrap_or_else(|| row.name.into()),
             service_name: row.name,
             endpoint,
+            transport,
             socket: listener.socket.clone(),
             limits: listener.limits.clone(),
             access: access.clone(),
@@ -259,7 +278,9 @@ fn row<D: Daemon>(name: &str) -> Result<&'static ServiceRow<D>, String> {
 /// Every service at home.
 fn defaults<D: Daemon>() -> Vec<ListenerOf<D>> {
     let endpoint = |row: &ServiceRow<D>| match (row.home, <D::Flavour as Flavour>::TRANSPORT) {
-        (Home::Port(port), Transport::Stream) => Endpoint::tcp_loopback(port),
+        (Home::Port(port), Transport::Stream | Transport::SeqPacket) => {
+            Endpoint::tcp_loopback(port)
+        }
         (Home::Port(port), Transport::Datagram) => Endpoint::udp_loopback(port),
         (Home::Socket(file), _) => Endpoint::Unix(runtime_directory(D::NAME).join(file)),
     };

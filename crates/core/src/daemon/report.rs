@@ -113,7 +113,7 @@ fn describe<F: Flavour>(listener: &Listener<F>) -> Value {
         "bad_input": metrics.bad_input.get(),
     });
     let more = match F::TRANSPORT {
-        crate::endpoint::Transport::Stream => {
+        crate::endpoint::Transport::Stream | crate::endpoint::Transport::SeqPacket => {
             let limit = listener.gate.ceiling();
             let busiest: Vec<Value> = listener
                 .sources

@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 
 use crate::endpoint::Endpoint;
 use crate::exit::Fatal;
+use crate::listen::Inherited;
 use crate::observe::admin::Download;
 use crate::observe::metrics::Metrics;
 
@@ -32,6 +33,24 @@ pub trait Shared: Clone + Default + Send + Sync + 'static {
         Ok(())
     }
 
+    /// Whether the tables ask for something to be served that needs no listener.
+    fn serves(settings: &Self::Settings) -> bool {
+        let _ = settings;
+        false
+    }
+
+    /// Opens the sockets that the tables ask for and that are not open yet, and keeps them for the
+    /// [`Shared::start`] or [`Shared::reload`] that follows. Another call means that none followed.
+    fn open(&self, settings: &Self::Settings, inherited: &mut Inherited) -> Result<(), Fatal> {
+        let _ = (settings, inherited);
+        Ok(())
+    }
+
+    /// Where it serves by itself: names and endpoints, as far as they are known.
+    fn endpoints(&self) -> Vec<(String, String)> {
+        Vec::new()
+    }
+
     /// Opens what it needs, or says why the daemon cannot serve. Its metrics go to `metrics`; what
     /// later makes going on impossible goes to `faults` and ends the daemon.
     fn start(
@@ -48,6 +67,14 @@ pub trait Shared: Clone + Default + Send + Sync + 'static {
     fn reload(&self, settings: &Self::Settings) -> Option<&'static str> {
         let _ = settings;
         None
+    }
+
+    /// Takes nothing new from now on.
+    fn drain(&self) {}
+
+    /// Returns when nothing runs any more that a drain waits for, connections aside.
+    fn empty(&self) -> impl Future<Output = ()> {
+        std::future::ready(())
     }
 
     /// Ends in order, after the last connection.

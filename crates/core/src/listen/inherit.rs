@@ -6,11 +6,12 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 
 use nix::sys::stat::fstat;
-use socket2::{Domain, Socket, Type};
+use socket2::Socket;
 
 use super::{Bound, ListenError, Shape};
 use crate::endpoint::{Endpoint, Transport};
 use crate::exit::{Exit, Fatal};
+use crate::fdpass::{Kind, SocketType};
 use crate::sys;
 
 /// The sockets passed to this process that nobody has taken yet.
@@ -186,47 +187,14 @@ fn adopt_socket(number: i32) -> io::Result<Socket> {
 /// Believes nothing: asks the socket what it is, and refuses what the daemon cannot serve.
 fn probe(endpoint: &Endpoint, socket: Socket, transport: Transport) -> Result<Bound, ListenError> {
     let kernel = |error| super::kernel_error(endpoint, error);
-    let kind = socket.r#type().map_err(kernel)?;
-    let domain = socket.domain().map_err(kernel)?;
-    let listening = socket.is_listener().map_err(kernel)?;
-    let connected = socket.peer_addr().is_ok();
-    let (found, shape) = match (kind, listening, connected) {
-        (Type::STREAM, true, _) => ("a listening stream socket", Some(Shape::Listening)),
-        (Type::STREAM, false, true) => ("a connection", Some(Shape::Connected)),
-        (Type::STREAM, false, false) => (
-            "a stream socket that neither listens nor is connected",
-            None,
-        ),
-        (Type::DGRAM, _, false) => ("a datagram socket", Some(Shape::Datagram)),
-        (Type::DGRAM, _, true) => ("a connected datagram socket", None),
-        _ => ("a socket of another type", None),
-    };
-    let unfit = |wanted, remedy| {
-        Err(ListenError::Unfit {
-            endpoint: endpoint.clone(),
-            found,
-            wanted,
-            remedy,
-        })
-    };
-    if ![Domain::IPV4, Domain::IPV6, Domain::UNIX].contains(&domain) {
-        return unfit("IPv4, IPv6 and Unix sockets", "pass one of those");
-    }
-    let shape = match (shape, transport) {
-        (Some(shape @ (Shape::Listening | Shape::Connected)), Transport::Stream)
-        | (Some(shape @ Shape::Datagram), Transport::Datagram) => shape,
-        (_, Transport::Stream) => {
-            return unfit(
-                "streams",
-                "use ListenStream= (systemd) or socket_type = stream (inetd)",
-            );
-        }
-        (_, Transport::Datagram) => {
-            return unfit(
-                "datagrams",
-                "use ListenDatagram= (systemd) or socket_type = dgram (inetd)",
-            );
-        }
+    let kind = Kind::of(&socket).map_err(kernel)?;
+    let shape = match (kind, transport) {
+        (Kind::Listener(SocketType::Stream), Transport::Stream)
+        | (Kind::Listener(SocketType::SeqPacket), Transport::SeqPacket) => Shape::Listening,
+        (Kind::Connection(SocketType::Stream), Transport::Stream)
+        | (Kind::Connection(SocketType::SeqPacket), Transport::SeqPacket) => Shape::Connected,
+        (Kind::Datagram, Transport::Datagram) => Shape::Datagram,
+        _ => return Err(unfit(endpoint, kind, transport)),
     };
     socket.set_nonblocking(true).map_err(kernel)?;
     if shape == Shape::Datagram {
@@ -244,6 +212,29 @@ fn probe(endpoint: &Endpoint, socket: Socket, transport: Transport) -> Result<Bo
     })
 }
 
+fn unfit(endpoint: &Endpoint, kind: Kind, transport: Transport) -> ListenError {
+    let (wanted, remedy) = match transport {
+        Transport::Stream => (
+            "streams",
+            "use ListenStream= (systemd) or socket_type = stream (inetd)",
+        ),
+        Transport::SeqPacket => (
+            "messages over Unix sockets",
+            "use ListenSequentialPacket= (systemd)",
+        ),
+        Transport::Datagram => (
+            "datagrams",
+            "use ListenDatagram= (systemd) or socket_type = dgram (inetd)",
+        ),
+    };
+    ListenError::Unfit {
+        endpoint: endpoint.clone(),
+        found: kind.describe(),
+        wanted,
+        remedy,
+    }
+}
+
 /// The address an inherited socket is bound to, which says more in a log than `systemd:echo`.
 fn real_endpoint(endpoint: &Endpoint, socket: &Socket, transport: Transport) -> Endpoint {
     let Ok(local) = socket.local_addr() else {
@@ -251,7 +242,7 @@ fn real_endpoint(endpoint: &Endpoint, socket: &Socket, transport: Transport) -> 
     };
     if let Some(address) = local.as_socket() {
         match transport {
-            Transport::Stream => Endpoint::Tcp(address.into()),
+            Transport::Stream | Transport::SeqPacket => Endpoint::Tcp(address.into()),
             Transport::Datagram => Endpoint::Udp(address.into()),
         }
     } else if let Some(path) = local.as_pathname() {

@@ -37,7 +37,7 @@ pub struct Bound {
 /// What a socket is, as its options tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shape {
-    /// A stream socket that accepts connections.
+    /// A stream or message socket that accepts connections.
     Listening,
     /// One connection.
     Connected,
@@ -101,6 +101,17 @@ pub fn open(
     copies: usize,
 ) -> Result<Vec<Bound>, ListenError> {
     match endpoint {
+        // Nothing on the Internet keeps messages whole.
+        _ if !endpoint.fits(transport) => Err(ListenError::Unfit {
+            endpoint: endpoint.clone(),
+            found: "an Internet address of another kind",
+            wanted: match transport {
+                Transport::Stream => "streams",
+                Transport::SeqPacket => "messages over Unix sockets",
+                Transport::Datagram => "datagrams",
+            },
+            remedy: "use unix:, or the scheme that fits",
+        }),
         Endpoint::Tcp(at) | Endpoint::Udp(at) | Endpoint::Bare(at) => {
             internet(endpoint, at, transport, options, copies)
         }
@@ -130,7 +141,7 @@ fn internet(
         let mut address = address;
         for _ in 0..copies {
             let socket = bind(address, transport, options, copies > 1).map_err(kernel)?;
-            if transport == Transport::Stream {
+            if transport != Transport::Datagram {
                 let backlog = i32::try_from(options.backlog.get()).unwrap_or(i32::MAX);
                 socket.listen(backlog).map_err(kernel)?;
             }
@@ -138,12 +149,12 @@ fn internet(
             address = local.as_socket().unwrap_or(address);
             bound.push(Bound {
                 endpoint: match transport {
-                    Transport::Stream => Endpoint::Tcp(address.into()),
+                    Transport::Stream | Transport::SeqPacket => Endpoint::Tcp(address.into()),
                     Transport::Datagram => Endpoint::Udp(address.into()),
                 },
                 socket,
                 shape: match transport {
-                    Transport::Stream => Shape::Listening,
+                    Transport::Stream | Transport::SeqPacket => Shape::Listening,
                     Transport::Datagram => Shape::Datagram,
                 },
                 inherited: false,
@@ -181,7 +192,7 @@ fn bind(
     share: bool,
 ) -> io::Result<Socket> {
     let (kind, protocol) = match transport {
-        Transport::Stream => (Type::STREAM, Protocol::TCP),
+        Transport::Stream | Transport::SeqPacket => (Type::STREAM, Protocol::TCP),
         Transport::Datagram => (Type::DGRAM, Protocol::UDP),
     };
     let socket = Socket::new(

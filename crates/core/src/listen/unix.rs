@@ -75,7 +75,7 @@ fn finish(
     file: Option<UnixFile>,
 ) -> io::Result<Vec<Bound>> {
     let shape = match transport {
-        Transport::Stream => {
+        Transport::Stream | Transport::SeqPacket => {
             socket.listen(i32::try_from(options.backlog.get()).unwrap_or(i32::MAX))?;
             Shape::Listening
         }
@@ -129,6 +129,7 @@ fn clear_stale(endpoint: &Endpoint, path: &Path, transport: Transport) -> Result
 fn new_socket(transport: Transport) -> io::Result<Socket> {
     let kind = match transport {
         Transport::Stream => Type::STREAM,
+        Transport::SeqPacket => Type::SEQPACKET,
         Transport::Datagram => Type::DGRAM,
     };
     Socket::new(Domain::UNIX, kind.nonblocking(), None)

@@ -29,6 +29,7 @@ pub use shed::Reserve;
 pub use stream::Stream;
 pub use trust::{Balancers, Trust};
 
+use crate::endpoint::Transport;
 use crate::observe::metrics::Ending;
 
 /// How a service left its connection.
@@ -59,4 +60,10 @@ pub trait StreamService: Send + Sync + 'static {
     /// Serves one connection to its end. The future is polled on the connection's own loop, and
     /// dropped when a deadline or the end of the grace period cuts the connection.
     fn serve(&self, connection: Connection) -> Serving;
+
+    /// Whether it serves byte streams or, over Unix sockets, whole messages
+    /// ([`Transport::SeqPacket`]).
+    fn transport(&self) -> Transport {
+        Transport::Stream
+    }
 }

@@ -40,6 +40,14 @@ impl Stream {
         matches!(self, Self::Tls(_))
     }
 
+    /// The Unix socket, where it is one: the only kind that passes descriptors.
+    pub fn unix(&self) -> Option<&UnixStream> {
+        match self {
+            Self::Unix(stream) => Some(stream),
+            Self::Tcp(_) | Self::Tls(_) => None,
+        }
+    }
+
     /// Whether something that was written waits to be sent.
     pub fn has_kept(&self) -> bool {
         match self {

@@ -39,21 +39,30 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// The next field, or `None` behind the last. A second one of a type is an error, unless it may
-    /// be repeated.
-    pub fn next(&mut self) -> Result<Option<(u8, &'a [u8])>, BrokerError> {
-        let Some((&kind, rest)) = self.rest.split_first() else {
-            return Ok(None);
-        };
-        let wrong = BrokerError::Field(kind);
-        let (length, rest) = rest.split_first_chunk::<2>().ok_or(wrong)?;
-        let length = usize::from(u16::from_be_bytes(*length));
-        let (value, rest) = rest.split_at_checked(length).ok_or(wrong)?;
-        if self.seen[usize::from(kind)] && kind != ALPN {
-            return Err(wrong);
-        }
-        self.seen[usize::from(kind)] = true;
+    fn step(&mut self, kind: u8) -> Option<&'a [u8]> {
+        let (length, rest) = self.rest[1..].split_first_chunk()?;
+        let (value, rest) = rest.split_at_checked(u16::from_be_bytes(*length).into())?;
         self.rest = rest;
-        Ok(Some((kind, value)))
+        let again = std::mem::replace(&mut self.seen[usize::from(kind)], true);
+        (!again || kind == ALPN).then_some(value)
+    }
+}
+
+impl<'a> Iterator for Fields<'a> {
+    type Item = Result<(u8, &'a [u8]), BrokerError>;
+
+    /// The next field. A second one of a type is an error, unless it may be repeated; nothing comes
+    /// after an error.
+    fn next(&mut self) -> Option<Self::Item> {
+        let kind = *self.rest.first()?;
+        let value = self.step(kind);
+        if value.is_none() {
+            self.rest = &[];
+        }
+        Some(
+            value
+                .map(|value| (kind, value))
+                .ok_or(BrokerError::Field(kind)),
+        )
     }
 }

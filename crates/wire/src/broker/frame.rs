@@ -114,12 +114,14 @@ pub(super) fn exactly<const N: usize>(body: &[u8]) -> Result<[u8; N], BrokerErro
     })
 }
 
-/// The first `N` bytes of a body, and the rest.
-pub(super) fn split<const N: usize>(body: &[u8]) -> Result<(&[u8; N], &[u8]), BrokerError> {
-    body.split_first_chunk().ok_or(BrokerError::Length {
-        came: HEADER_LEN + body.len(),
-        wanted: HEADER_LEN + N,
-    })
+/// Takes the first `N` bytes from `rest`.
+pub(super) fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], BrokerError> {
+    let (first, behind) = rest.split_first_chunk().ok_or(BrokerError::Length {
+        came: rest.len(),
+        wanted: N,
+    })?;
+    *rest = behind;
+    Ok(*first)
 }
 
 /// Text of at most `max` bytes on one line.

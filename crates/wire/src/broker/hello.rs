@@ -1,7 +1,7 @@
 //! How a worker and the broker begin.
 
 use super::field::{self, Fields};
-use super::frame::{Writer, cut, split, text};
+use super::frame::{Writer, cut, take, text};
 use super::{BrokerError, HELLO, NAME_MAX, WELCOME};
 
 /// What a worker says of itself.
@@ -40,11 +40,11 @@ pub enum Mode {
 }
 
 impl<'a> Hello<'a> {
-    pub(super) fn decode(body: &'a [u8]) -> Result<Self, BrokerError> {
-        let (&[v, w, f, g, c, d, e, h, x, y], rest) = split(body)?;
-        let flags = u16::from_be_bytes([f, g]);
-        let capacity = u32::from_be_bytes([c, d, e, h]);
-        let weight = u16::from_be_bytes([x, y]);
+    pub(super) fn decode(mut body: &'a [u8]) -> Result<Self, BrokerError> {
+        let version = u16::from_be_bytes(take(&mut body)?);
+        let flags = u16::from_be_bytes(take(&mut body)?);
+        let capacity = u32::from_be_bytes(take(&mut body)?);
+        let weight = u16::from_be_bytes(take(&mut body)?);
         if capacity == 0 {
             return Err(BrokerError::Value("capacity", 0));
         }
@@ -52,12 +52,12 @@ impl<'a> Hello<'a> {
             return Err(BrokerError::Value("weight", 0));
         }
         Ok(Self {
-            version: u16::from_be_bytes([v, w]),
+            version,
             // Flags that are not known are of a later version, and may be left out.
             reports_done: flags & REPORTS_DONE != 0,
             capacity,
             weight,
-            name: name(rest, field::NAME)?.unwrap_or_default(),
+            name: name(body, field::NAME)?.unwrap_or_default(),
         })
     }
 
@@ -76,17 +76,18 @@ impl<'a> Hello<'a> {
 }
 
 impl<'a> Welcome<'a> {
-    pub(super) fn decode(body: &'a [u8]) -> Result<Self, BrokerError> {
-        let (&[v, w, mode, _], rest) = split(body)?;
+    pub(super) fn decode(mut body: &'a [u8]) -> Result<Self, BrokerError> {
+        let version = u16::from_be_bytes(take(&mut body)?);
+        let [mode, _] = take(&mut body)?;
         let mode = match mode {
             0 => Mode::Connections,
             1 => Mode::Listener,
             other => return Err(BrokerError::Value("mode", other.into())),
         };
         Ok(Self {
-            version: u16::from_be_bytes([v, w]),
+            version,
             mode,
-            pool: name(rest, field::POOL)?.unwrap_or_default(),
+            pool: name(body, field::POOL)?.unwrap_or_default(),
         })
     }
 
@@ -101,9 +102,9 @@ impl<'a> Welcome<'a> {
 
 /// The name in a field of type `wanted`.
 pub(super) fn name(fields: &[u8], wanted: u8) -> Result<Option<&str>, BrokerError> {
-    let mut fields = Fields::new(fields);
     let mut found = None;
-    while let Some((kind, value)) = fields.next()? {
+    for field in Fields::new(fields) {
+        let (kind, value) = field?;
         if kind == wanted {
             found = Some(text(value, NAME_MAX)?);
         }

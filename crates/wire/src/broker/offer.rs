@@ -1,9 +1,9 @@
 //! Connections on their way to a worker.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
 use super::field::{self, Fields};
-use super::frame::{Writer, cut, text};
+use super::frame::{Writer, cut, take, text};
 use super::{
     ALPN_MAX, BrokerError, FIRST_BYTES_MAX, HEADER_LEN, MESSAGE_MAX, NAME_MAX, OFFER, OFFERS_MAX,
 };
@@ -130,23 +130,17 @@ impl Default for Offers {
 
 pub(super) fn decode(mut body: &[u8]) -> Result<Vec<Offer<'_>>, BrokerError> {
     let mut offers = Vec::new();
-    while let Some((length, rest)) = body.split_first_chunk::<2>() {
-        let wanted = usize::from(u16::from_be_bytes(*length));
-        let (entry, rest) = rest.split_at_checked(wanted).ok_or(BrokerError::Length {
-            came: HEADER_LEN + body.len(),
-            wanted: HEADER_LEN + 2 + wanted,
+    while !body.is_empty() {
+        let wanted = usize::from(u16::from_be_bytes(take(&mut body)?));
+        let (entry, rest) = body.split_at_checked(wanted).ok_or(BrokerError::Length {
+            came: body.len(),
+            wanted,
         })?;
         if offers.len() == OFFERS_MAX {
             return Err(too_many(OFFERS_MAX + 1));
         }
         offers.push(decode_entry(entry)?);
         body = rest;
-    }
-    if !body.is_empty() {
-        return Err(BrokerError::Length {
-            came: HEADER_LEN + body.len(),
-            wanted: HEADER_LEN + 2,
-        });
     }
     if offers.is_empty() {
         return Err(too_many(0));
@@ -161,20 +155,14 @@ fn too_many(came: usize) -> BrokerError {
     }
 }
 
-fn decode_entry(entry: &[u8]) -> Result<Offer<'_>, BrokerError> {
-    let short = BrokerError::Length {
-        came: entry.len(),
-        wanted: 16,
-    };
-    let (connection, rest) = entry.split_first_chunk().ok_or(short)?;
-    let (arrival, rest) = rest.split_first_chunk().ok_or(short)?;
+fn decode_entry(mut entry: &[u8]) -> Result<Offer<'_>, BrokerError> {
     let mut offer = Offer {
-        connection: u64::from_be_bytes(*connection),
-        arrival: u64::from_be_bytes(*arrival),
+        connection: u64::from_be_bytes(take(&mut entry)?),
+        arrival: u64::from_be_bytes(take(&mut entry)?),
         ..Offer::default()
     };
-    let mut fields = Fields::new(rest);
-    while let Some((kind, value)) = fields.next()? {
+    for field in Fields::new(entry) {
+        let (kind, value) = field?;
         match kind {
             field::LISTENER => offer.listener = text(value, NAME_MAX)?,
             field::PEER => offer.peer = Some(read_address(kind, value)?),
@@ -214,31 +202,31 @@ fn write_address(writer: &mut Writer, kind: u8, address: SocketAddr) {
     writer.field(kind, &bytes[..length]);
 }
 
-fn read_address(kind: u8, bytes: &[u8]) -> Result<SocketAddr, BrokerError> {
-    if let Some((ip, port)) = bytes.split_first_chunk::<4>()
-        && let Ok(port) = port.try_into()
-    {
-        return Ok((Ipv4Addr::from(*ip), u16::from_be_bytes(port)).into());
-    }
-    let wrong = BrokerError::Field(kind);
-    let (ip, rest) = bytes.split_first_chunk::<16>().ok_or(wrong)?;
-    let (port, scope) = rest.split_first_chunk::<2>().ok_or(wrong)?;
-    let scope = match scope {
-        [] => 0,
-        scope => u32::from_be_bytes(scope.try_into().map_err(|_| wrong)?),
+fn read_address(kind: u8, mut bytes: &[u8]) -> Result<SocketAddr, BrokerError> {
+    let wrong = |_| BrokerError::Field(kind);
+    let ip: IpAddr = match bytes.len() {
+        6 => Ipv4Addr::from(take::<4>(&mut bytes)?).into(),
+        18 | 22 => Ipv6Addr::from(take::<16>(&mut bytes)?).into(),
+        _ => return Err(BrokerError::Field(kind)),
     };
-    let (ip, port) = (Ipv6Addr::from(*ip), u16::from_be_bytes(*port));
-    Ok(SocketAddrV6::new(ip, port, 0, scope).into())
+    let port = u16::from_be_bytes(take(&mut bytes)?);
+    Ok(match ip {
+        IpAddr::V6(ip) if !bytes.is_empty() => {
+            let scope = u32::from_be_bytes(bytes.try_into().map_err(wrong)?);
+            SocketAddrV6::new(ip, port, 0, scope).into()
+        }
+        ip => (ip, port).into(),
+    })
 }
 
-fn read_user(bytes: &[u8]) -> Result<User, BrokerError> {
-    let &[a, b, c, d, e, f, g, h, i, j, k, l] = bytes
-        .try_into()
-        .map_err(|_| BrokerError::Field(field::USER))?;
+fn read_user(mut bytes: &[u8]) -> Result<User, BrokerError> {
+    if bytes.len() != 12 {
+        return Err(BrokerError::Field(field::USER));
+    }
     Ok(User {
-        uid: u32::from_be_bytes([a, b, c, d]),
-        gid: u32::from_be_bytes([e, f, g, h]),
-        pid: i32::from_be_bytes([i, j, k, l]),
+        uid: u32::from_be_bytes(take(&mut bytes)?),
+        gid: u32::from_be_bytes(take(&mut bytes)?),
+        pid: i32::from_be_bytes(take(&mut bytes)?),
     })
 }
 

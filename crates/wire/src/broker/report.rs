@@ -1,6 +1,6 @@
 //! What workers report of the connections they were offered.
 
-use super::frame::Writer;
+use super::frame::{Writer, take};
 use super::{BrokerError, HEADER_LEN, REPORT, REPORTS_MAX};
 
 /// What became of one connection.
@@ -121,33 +121,26 @@ impl Default for Reports {
 }
 
 pub(super) fn decode(body: &[u8]) -> Result<Vec<Report>, BrokerError> {
-    let (records, rest) = body.as_chunks::<RECORD_LEN>();
-    if !rest.is_empty() {
-        return Err(BrokerError::Length {
-            came: HEADER_LEN + body.len(),
-            wanted: HEADER_LEN + (records.len() + 1) * RECORD_LEN,
-        });
-    }
-    if records.is_empty() || records.len() > REPORTS_MAX {
+    let records = body.chunks(RECORD_LEN);
+    if records.len() == 0 || records.len() > REPORTS_MAX {
         return Err(BrokerError::Entries {
             came: records.len(),
             max: REPORTS_MAX,
         });
     }
-    records.iter().map(record).collect()
+    records.map(record).collect()
 }
 
-fn record(record: &[u8; RECORD_LEN]) -> Result<Report, BrokerError> {
-    let &[verb, reason, a, b, c, d, e, f, g, h] = record;
+fn record(mut record: &[u8]) -> Result<Report, BrokerError> {
+    let [verb, reason] = take(&mut record)?;
     let verdict = match verb {
         TAKEN => Verdict::Taken,
         REFUSED => Verdict::Refused(Why::of(reason)),
         DONE => Verdict::Done,
         other => return Err(BrokerError::Value("verb", other.into())),
     };
-    let connection = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
     Ok(Report {
-        connection,
+        connection: u64::from_be_bytes(take(&mut record)?),
         verdict,
     })
 }

@@ -112,6 +112,19 @@ pub fn set_pass_rights(socket: BorrowedFd<'_>, pass: bool) -> io::Result<()> {
     }
 }
 
+/// How much of what was sent the peer has not taken (`SIOCOUTQ`): bytes that a TCP peer has not
+/// acknowledged; the kernel's memory for what is unread at the other end of a Unix socket.
+pub fn output_queue(socket: BorrowedFd<'_>) -> io::Result<usize> {
+    let mut length: libc::c_int = 0;
+    // SAFETY: TIOCOUTQ, which is SIOCOUTQ, writes one c_int, which outlives the call.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut length) };
+    if result == 0 {
+        Ok(usize::try_from(length).unwrap_or(0))
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
 /// Sends `bytes` and copies of `descriptors` in one `sendmsg(2)` that neither blocks nor raises
 /// SIGPIPE, and returns how many of the bytes went out. The descriptors go with the first of them.
 ///

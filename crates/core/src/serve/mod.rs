@@ -11,6 +11,7 @@ mod bulk;
 mod connection;
 mod establish;
 mod line;
+mod pass;
 mod registry;
 mod shed;
 mod stream;

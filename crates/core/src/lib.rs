@@ -26,6 +26,7 @@ pub mod event_loop;
 pub mod exit;
 pub mod fdpass;
 pub mod files;
+pub mod holding;
 pub mod life;
 pub mod limits;
 pub mod listen;

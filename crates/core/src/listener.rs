@@ -29,6 +29,12 @@ pub trait Flavour: 'static {
         Self::TRANSPORT
     }
 
+    /// Whether a service takes connections as they are.
+    fn takes_sockets(service: &Self::Service) -> bool {
+        let _ = service;
+        false
+    }
+
     /// The rate per source, and the burst above it.
     fn rate(limits: &Self::Limits) -> Option<(Rate, u32)>;
     /// Connections at a time.
@@ -59,8 +65,7 @@ pub struct Listener<F: Flavour> {
     pub inherited: bool,
     /// Its counters.
     pub metrics: ListenerMetrics,
-    /// Cancelled when it is to stop accepting.
-    pub stop: CancellationToken,
+    stop: ArcSwap<CancellationToken>,
     /// Cancelled when it is gone for good, and nobody takes over what waits for it.
     pub closed: CancellationToken,
     /// Its connections, waiting ones included.
@@ -115,7 +120,7 @@ impl<F: Flavour> Listener<F> {
             endpoint,
             inherited,
             metrics,
-            stop: CancellationToken::new(),
+            stop: ArcSwap::from_pointee(CancellationToken::new()),
             closed: CancellationToken::new(),
             gate: Gate::new(F::ceiling(&settings.limits).unwrap_or(u32::MAX)),
             total,
@@ -132,13 +137,23 @@ impl<F: Flavour> Listener<F> {
     /// close, and turns away who waits at a limit.
     pub fn close(&self) {
         self.closed.cancel();
-        self.stop.cancel();
+        self.stop.load().cancel();
+    }
+
+    /// Cancelled when it is to stop accepting.
+    pub fn stopped(&self) -> CancellationToken {
+        CancellationToken::clone(&self.stop.load())
     }
 
     /// Stops accepting and leaves the backlog to the listener that takes the socket over. Who waits
     /// at a limit goes on waiting.
     pub fn hand_over(&self) {
-        self.stop.cancel();
+        self.stop.load().cancel();
+    }
+
+    /// Undoes a hand-over that has failed: its sockets may be given to loops again.
+    pub fn take_back(&self) {
+        self.stop.store(Arc::default());
     }
 
     /// Whether the backlog must be served before the end. An inherited socket stays open elsewhere
@@ -254,6 +269,10 @@ impl Flavour for Streams {
 
     fn transport(service: &Self::Service) -> Transport {
         service.transport()
+    }
+
+    fn takes_sockets(service: &Self::Service) -> bool {
+        service.takes_sockets()
     }
 
     fn rate(limits: &StreamLimits) -> Option<(Rate, u32)> {

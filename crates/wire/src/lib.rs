@@ -32,6 +32,8 @@
 //!
 //! Processes give each other connections. [`broker`] is what fd-broker and its workers say about them,
 //! and [`ancillary`] is how the kernel lays out the descriptors beside the bytes.
+//! [`hold`] is what a program asks fd-broker for by name, and how one broker hands all it has to its
+//! successor.
 //!
 //! [`signature`] tells whether a datagram looks like one of our own answers, which is never
 //! answered: most of these protocols have no direction field, and two servers pointed at each other
@@ -51,6 +53,7 @@ pub mod daytime;
 pub mod escape;
 pub mod fib;
 pub mod framing;
+pub mod hold;
 pub mod http;
 pub mod jsonrpc;
 pub mod line;

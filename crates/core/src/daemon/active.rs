@@ -111,26 +111,24 @@ fn new_listener<D: Daemon>(
 }
 
 /// Each loop gets its socket, or its share of the one there is.
-fn orders<D: Daemon>(
+pub(super) fn orders<D: Daemon>(
     listener: &SharedListener<D>,
     bound: &[Bound],
     state: &State<D>,
 ) -> Result<Orders<D>, Fatal> {
     let mut orders = Vec::new();
     match bound {
+        [] => {}
         [bound] if bound.shape == Shape::Connected => {
             let peer = ucspi_peer().map(|peer| Peer::Internet(peer.address));
             let peer = peer.filter(|_| bound.address().is_none());
             orders.push((0, Order::Connected(listener.clone(), share(bound)?, peer)));
         }
-        // One socket for all: loops wake together, and none of its backlog is ever lost.
-        [bound] => {
-            for number in 0..state.loops.count() {
-                orders.push((number, Order::Serve(listener.clone(), share(bound)?)));
-            }
-        }
+        // One socket for all: loops wake together, and none of its backlog is ever lost. A
+        // predecessor may have had more loops, or fewer: each socket is served, and each loop serves.
         several => {
-            for (number, bound) in several.iter().enumerate() {
+            for number in 0..several.len().max(state.loops.count()) {
+                let bound = &several[number % several.len()];
                 orders.push((number, Order::Serve(listener.clone(), share(bound)?)));
             }
         }
@@ -150,6 +148,10 @@ pub fn open_planned<D: Daemon>(
     inherited: &mut Inherited,
     count: usize,
 ) -> Result<Vec<Bound>, Fatal> {
+    let handed = inherited.take_bound(&planned.endpoint, &planned.label, planned.transport)?;
+    if !handed.is_empty() {
+        return Ok(handed);
+    }
     Ok(open(
         &planned.endpoint,
         planned.transport,

@@ -1,5 +1,7 @@
 //! The control thread: opens, serves, reloads and drains; the loops do the work.
 
+use std::io;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::available_parallelism;
@@ -9,7 +11,8 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
-use super::active::{Active, Orders, open_planned};
+use super::active::{Active, Orders, open_planned, orders};
+use super::helm::{AdminSockets, Ask, Helm};
 use super::plan::{Plan, Planned};
 use super::report::{Phase, State};
 use super::timers::{ExpiryWatch, Heartbeat, IdleWatch};
@@ -17,11 +20,12 @@ use super::{ConfigOf, Daemon, SettingsOf, Shared, os_error};
 use crate::cli::Arguments;
 use crate::clock::Zone;
 use crate::datagram::Own;
+use crate::endpoint::{Endpoint, Transport};
 use crate::event_loop::{Loops, Order, Parts, Threads};
 use crate::exit::{Exit, Fatal};
 use crate::life::{Notifier, Signal, Signals, connection_limit};
 use crate::limits::Gate;
-use crate::listen::{Bound, Inherited, Shape};
+use crate::listen::{Bound, Handed, Inherited, Shape, UnixFile};
 use crate::listener::Flavour;
 use crate::observe::admin::Admin;
 use crate::observe::log::LogControl;
@@ -62,6 +66,10 @@ pub(super) struct Control<'a, D: Daemon> {
     pub(super) zone: Zone,
     pub(super) own: Arc<Own>,
     pub(super) faults: mpsc::UnboundedReceiver<Fatal>,
+    asked: mpsc::UnboundedReceiver<Ask>,
+    pub(super) admin_sockets: AdminSockets,
+    /// Somebody keeps our sockets open beyond our end.
+    kept: bool,
     pub(super) state: Rc<State<D>>,
     pub(super) threads: Threads,
     pub(super) active: Vec<Active<D>>,
@@ -86,10 +94,20 @@ impl<'a, D: Daemon> Control<'a, D> {
             opened.push(open_planned(planned, &mut inherited, count)?);
         }
         shared.open(&plan.settings, &mut inherited)?;
-        let admin = match &plan.config.admin.listen {
-            Some(endpoint) => Some(Admin::open(endpoint, &mut inherited)?),
-            None => None,
+        let (admin, admin_sockets) = match &plan.config.admin.listen {
+            Some(endpoint) => open_admin(endpoint, &mut inherited)?,
+            None => (None, AdminSockets::default()),
         };
+        for handed in inherited.take_handed() {
+            let Handed {
+                label, endpoint, ..
+            } = handed;
+            tracing::warn!(
+                listener = label,
+                endpoint,
+                "a socket of the predecessor that no listener uses is closed"
+            );
+        }
         for name in inherited.names() {
             tracing::warn!(name, "a socket was passed that no listener uses");
         }
@@ -114,6 +132,8 @@ impl<'a, D: Daemon> Control<'a, D> {
             <D::Flavour as Flavour>::TRANSPORT,
         ));
         shared.start(&plan.settings, &metrics, &report_fault)?;
+        let (helm, asked) = Helm::new();
+        shared.steer(helm);
         let state = Rc::new(State {
             loops,
             metrics,
@@ -134,6 +154,9 @@ impl<'a, D: Daemon> Control<'a, D> {
             zone,
             own,
             faults,
+            asked,
+            admin_sockets,
+            kept: false,
             state,
             threads,
             active: Vec::new(),
@@ -154,15 +177,13 @@ impl<'a, D: Daemon> Control<'a, D> {
             return Err(self.fault().await);
         }
         self.announce();
+        self.state.shared.serving();
         let admin = self.admin.take();
         let report = self.state.clone();
-        let admin = async move {
-            match &admin {
-                Some(admin) => admin.serve(report).await,
-                None => std::future::pending().await,
-            }
+        let mut admin: Pin<Box<dyn Future<Output = io::Result<()>>>> = match admin {
+            Some(admin) => Box::pin(async move { admin.serve(report).await }),
+            None => Box::pin(std::future::pending()),
         };
-        tokio::pin!(admin);
         let one_connection = self.serves_connections_only();
         let loops = self.state.loops.clone();
         let finished = async move {
@@ -181,6 +202,16 @@ impl<'a, D: Daemon> Control<'a, D> {
                 signal = signals.next() => match signal {
                     Signal::Stop => return self.drain(signals).await,
                     Signal::Reload => self.reload(log),
+                },
+                Some(ask) = self.asked.recv() => match ask {
+                    Ask::Leave => {
+                        tracing::info!("a successor serves from here on");
+                        // Its connections are the successor's from now on.
+                        drop(admin);
+                        self.kept = true;
+                        return self.drain(signals).await;
+                    }
+                    ask => self.obey(ask),
                 },
                 fatal = self.faults.recv() => {
                     return Err(match fatal { Some(fatal) => fatal, None => self.fault().await });
@@ -222,7 +253,7 @@ impl<'a, D: Daemon> Control<'a, D> {
     }
 
     /// Lets the rest of the process know which listeners there are.
-    pub(super) fn publish(&self) {
+    pub(super) fn publish(&mut self) {
         let listeners: Vec<_> = self
             .active
             .iter()
@@ -236,6 +267,8 @@ impl<'a, D: Daemon> Control<'a, D> {
             .collect();
         self.own.refresh(&addresses);
         *self.state.listeners.borrow_mut() = listeners;
+        let shared = self.state.shared.clone();
+        self.kept = self.with_listening(|sockets| shared.listening(sockets));
         let trusts = self.trusts();
         let expiries = trusts
             .iter()
@@ -296,9 +329,22 @@ impl<'a, D: Daemon> Control<'a, D> {
         self.notifier.stopping(grace);
         tracing::info!(connections = self.state.total.present(), ?grace, "draining");
         for active in &mut self.active {
-            active.listener.close();
+            if self.kept {
+                active.listener.hand_over();
+                let files = active
+                    .bound
+                    .iter_mut()
+                    .filter_map(|bound| bound.file.take());
+                files.for_each(UnixFile::leave);
+            } else {
+                active.listener.close();
+            }
             // The loops' duplicates close when the backlog is empty; then nobody can connect.
             active.bound.clear();
+        }
+        if self.kept {
+            let files = std::mem::take(&mut self.admin_sockets.files);
+            files.into_iter().for_each(UnixFile::leave);
         }
         let (loops, shared) = (&self.state.loops, &self.state.shared);
         shared.drain();
@@ -321,6 +367,19 @@ impl<'a, D: Daemon> Control<'a, D> {
         // Cutting is immediate; this only lets the resets go out.
         let _ = timeout(CUT_WAIT, loops.empty()).await;
         Ok(())
+    }
+
+    /// Accepts again on all listeners, after a hand-over that came to nothing.
+    pub(super) fn accept_again(&self) {
+        for active in &self.active {
+            active.listener.take_back();
+            match orders(&active.listener, &active.bound, &self.state) {
+                Ok(orders) => self.send(orders),
+                Err(fatal) => tracing::error!(
+                    listener = %active.listener.name, error = %fatal, "cannot accept again"
+                ),
+            }
+        }
     }
 
     async fn feed_watchdog(&self, interval: Duration) {
@@ -351,6 +410,29 @@ impl<'a, D: Daemon> Control<'a, D> {
         self.threads.join();
         self.state.shared.stop().await;
     }
+}
+
+fn open_admin(
+    endpoint: &Endpoint,
+    inherited: &mut Inherited,
+) -> Result<(Option<Admin>, AdminSockets), Fatal> {
+    let mut admin = Admin::open(endpoint, inherited)?;
+    let sockets = admin
+        .share()
+        .map_err(|error| os_error("the admin endpoint cannot be shared", &error))?;
+    let sockets = AdminSockets {
+        endpoint: endpoint
+            .clone()
+            .with_transport(Transport::Stream)
+            .to_string(),
+        sockets: if endpoint.is_inherited() {
+            Vec::new()
+        } else {
+            sockets
+        },
+        files: admin.take_files(),
+    };
+    Ok((Some(admin), sockets))
 }
 
 async fn stop_signal(signals: &mut Signals) {

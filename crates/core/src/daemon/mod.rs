@@ -5,6 +5,7 @@
 
 mod active;
 mod control;
+mod helm;
 mod plan;
 mod reload;
 mod report;
@@ -27,8 +28,9 @@ use crate::life::{self, Notifier};
 use crate::listen::Inherited;
 use crate::listener::Flavour;
 use crate::observe::log;
+pub use helm::{Helm, Listening};
 use plan::{Plan, Read};
-pub use shared::{Asked, NoCommands, NoSettings, Shared};
+pub use shared::{Asked, Boot, NoCommands, NoSettings, Shared};
 
 /// A daemon: what [`run`] needs to know of it.
 pub trait Daemon: Sized + 'static {
@@ -124,7 +126,7 @@ fn boot<D: Daemon>(
     if let Some(answer) = command::<D>(arguments, commands, &read)? {
         return print(&answer);
     }
-    let inherited = Inherited::from_environment()?;
+    let mut inherited = Inherited::from_environment()?;
     let notifier = Notifier::from_environment();
     let shared = D::Shared::default();
     let plan = Plan::new(read, arguments, &inherited.names(), &shared)?;
@@ -133,6 +135,18 @@ fn boot<D: Daemon>(
     }
     let log = log::start(D::NAME, &plan.log_config(arguments), stderr_is_peer);
     life::raise_descriptor_limit();
+    let listeners: Vec<_> = plan
+        .listeners
+        .iter()
+        .map(|planned| (planned.service_name, &planned.endpoint))
+        .collect();
+    shared.inherit(Boot {
+        commands,
+        settings: &plan.settings,
+        listeners: &listeners,
+        notifier: &notifier,
+        inherited: &mut inherited,
+    })?;
     control::run(arguments, plan, shared, inherited, notifier, &log)
 }
 

@@ -216,6 +216,12 @@ fn plan_listener<D: Daemon>(
                        streams; take them out";
         return Err(source.error(&at_service, message));
     }
+    if trust.is_some() && <D::Flavour as Flavour>::takes_sockets(&service) {
+        let message = "proxy, tls and auth would use up bytes that the worker is to read: the \
+                       connection is handed on untouched; take them out, and let the worker do \
+                       what they do";
+        return Err(source.error(&at_service, message));
+    }
     if transport == Transport::SeqPacket {
         let trust = trust.as_deref();
         if trust.is_some_and(|trust| trust.tls.is_some() || !trust.balancers.is_empty()) {

@@ -8,8 +8,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tokio::sync::mpsc;
 
+use super::helm::{Helm, Listening};
 use crate::endpoint::Endpoint;
 use crate::exit::Fatal;
+use crate::life::Notifier;
 use crate::listen::Inherited;
 use crate::observe::admin::Download;
 use crate::observe::metrics::Metrics;
@@ -63,6 +65,29 @@ pub trait Shared: Clone + Default + Send + Sync + 'static {
         Ok(())
     }
 
+    /// Takes over what a predecessor left: from the service manager, or from a running daemon. To be
+    /// run before the first socket is opened; whatever goes into `boot.inherited` is used instead of a
+    /// socket of our own. May block.
+    fn inherit(&self, boot: Boot<'_, Self>) -> Result<(), Fatal> {
+        let _ = boot;
+        Ok(())
+    }
+
+    /// Takes the helm, for what the state does with the daemon as a whole.
+    fn steer(&self, helm: Helm) {
+        let _ = helm;
+    }
+
+    /// Hears of all listening sockets, at the start and after each reload. True when somebody keeps
+    /// them open beyond our end: what waits in them is then left to the next process.
+    fn listening(&self, sockets: &[Listening<'_>]) -> bool {
+        let _ = sockets;
+        false
+    }
+
+    /// Hears that the loops accept. Runs on the control thread, which may be given local tasks.
+    fn serving(&self) {}
+
     /// Takes new settings over, or says what needs a restart.
     fn reload(&self, settings: &Self::Settings) -> Option<&'static str> {
         let _ = settings;
@@ -114,6 +139,21 @@ pub struct Asked<'a, S: Shared> {
     pub admin: Option<&'a Endpoint>,
     /// The file of the configuration.
     pub config: Option<&'a Path>,
+}
+
+/// What a daemon that starts knows of itself, and where it may put what it inherits.
+#[derive(Debug)]
+pub struct Boot<'a, S: Shared> {
+    /// Its own arguments.
+    pub commands: &'a S::Commands,
+    /// Its own tables.
+    pub settings: &'a S::Settings,
+    /// Where each service is to be offered: the service's name, and where.
+    pub listeners: &'a [(&'static str, &'a Endpoint)],
+    /// The way to the service manager.
+    pub notifier: &'a Notifier,
+    /// What came with the process.
+    pub inherited: &'a mut Inherited,
 }
 
 /// No table.

@@ -1,14 +1,16 @@
-//! Sockets that came with the process: systemd's `LISTEN_FDS`, a numbered descriptor, or inetd's
-//! descriptor 0. Each is probed for domain, type and state before it is believed.
+//! Sockets that came with the process: systemd's `LISTEN_FDS`, a numbered descriptor, inetd's
+//! descriptor 0, or what a predecessor of ours had bound. Each is probed for domain, type and state
+//! before it is believed.
 
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
 
 use nix::sys::stat::fstat;
 use socket2::Socket;
 
-use super::{Bound, ListenError, Shape};
+use super::{Bound, ListenError, Shape, UnixFile};
 use crate::endpoint::{Endpoint, Transport};
 use crate::exit::{Exit, Fatal};
 use crate::fdpass::{Kind, SocketType};
@@ -20,6 +22,23 @@ pub struct Inherited {
     passed: Vec<Passed>,
     /// Why none were passed, for error messages.
     absent: String,
+    /// What an earlier process of ours had the service manager keep, by name.
+    stored: Vec<(String, OwnedFd)>,
+    /// What a predecessor had bound.
+    handed: Vec<Handed>,
+}
+
+/// A socket that a predecessor had bound.
+#[derive(Debug)]
+pub struct Handed {
+    /// What it was bound by, as the configuration spells it.
+    pub endpoint: String,
+    /// The label of its listener.
+    pub label: String,
+    /// Which sockets were opened together: they are of one endpoint and belong to one listener.
+    pub opening: u64,
+    /// The socket.
+    pub socket: Socket,
 }
 
 #[derive(Debug)]
@@ -40,8 +59,8 @@ impl Inherited {
     /// Nothing was passed.
     pub fn none() -> Self {
         Self {
-            passed: Vec::new(),
             absent: "LISTEN_FDS is not set".into(),
+            ..Self::default()
         }
     }
 
@@ -70,8 +89,8 @@ impl Inherited {
         {
             let absent = format!("LISTEN_FDS is meant for process {pid}, not for this one");
             return Ok(Self {
-                passed: Vec::new(),
                 absent,
+                ..Self::default()
             });
         }
         if !variables.contains_key("LISTEN_PID") {
@@ -89,19 +108,76 @@ impl Inherited {
                 names.len()
             )));
         }
-        let mut passed = Vec::new();
+        let (mut passed, mut stored) = (Vec::new(), Vec::new());
         for (number, name) in (FIRST..).zip(names) {
-            let socket = adopt_socket(number).map_err(|e| {
+            let unusable = |e: io::Error| {
                 wrong(format!(
                     "LISTEN_FDS announces descriptor {number}, which is not a usable socket: {e}"
                 ))
-            })?;
-            passed.push(Passed { name, socket });
+            };
+            if name.starts_with(STORED) {
+                stored.push((name, sys::adopt(number).map_err(unusable)?));
+            } else {
+                let socket = adopt_socket(number).map_err(unusable)?;
+                passed.push(Passed { name, socket });
+            }
         }
         Ok(Self {
             passed,
             absent: "LISTEN_FDS passed no socket of that name".into(),
+            stored,
+            handed: Vec::new(),
         })
+    }
+
+    /// Takes what an earlier process of this daemon had the service manager keep, with the names,
+    /// which begin with [`STORED`].
+    pub fn take_stored(&mut self) -> Vec<(String, OwnedFd)> {
+        std::mem::take(&mut self.stored)
+    }
+
+    /// Adds a socket that a predecessor had bound.
+    pub fn hand(&mut self, handed: Handed) {
+        self.handed.push(handed);
+    }
+
+    /// Takes what no listener wanted of what a predecessor had bound.
+    pub fn take_handed(&mut self) -> Vec<Handed> {
+        std::mem::take(&mut self.handed)
+    }
+
+    /// Takes the sockets that a predecessor had bound for this endpoint, if there are any: those of a
+    /// listener with this label, else those of the first one.
+    pub(crate) fn take_bound(
+        &mut self,
+        endpoint: &Endpoint,
+        label: &str,
+        transport: Transport,
+    ) -> Result<Vec<Bound>, ListenError> {
+        let text = endpoint.to_string();
+        let fits = |handed: &&Handed| handed.endpoint == text;
+        let found = self.handed.iter().filter(fits);
+        let named = found.clone().find(|handed| handed.label == label);
+        let Some(opening) = named.or_else(|| found.clone().next()).map(|h| h.opening) else {
+            return Ok(Vec::new());
+        };
+        let ours = |handed: &Handed| handed.opening == opening && handed.endpoint == text;
+        let (taken, rest) = self.handed.drain(..).partition(ours);
+        self.handed = rest;
+        let mut bound = Vec::new();
+        for handed in Vec::<Handed>::into_iter(taken) {
+            let mut one = probe(endpoint, handed.socket, transport)?;
+            one.inherited = endpoint.is_inherited();
+            if let Endpoint::Unix(path) = endpoint {
+                // Whoever has removed the file has made the socket unreachable: bind another.
+                match UnixFile::find(path) {
+                    Some(file) => one.file = Some(file),
+                    None => continue,
+                }
+            }
+            bound.push(one);
+        }
+        Ok(bound)
     }
 
     /// The names of the sockets nobody has taken yet, in the order they were passed.
@@ -185,7 +261,11 @@ fn adopt_socket(number: i32) -> io::Result<Socket> {
 }
 
 /// Believes nothing: asks the socket what it is, and refuses what the daemon cannot serve.
-fn probe(endpoint: &Endpoint, socket: Socket, transport: Transport) -> Result<Bound, ListenError> {
+pub(super) fn probe(
+    endpoint: &Endpoint,
+    socket: Socket,
+    transport: Transport,
+) -> Result<Bound, ListenError> {
     let kernel = |error| super::kernel_error(endpoint, error);
     let kind = Kind::of(&socket).map_err(kernel)?;
     let shape = match (kind, transport) {
@@ -227,6 +307,10 @@ fn unfit(endpoint: &Endpoint, kind: Kind, transport: Transport) -> ListenError {
             "use ListenDatagram= (systemd) or socket_type = dgram (inetd)",
         ),
     };
+    let remedy = match endpoint {
+        Endpoint::Broker { .. } => "hold another socket under that name, or use another name",
+        _ => remedy,
+    };
     ListenError::Unfit {
         endpoint: endpoint.clone(),
         found: kind.describe(),
@@ -261,6 +345,8 @@ fn is_this_process(pid: &str) -> bool {
         .is_ok_and(|pid| pid == std::process::id())
 }
 
+/// What the names of descriptors begin with that a daemon of ours has the service manager keep.
+pub const STORED: &str = "portyard-";
 /// SD_LISTEN_FDS_START.
 const FIRST: i32 = 3;
 /// What sd_listen_fds_with_names(3) calls a socket without a name.

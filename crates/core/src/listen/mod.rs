@@ -1,6 +1,7 @@
 //! From an endpoint to a socket: bound by us with the options a server wants, or inherited and
 //! probed before it is believed.
 
+mod broker;
 mod inherit;
 mod options;
 mod unix;
@@ -11,13 +12,14 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-pub use inherit::{Inherited, UcspiPeer, ucspi_peer};
+pub use inherit::{Handed, Inherited, STORED, UcspiPeer, ucspi_peer};
 pub(crate) use options::set_tos;
 pub use unix::UnixFile;
 
 use crate::config::SocketOptions;
 use crate::endpoint::{Endpoint, Host, HostPort, Transport};
 use crate::exit::{Exit, Fatal};
+use crate::holding::HoldingError;
 
 /// A socket ready to be served.
 #[derive(Debug)]
@@ -74,6 +76,14 @@ pub enum ListenError {
         /// What was looked at, and what to do.
         why: String,
     },
+    /// A broker has no socket for us.
+    #[error("no socket for {endpoint}: {error}")]
+    Broker {
+        /// The endpoint.
+        endpoint: Endpoint,
+        /// What the broker said, or why it said nothing.
+        error: HoldingError,
+    },
     /// An inherited descriptor is not what the daemon serves.
     #[error("{endpoint} is {found}, but this daemon serves {wanted}; {remedy}")]
     Unfit {
@@ -120,6 +130,7 @@ pub fn open(
         Endpoint::Systemd(_) | Endpoint::Fd(_) | Endpoint::Inetd => {
             inherited.take(endpoint, transport)
         }
+        Endpoint::Broker { path, name } => broker::retrieve(endpoint, path, name, transport),
     }
 }
 
@@ -231,6 +242,7 @@ impl ListenError {
             Self::NoAddress(_) => Exit::NoHost,
             Self::Taken(..) => Exit::Unavailable,
             Self::NotPassed { .. } | Self::Unfit { .. } => Exit::Config,
+            Self::Broker { error, .. } => error.exit(),
         }
     }
 }

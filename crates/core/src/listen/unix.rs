@@ -136,6 +136,18 @@ fn new_socket(transport: Transport) -> io::Result<Socket> {
 }
 
 impl UnixFile {
+    /// The file of a socket that a predecessor had bound here, if it is still there.
+    pub(super) fn find(path: &Path) -> Option<Self> {
+        let metadata = fs::symlink_metadata(path).ok()?;
+        let is_socket = metadata.file_type().is_socket();
+        is_socket.then(|| Self::new(path).ok()).flatten()
+    }
+
+    /// Leaves the file where it is: another process serves the socket from here on.
+    pub fn leave(mut self) {
+        self.path = PathBuf::new();
+    }
+
     fn new(path: &Path) -> io::Result<Self> {
         let metadata = fs::symlink_metadata(path)?;
         Ok(Self {

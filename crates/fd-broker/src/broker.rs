@@ -1,20 +1,131 @@
-//! What all services share.
+//! What all services share: the pools, and whoever turns their clocks.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+use nix::sys::resource::{Resource, getrlimit};
 use portyard_core::daemon::{NoCommands, Shared};
+use portyard_core::exit::Fatal;
+use portyard_core::observe::metrics::Metrics;
+use serde_json::{Map, Value};
+use tokio::sync::mpsc;
+use tokio::time::sleep;
 
+use crate::pool::{Pool, PoolConfig, Pulse};
 use crate::settings::Settings;
+use crate::watch::Watch;
 
 /// The broker. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Broker(Arc<Inner>);
 
 #[derive(Default)]
-struct Inner {}
+struct Inner {
+    pools: Mutex<BTreeMap<String, Arc<Pool>>>,
+    pulse: Arc<Pulse>,
+    watch: Watch,
+}
+
+impl Broker {
+    /// The pool of this name; all are there before the first connection comes.
+    pub fn pool(&self, name: &str) -> Option<Arc<Pool>> {
+        self.lock().get(name).cloned()
+    }
+
+    /// All pools.
+    pub fn pools(&self) -> Vec<Arc<Pool>> {
+        self.lock().values().cloned().collect()
+    }
+
+    /// Makes pools that are new, and changes the rules of those that are there.
+    fn set_pools(&self, configs: Vec<PoolConfig>) {
+        let offers = offers_in_flight(configs.len());
+        let mut pools = self.lock();
+        for config in configs {
+            if let Some(pool) = pools.get(&config.name) {
+                pool.reload(config, offers);
+                continue;
+            }
+            let (pulse, watch) = (self.0.pulse.clone(), self.0.watch.clone());
+            let pool = Pool::new(config, offers, pulse, watch);
+            pools.insert(pool.name.clone(), Arc::new(pool));
+        }
+    }
+
+    /// Turns the clocks of the pools for as long as something has a deadline.
+    async fn tick(self) {
+        loop {
+            self.0.pulse.woken().await;
+            let mut quiet = 0;
+            while quiet < QUIET_TICKS {
+                sleep(TICK).await;
+                // Every one, not only until the first that is not idle.
+                let idle = self
+                    .pools()
+                    .iter()
+                    .fold(true, |idle, pool| pool.tick() && idle);
+                quiet = if idle { quiet + 1 } else { 0 };
+            }
+            self.0.pulse.rest();
+            if !self.pools().iter().all(|pool| pool.is_idle()) {
+                self.0.pulse.wake();
+            }
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Arc<Pool>>> {
+        // A map of names; a panic cannot leave it half-changed.
+        self.0.pools.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 impl Shared for Broker {
     type Settings = Settings;
     const TABLES: &'static [&'static str] = Settings::TABLES;
     type Commands = NoCommands;
+
+    fn check(settings: &Settings) -> Result<(), String> {
+        settings.check()
+    }
+
+    fn start(
+        &self,
+        settings: &Settings,
+        _: &Metrics,
+        _: &mpsc::UnboundedSender<Fatal>,
+    ) -> Result<(), Fatal> {
+        self.set_pools(settings.all_pools());
+        tokio::task::spawn_local(self.clone().tick());
+        Ok(())
+    }
+
+    fn reload(&self, settings: &Settings) -> Option<&'static str> {
+        self.set_pools(settings.all_pools());
+        None
+    }
+
+    fn status(&self) -> Map<String, Value> {
+        let pools: Vec<Value> = self.pools().iter().map(|pool| pool.status()).collect();
+        Map::from_iter([("pools".into(), pools.into())])
+    }
+
+    async fn stop(&self) {
+        for pool in self.pools() {
+            pool.close();
+        }
+    }
 }
+
+/// How many descriptors of each pool may be on their way: a quarter of what the process may open, all
+/// together, because the kernel counts those of all processes of a user against the limit of one.
+fn offers_in_flight(pools: usize) -> usize {
+    let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft);
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    (limit / 4 / pools.max(1)).max(1)
+}
+
+/// The grain of a pool's deadlines.
+const TICK: Duration = Duration::from_millis(50);
+/// Ticks without anything to do before the clocks stop: a second.
+const QUIET_TICKS: u32 = 20;

@@ -4,6 +4,7 @@
 
 mod broker;
 mod hand_off;
+mod peek;
 mod pool;
 #[expect(
     dead_code,
@@ -12,6 +13,8 @@ mod pool;
 mod process;
 mod services;
 mod settings;
+mod watch;
+mod worker;
 
 use std::process::ExitCode;
 

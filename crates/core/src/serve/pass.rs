@@ -4,21 +4,19 @@
 use std::io;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use socket2::SockRef;
-use tokio::io::{AsyncRead, Interest, ReadBuf};
+use tokio::io::Interest;
 use tokio::net::UnixStream;
 
 use super::{Connection, Stream};
-use crate::access::Identity;
 use crate::sys;
 
 impl Connection {
     /// Sends a message with copies of `descriptors`, without waiting, and returns how many of the bytes
-    /// went out. `WouldBlock` when the peer has left too much unread: then
-    /// [`poll_writable`](Self::poll_writable) waits. An error over anything but a Unix socket.
+    /// went out, as [`poll_send`](Self::poll_send) does with waiting. `WouldBlock` when the peer has left too
+    /// much unread: then [`poll_writable`](Self::poll_writable) waits. An error over anything but a Unix socket.
     pub fn pass(&mut self, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<usize> {
         let stream = unix(&self.stream)?;
         let sent = stream.try_io(Interest::WRITABLE, || {
@@ -66,21 +64,6 @@ impl Connection {
         }
     }
 
-    /// Reads a message into `buffer`; 0 at the end. Other than [`poll_read`](Self::poll_read) it does not
-    /// end while the daemon drains: for services that look at [`finishing`](Self::finishing) and end by
-    /// themselves.
-    pub fn poll_receive(
-        &mut self,
-        cx: &mut Context<'_>,
-        buffer: &mut [u8],
-    ) -> Poll<io::Result<usize>> {
-        let mut into = ReadBuf::new(buffer);
-        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut into))?;
-        let length = into.filled().len();
-        self.home.registry.received(self.slot, length);
-        Poll::Ready(Ok(length))
-    }
-
     /// Ends both directions at once: what the peer sends from here on fails at its end. What it had sent
     /// before can still be read, with [`leftover`](Self::leftover).
     pub fn shut(&mut self) {
@@ -92,11 +75,6 @@ impl Connection {
     /// is none.
     pub fn leftover(&mut self, buffer: &mut [u8]) -> usize {
         sys::receive_message(self.stream.as_fd(), buffer).map_or(0, |incoming| incoming.length)
-    }
-
-    /// The process at the other end of a Unix socket, as it was when it connected.
-    pub fn user(&self) -> io::Result<Identity<'static>> {
-        self.stream.user()
     }
 }
 

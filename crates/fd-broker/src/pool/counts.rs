@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use serde_json::{Map, Value};
+
 use super::machine::Unserved;
 
 /// Numbers that only grow.
@@ -31,6 +33,39 @@ impl Counts {
     /// One more.
     pub fn add(count: &AtomicU64) {
         count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Every count with its name.
+    pub fn named(&self) -> [(&'static str, u64); 8] {
+        [
+            ("arrived", &self.arrived),
+            ("taken", &self.taken),
+            ("done", &self.done),
+            ("released", &self.released),
+            ("refused", &self.refused),
+            ("redelivered", &self.redelivered),
+            ("lost", &self.lost),
+            ("cut", &self.cut),
+        ]
+        .map(|(name, count)| (name, count.load(Ordering::Relaxed)))
+    }
+
+    /// How many nobody served, by the reason's name.
+    pub fn unserved(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let counts = UNSERVED.iter().zip(&self.unserved);
+        counts.map(|(why, count)| (why.word(), count.load(Ordering::Relaxed)))
+    }
+
+    /// Puts all counts into a status.
+    pub fn tell(&self, status: &mut Map<String, Value>) {
+        for (name, count) in self.named() {
+            status.insert(name.into(), count.into());
+        }
+        let unserved = self.unserved().filter(|(_, count)| *count > 0);
+        let unserved: Map<_, _> = unserved
+            .map(|(why, count)| (why.into(), count.into()))
+            .collect();
+        status.insert("unserved".into(), unserved.into());
     }
 
     /// One more that nobody served.

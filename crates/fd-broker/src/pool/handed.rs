@@ -2,25 +2,23 @@
 
 use std::cell::Cell;
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, Shutdown};
+use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::time::{ClockId, clock_gettime};
 use portyard_core::limits::Prefix;
 use portyard_core::listener::{Permit, source_of};
-use portyard_core::serve::Peer;
-use portyard_core::sockdiag;
+use portyard_core::serve::{Accepted, Peer};
 use socket2::{SockRef, Socket};
 
 use super::balance::mix;
 use super::config::WhenNobody;
 use super::machine::Trace;
 use crate::peek::Peeked;
+use crate::watch;
 
 /// A connection on its way through the broker. Dropping it gives its permit back.
-#[derive(Debug)]
 pub struct Handed {
     /// The broker's copy, until a worker has taken the connection.
     pub socket: Option<OwnedFd>,
@@ -37,16 +35,14 @@ pub struct Handed {
 }
 
 impl Handed {
-    /// A connection that has just been accepted, not blocking.
-    pub fn new(socket: OwnedFd, peer: Peer, permit: Permit, peeked: Option<Box<Peeked>>) -> Self {
-        // The clock is always there (time(7)).
-        let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from);
+    /// A connection that has just been accepted.
+    pub fn new(accepted: Accepted, peeked: Option<Box<Peeked>>) -> Self {
         Self {
-            socket: Some(socket),
-            peer,
-            arrival: u64::try_from(now.as_nanos()).unwrap_or(u64::MAX),
+            socket: Some(accepted.socket),
+            peer: accepted.peer,
+            arrival: accepted.arrival,
             peeked,
-            permit,
+            permit: accepted.permit,
             blocking: Cell::new(false),
         }
     }
@@ -78,15 +74,10 @@ impl Handed {
         Ok(Some(socket.as_fd()))
     }
 
-    /// The address of the peer, for logs.
-    pub fn ip(&self) -> Option<IpAddr> {
-        self.peer.ip()
-    }
-
     /// What the kernel says of it.
     pub fn trace(&self) -> Trace {
         match &self.socket {
-            Some(socket) if sockdiag::is_untouched(socket).unwrap_or(false) => Trace::Untouched,
+            Some(socket) if watch::is_untouched(socket) => Trace::Untouched,
             _ => Trace::Touched,
         }
     }

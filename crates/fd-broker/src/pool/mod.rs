@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use portyard_core::observe::Throttle;
+use serde_json::{Value, json};
 use tokio::sync::Notify;
 
 pub use config::{Mode, PoolConfig, is_name};
@@ -117,8 +118,15 @@ impl Pool {
         Counts::add(&self.counts.arrived);
         let source = handed.source();
         self.change(|state, now, _| {
-            state.machine.arrive(handed, source, now, &mut state.actions);
+            state
+                .machine
+                .arrive(handed, source, now, &mut state.actions);
         });
+    }
+
+    /// Whether no more should be accepted for now.
+    pub fn is_full(&self) -> bool {
+        self.lock().machine.is_full()
     }
 
     /// Returns when the queue has room. Not accepting until then is how clients are made to wait.
@@ -189,12 +197,73 @@ impl Pool {
         })
     }
 
-    /// Looks at the workers, and at who waits.
-    pub fn look<R>(&self, look: impl FnOnce(&Machine<Handed>, &dyn Fn(WorkerId) -> Option<About>) -> R) -> R {
+    /// What the status says of it.
+    pub fn status(&self) -> Value {
+        let now = Instant::now();
         let state = self.lock();
-        look(&state.machine, &|id| {
-            state.links.get(&id).map(|link| link.about.clone())
-        })
+        let seconds = |since: Instant| now.duration_since(since).as_secs_f64();
+        let workers: Vec<Value> = state
+            .machine
+            .workers()
+            .filter_map(|(id, worker)| {
+                let About {
+                    name,
+                    protocol,
+                    pid,
+                    uid,
+                } = &state.links.get(&id)?.about;
+                Some(json!({
+                    "name": name,
+                    "protocol": protocol.name(),
+                    "pid": pid,
+                    "uid": uid,
+                    "age_seconds": seconds(worker.since),
+                    "state": if worker.draining { "draining" } else { "serving" },
+                    "weight": worker.joining.weight,
+                    "capacity": worker.joining.capacity,
+                    "connections": worker.present,
+                    "offered": worker.offered,
+                    "taken": worker.taken,
+                    "refused": worker.refused,
+                }))
+            })
+            .collect();
+        let served: u32 = state
+            .machine
+            .workers()
+            .map(|(_, worker)| worker.present)
+            .sum();
+        let mut status = json!({
+            "name": self.name,
+            "mode": state.config.mode,
+            "balance": state.config.balance,
+            "waiting": state.machine.queue().len(),
+            "waiting_limit": state.config.queue,
+            "waiting_seconds": state.machine.queue().next().map_or(0.0, |(_, since)| seconds(since)),
+            "offered": state.machine.offered(),
+            "connections": served,
+            "workers": workers,
+        });
+        drop(state);
+        if let Value::Object(status) = &mut status {
+            self.counts.tell(status);
+        }
+        status
+    }
+
+    /// Who waits, the next one first.
+    pub fn waiting(&self) -> Vec<Value> {
+        let now = Instant::now();
+        let state = self.lock();
+        let describe = |(handed, since): (&Handed, Instant)| {
+            json!({
+                "pool": self.name,
+                "peer": handed.peer.to_string(),
+                "listener": handed.permit.listener().name,
+                "waiting_seconds": now.duration_since(since).as_secs_f64(),
+            })
+        };
+        state.machine.queue().map(describe).collect()
     }
 
     /// Changes the state, and does what comes of it.
@@ -271,7 +340,7 @@ impl Pool {
 
 impl Pulse {
     /// Something has a deadline. Cheap while somebody ticks.
-    fn wake(&self) {
+    pub fn wake(&self) {
         use std::sync::atomic::Ordering;
         if !self.awake.load(Ordering::Acquire) && !self.awake.swap(true, Ordering::AcqRel) {
             self.notify.notify_one();
@@ -285,7 +354,8 @@ impl Pulse {
 
     /// Nothing has a deadline as far as is known. Whoever calls this looks once more afterwards.
     pub fn rest(&self) {
-        self.awake.store(false, std::sync::atomic::Ordering::Release);
+        self.awake
+            .store(false, std::sync::atomic::Ordering::Release);
     }
 }
 

@@ -3,7 +3,6 @@
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use portyard_wire::broker::{Report, Verdict};
 use tokio::sync::Notify;
@@ -22,8 +21,6 @@ pub struct About {
     pub pid: i32,
     /// The user that this process runs as.
     pub uid: u32,
-    /// When it joined.
-    pub since: SystemTime,
 }
 
 /// What a worker speaks.
@@ -88,7 +85,7 @@ impl Seat {
                 about,
                 outbox: Vec::new(),
                 wake: wake.clone(),
-                asked: super::Asked::default(),
+                asked: Asked::default(),
                 drained: (false, false),
             };
             state.links.insert(id, link);
@@ -249,7 +246,12 @@ impl Seat {
     /// The worker is parted with for what it did, or did not do.
     pub fn cut(&self, why: &dyn std::fmt::Display) {
         Counts::add(&self.pool.counts.cut);
-        let about = self.pool.lock().links.get(&self.id).map(|link| link.about.clone());
+        let about = self
+            .pool
+            .lock()
+            .links
+            .get(&self.id)
+            .map(|link| link.about.clone());
         if let Some(About { name, pid, .. }) = about {
             tracing::warn!(pool = %self.pool.name, worker = %name, pid, %why, "parted with a worker");
         }
@@ -283,9 +285,7 @@ impl Drop for Seat {
                 }
                 trace
             };
-            state
-                .machine
-                .leave(self.id, now, trace, &mut state.actions);
+            state.machine.leave(self.id, now, trace, &mut state.actions);
         });
     }
 }

@@ -70,7 +70,10 @@ pub fn is_alive(pid: i32) -> bool {
 fn is_zombie(pid: i32) -> bool {
     // "PID (NAME) STATE …", and the name may hold anything.
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let state = stat.rsplit(") ").next().and_then(|rest| rest.chars().next());
+    let state = stat
+        .rsplit(") ")
+        .next()
+        .and_then(|rest| rest.chars().next());
     matches!(state, Some('Z' | 'X'))
 }
 
@@ -89,9 +92,13 @@ mod tests {
         let pid = i32::try_from(std::process::id()).unwrap();
         let found = |inode| {
             let wanted = format!("socket:[{inode}]");
-            fs::read_dir("/proc/self/fd").unwrap().flatten().any(|entry| {
-                fs::read_link(entry.path()).is_ok_and(|link| link.as_os_str() == wanted.as_str())
-            })
+            fs::read_dir("/proc/self/fd")
+                .unwrap()
+                .flatten()
+                .any(|entry| {
+                    fs::read_link(entry.path())
+                        .is_ok_and(|link| link.as_os_str() == wanted.as_str())
+                })
         };
         assert!(found(inode) && is_installed(pid, inode));
         drop(ours);

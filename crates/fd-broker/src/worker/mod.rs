@@ -1,17 +1,14 @@
 //! The services that workers connect to, each a protocol.
 
+mod installed;
 mod native;
-mod python;
-mod raw;
-
-use std::time::SystemTime;
+mod plain;
 
 use portyard_core::access::Identity;
 use portyard_core::serve::Connection;
 
 pub use native::Native;
-pub use python::Python;
-pub use raw::Raw;
+pub use plain::Plain;
 
 use crate::pool::{About, Protocol};
 
@@ -27,7 +24,11 @@ fn about(connection: &Connection, protocol: Protocol, name: &str, pid: Option<i3
         (uid, process) = (user, its_pid);
     }
     // In another namespace the kernel says 0; then its own word is better than none.
-    let pid = if process > 0 { process } else { pid.unwrap_or(0) };
+    let pid = if process > 0 {
+        process
+    } else {
+        pid.unwrap_or(0)
+    };
     About {
         name: if name.is_empty() {
             format!("{}-{pid}", protocol.name())
@@ -37,6 +38,5 @@ fn about(connection: &Connection, protocol: Protocol, name: &str, pid: Option<i3
         protocol,
         pid,
         uid,
-        since: SystemTime::now(),
     }
 }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::PeerCredentials;
 use portyard_core::endpoint::Transport;
+use portyard_core::fdpass::{Message, ReceiveError};
 use portyard_core::serve::{Connection, Ended, Peer, Serving, StreamService};
 use portyard_wire::broker::{
     self, BrokerError, FromWorker, MESSAGE_MAX, OFFERS_MAX, Offer, Offers, Report, ToWorker, User,
@@ -21,9 +22,7 @@ use tokio::time::timeout;
 
 use super::about;
 use crate::broker::Broker;
-use crate::pool::{
-    ConnectionId, Handed, Joining, Mode, Pool, Protocol, Seat, Sent, Unknown,
-};
+use crate::pool::{ConnectionId, Handed, Joining, Mode, Pool, Protocol, Seat, Sent, Unknown};
 use crate::settings::Options;
 
 /// The service.
@@ -155,8 +154,8 @@ async fn begin(
     })
 }
 
-fn read_hello(packet: &[u8]) -> Result<Beginning, String> {
-    match FromWorker::decode(packet, 0) {
+fn read_hello(packet: &[u8], descriptors: usize) -> Result<Beginning, String> {
+    match FromWorker::decode(packet, descriptors) {
         Ok(FromWorker::Hello(hello)) if hello.version == VERSION => Ok(Beginning {
             name: hello.name.into(),
             capacity: hello.capacity,
@@ -180,13 +179,11 @@ impl Session {
             self.connection.busy();
             let said = match self.event().await {
                 Event::Finished => return Ended::Done,
-                Event::Woken | Event::Writable => {
-                    match self.attend() {
-                        Ok(true) => continue,
-                        Ok(false) => return Ended::Protocol,
-                        Err(error) => return error.into(),
-                    }
-                }
+                Event::Woken | Event::Writable => match self.attend() {
+                    Ok(true) => continue,
+                    Ok(false) => return Ended::Protocol,
+                    Err(error) => return error.into(),
+                },
                 Event::Said(Ok(Some(Ok(said)))) => said,
                 Event::Said(Ok(Some(Err(error)))) => return self.part(&error),
                 Event::Said(Ok(None)) => return Ended::Done,
@@ -312,7 +309,7 @@ impl Drop for Session {
         home.with_buffer(|buffer| {
             for _ in 0..LEFTOVERS_MAX {
                 let length = connection.leftover(buffer);
-                if let Ok(Said::Report(reports)) = read_said(&buffer[..length])
+                if let Ok(Said::Report(reports)) = read_said(&buffer[..length], 0)
                     && seat.report(&reports).is_ok()
                 {
                     continue;
@@ -371,19 +368,28 @@ fn user(handed: &Handed) -> Option<User> {
 fn poll_message<T>(
     connection: &mut Connection,
     cx: &mut Context<'_>,
-    read: impl FnOnce(&[u8]) -> T,
+    read: impl FnOnce(&[u8], usize) -> T,
 ) -> Poll<io::Result<Option<T>>> {
     let home = connection.home().clone();
     home.with_buffer(|buffer| {
         // One byte more than any message has, so that a longer one is noticed.
         let buffer = &mut buffer[..=MESSAGE_MAX];
-        let length = ready!(connection.poll_receive(cx, buffer))?;
-        Poll::Ready(Ok((length > 0).then(|| read(&buffer[..length]))))
+        Poll::Ready(match ready!(connection.poll_receive(cx, buffer)) {
+            Ok(Message { length: 0, .. }) => Ok(None),
+            // Whatever came with it is closed when it goes.
+            Ok(message) => Ok(Some(read(
+                &buffer[..message.length],
+                message.descriptors.len(),
+            ))),
+            Err(ReceiveError::Io(error)) => Err(error),
+            // A header that no message has, so that it is refused as what it is: too long, or robbed.
+            Err(_) => Ok(Some(read(&[], 0))),
+        })
     })
 }
 
-fn read_said(packet: &[u8]) -> Result<Said, BrokerError> {
-    Ok(match FromWorker::decode(packet, 0)? {
+fn read_said(packet: &[u8], descriptors: usize) -> Result<Said, BrokerError> {
+    Ok(match FromWorker::decode(packet, descriptors)? {
         FromWorker::Report(reports) => Said::Report(reports),
         FromWorker::Capacity(capacity) => Said::Capacity(capacity),
         FromWorker::Drain => Said::Drain,

@@ -9,9 +9,10 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use portyard_core::fdpass::ReceiveError;
 use portyard_core::serve::{Connection, Ended, Serving, StreamService};
 use portyard_wire::framing::{Decoder, Framing};
 use portyard_wire::pickle::{self, Caps};
@@ -122,7 +123,8 @@ async fn begin(
 
 /// Reads the message that a `python` worker begins with: its process.
 async fn read_pid(connection: &mut Connection) -> io::Result<i32> {
-    let wrong = |why: &dyn fmt::Display| io::Error::new(io::ErrorKind::InvalidData, why.to_string());
+    let wrong =
+        |why: &dyn fmt::Display| io::Error::new(io::ErrorKind::InvalidData, why.to_string());
     let mut frames = Decoder::new(Framing::Python, PID_MAX);
     let mut bytes = Vec::new();
     loop {
@@ -195,13 +197,13 @@ impl Session {
         poll_fn(|cx| {
             // The end of the worker goes first: a socket whose peer is gone is drained, too.
             let mut bytes = [0; ANSWER.len() + 1];
-            if let Poll::Ready(read) = connection.poll_receive(cx, &mut bytes) {
+            if let Poll::Ready(read) = poll_said(connection, cx, &mut bytes) {
                 answer.extend_from_slice(&bytes[..*read.as_ref().unwrap_or(&0)]);
                 return Poll::Ready(Event::Said(read));
             }
             if drains && let Poll::Ready(drained) = connection.poll_drained(cx) {
                 // It may have gone between the two looks.
-                if let Poll::Ready(read) = connection.poll_receive(cx, &mut bytes) {
+                if let Poll::Ready(read) = poll_said(connection, cx, &mut bytes) {
                     answer.extend_from_slice(&bytes[..*read.as_ref().unwrap_or(&0)]);
                     return Poll::Ready(Event::Said(read));
                 }
@@ -218,6 +220,11 @@ impl Session {
         .await
     }
 
+    /// Ends the worker's process, if that is one of ours.
+    async fn end_process(&mut self) -> bool {
+        false
+    }
+
     /// Sends the connection that is in the outbox, if one is.
     fn offer(&mut self) -> io::Result<()> {
         let Self {
@@ -231,7 +238,11 @@ impl Session {
             return Ok(());
         };
         // The number of descriptors, as Python counts them; any byte for the others.
-        let byte = if *protocol == Protocol::Python { 1 } else { b'x' };
+        let byte = if *protocol == Protocol::Python {
+            1
+        } else {
+            b'x'
+        };
         seat.send(true, 1, |next, descriptors| {
             connection.pass(&[byte], descriptors)?;
             let inode = installed::inode(descriptors[0]).unwrap_or(0);
@@ -247,7 +258,9 @@ impl Session {
             return Ok(());
         };
         if !installed::is_installed(self.pid, inode) {
-            seat.cut(&"it may open no more descriptors, and a connection got lost on its way to it");
+            seat.cut(
+                &"it may open no more descriptors, and a connection got lost on its way to it",
+            );
             return Err(Ended::Broken);
         }
         let _ = seat.taken(id);
@@ -296,7 +309,8 @@ impl Session {
             return Ended::Done;
         };
         seat.cut(&"it has not taken an offer in time");
-        if self.protocol == Protocol::Python && !self.end_process().await
+        if self.protocol == Protocol::Python
+            && !self.end_process().await
             && let Some(seat) = &mut self.seat
         {
             seat.linger();
@@ -330,6 +344,21 @@ impl Drop for Session {
         }
         drop(seat);
     }
+}
+
+/// Reads what the worker says. A descriptor that comes with it is closed.
+fn poll_said(
+    connection: &mut Connection,
+    cx: &mut Context<'_>,
+    bytes: &mut [u8],
+) -> Poll<io::Result<usize>> {
+    connection
+        .poll_receive(cx, bytes)
+        .map(|received| match received {
+            Ok(message) => Ok(message.length),
+            Err(ReceiveError::Io(error)) => Err(error),
+            Err(error) => Err(io::Error::other(error)),
+        })
 }
 
 /// What a raw worker answers.

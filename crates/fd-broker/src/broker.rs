@@ -7,11 +7,13 @@ use std::time::Duration;
 use nix::sys::resource::{Resource, getrlimit};
 use portyard_core::daemon::{NoCommands, Shared};
 use portyard_core::exit::Fatal;
+use portyard_core::listen::Inherited;
 use portyard_core::observe::metrics::Metrics;
 use serde_json::{Map, Value};
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
+use crate::inetd::Inetd;
 use crate::pool::{Pool, PoolConfig, Pulse};
 use crate::settings::Settings;
 use crate::watch::Watch;
@@ -25,9 +27,15 @@ struct Inner {
     pools: Mutex<BTreeMap<String, Arc<Pool>>>,
     pulse: Arc<Pulse>,
     watch: Watch,
+    inetd: Inetd,
 }
 
 impl Broker {
+    /// The services that start programs or pass on.
+    pub fn inetd(&self) -> &Inetd {
+        &self.0.inetd
+    }
+
     /// The pool of this name; all are there before the first connection comes.
     pub fn pool(&self, name: &str) -> Option<Arc<Pool>> {
         self.lock().get(name).cloned()
@@ -89,15 +97,27 @@ impl Shared for Broker {
         settings.check()
     }
 
+    fn serves(settings: &Settings) -> bool {
+        !settings.services.is_empty()
+    }
+
+    fn open(&self, _: &Settings, inherited: &mut Inherited) -> Result<(), Fatal> {
+        self.inetd().open(inherited)
+    }
+
+    fn endpoints(&self) -> Vec<(String, String)> {
+        self.inetd().endpoints()
+    }
+
     fn start(
         &self,
         settings: &Settings,
-        _: &Metrics,
-        _: &mpsc::UnboundedSender<Fatal>,
+        metrics: &Metrics,
+        faults: &mpsc::UnboundedSender<Fatal>,
     ) -> Result<(), Fatal> {
         self.set_pools(settings.all_pools());
         tokio::task::spawn_local(self.clone().tick());
-        Ok(())
+        self.inetd().start(metrics, faults)
     }
 
     fn reload(&self, settings: &Settings) -> Option<&'static str> {
@@ -105,15 +125,27 @@ impl Shared for Broker {
         None
     }
 
-    fn status(&self) -> Map<String, Value> {
-        let pools: Vec<Value> = self.pools().iter().map(|pool| pool.status()).collect();
-        Map::from_iter([("pools".into(), pools.into())])
+    fn drain(&self) {
+        self.inetd().drain();
+    }
+
+    async fn empty(&self) {
+        self.inetd().empty().await;
     }
 
     async fn stop(&self) {
         for pool in self.pools() {
             pool.close();
         }
+        self.inetd().stop().await;
+    }
+
+    fn status(&self) -> Map<String, Value> {
+        let pools: Vec<Value> = self.pools().iter().map(|pool| pool.status()).collect();
+        Map::from_iter([
+            ("pools".into(), pools.into()),
+            ("services".into(), self.inetd().status()),
+        ])
     }
 }
 

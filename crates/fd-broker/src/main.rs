@@ -4,12 +4,9 @@
 
 mod broker;
 mod hand_off;
+mod inetd;
 mod peek;
 mod pool;
-#[expect(
-    dead_code,
-    reason = "workers and services, which start programs, come next"
-)]
 mod process;
 mod services;
 mod settings;

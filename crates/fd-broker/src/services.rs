@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 
-use portyard_core::daemon::{Build, Daemon, Home, ServiceRow};
+use portyard_core::access::AccessConfig;
+use portyard_core::config::{ConfigError, Source};
+use portyard_core::daemon::{Build, Daemon, Home, ListenerOf, ServiceRow};
 use portyard_core::listener::Streams;
 
 use crate::broker::Broker;
 use crate::hand_off::HandOff;
+use crate::inetd::{PROGRAM, REDIRECT, Service};
 use crate::pool::Protocol;
-use crate::settings::Options;
+use crate::settings::{Options, Settings};
 use crate::worker::{Native, Plain};
 
 /// The daemon.
@@ -54,7 +57,28 @@ impl Daemon for FdBroker {
                 Ok(Arc::new(Plain::new(broker, Protocol::Raw, options)))
             },
         ),
+        row(
+            PROGRAM,
+            Home::Nowhere,
+            "a program for each connection, as a [[service]] table says",
+            |listener, broker| Ok(Service::new(broker.inetd().clone(), listener)?),
+        ),
+        row(
+            REDIRECT,
+            Home::Nowhere,
+            "connections passed on, as a [[service]] table says",
+            |listener, broker| Ok(Service::new(broker.inetd().clone(), listener)?),
+        ),
     ];
+
+    fn listeners(
+        broker: &Broker,
+        settings: &Settings,
+        access: &AccessConfig,
+        source: &Source,
+    ) -> Result<Vec<ListenerOf<Self>>, ConfigError> {
+        broker.inetd().plan(&settings.services, access, source)
+    }
 }
 
 const fn row(

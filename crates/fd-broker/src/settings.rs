@@ -1,23 +1,28 @@
 //! The daemon's own tables, each with the module that it configures, and the options of a listener.
 
 use std::num::{NonZeroU16, NonZeroU32};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::inetd::{Entry, ServiceConfig};
 use crate::pool::PoolConfig;
 
 /// The daemon's own tables.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
     /// The `[[pool]]` tables.
     #[serde(rename = "pool", skip_serializing_if = "Vec::is_empty")]
     pub pools: Vec<PoolConfig>,
+    /// The `[[service]]` tables.
+    #[serde(rename = "service", skip_serializing_if = "Vec::is_empty")]
+    pub services: Vec<ServiceConfig>,
 }
 
 impl Settings {
     /// The tables' names.
-    pub const TABLES: &'static [&'static str] = &["pool"];
+    pub const TABLES: &'static [&'static str] = &["pool", "service"];
 
     /// All pools: those that are configured, and the one of listeners that name none.
     pub fn all_pools(&self) -> Vec<PoolConfig> {
@@ -44,7 +49,7 @@ impl Settings {
 }
 
 /// The `[listener.options]` table.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Options {
     /// The pool that connections go to, or that workers belong to.
@@ -55,6 +60,24 @@ pub struct Options {
     pub weight: NonZeroU16,
     /// native: connections that a worker may ask for at a time.
     pub max_capacity: NonZeroU32,
+    /// What a `[[service]]` table asks for that this listener was made from.
+    #[serde(skip)]
+    service: Option<Arc<Entry>>,
+}
+
+impl Options {
+    /// The options of a listener that is made from a `[[service]]` table.
+    pub fn of_service(entry: Arc<Entry>) -> Self {
+        Self {
+            service: Some(entry),
+            ..Self::default()
+        }
+    }
+
+    /// What the `[[service]]` table asks for that the listener was made from.
+    pub fn service(&self) -> Option<Arc<Entry>> {
+        self.service.clone()
+    }
 }
 
 impl Default for Options {
@@ -64,6 +87,7 @@ impl Default for Options {
             capacity: NonZeroU32::MIN,
             weight: NonZeroU16::MIN,
             max_capacity: DEFAULT_MAX_CAPACITY,
+            service: None,
         }
     }
 }

@@ -20,6 +20,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::access::AccessConfig;
 use crate::cli::Arguments;
 use crate::config::{Config, ConfigError, ListenerConfig, Source};
 use crate::event_loop::Run;
@@ -50,13 +51,15 @@ pub trait Daemon: Sized + 'static {
     /// The services; the first is the default.
     const SERVICES: &'static [ServiceRow<Self>];
 
-    /// Listeners that the daemon's own tables ask for, beside those in `[[listener]]`. `source` gives
-    /// an error its place.
+    /// Listeners that the daemon's own tables ask for, beside those in `[[listener]]`. `access` is the
+    /// daemon's list, `source` gives an error its place. Nothing is opened yet, perhaps never.
     fn listeners(
+        shared: &Self::Shared,
         settings: &SettingsOf<Self>,
+        access: &AccessConfig,
         source: &Source,
     ) -> Result<Vec<ListenerOf<Self>>, ConfigError> {
-        let _ = (settings, source);
+        let _ = (shared, settings, access, source);
         Ok(Vec::new())
     }
 }
@@ -80,6 +83,8 @@ pub enum Home {
     Port(u16),
     /// A Unix socket of this name in the daemon's [`life::runtime_directory`].
     Socket(&'static str),
+    /// Nowhere.
+    Nowhere,
 }
 
 /// Makes a service of a listener's table and of what the services share.
@@ -198,6 +203,7 @@ impl fmt::Display for Home {
         match self {
             Self::Port(port) => port.fmt(f),
             Self::Socket(file) => f.write_str(file),
+            Self::Nowhere => f.write_str("-"),
         }
     }
 }

@@ -101,7 +101,7 @@ impl<D: Daemon> Plan<D> {
         // Checked even where every listener has a list of its own.
         AccessList::new(&config.access, &source)?;
         let mut derived = if listen.is_empty() {
-            D::listeners(&settings, &source)?
+            D::listeners(shared, &settings, &config.access, &source)?
         } else {
             Vec::new()
         };
@@ -285,14 +285,15 @@ fn row<D: Daemon>(name: &str) -> Result<&'static ServiceRow<D>, String> {
 fn defaults<D: Daemon>() -> Vec<ListenerOf<D>> {
     let endpoint = |row: &ServiceRow<D>| match (row.home, <D::Flavour as Flavour>::TRANSPORT) {
         (Home::Port(port), Transport::Stream | Transport::SeqPacket) => {
-            Endpoint::tcp_loopback(port)
+            Some(Endpoint::tcp_loopback(port))
         }
-        (Home::Port(port), Transport::Datagram) => Endpoint::udp_loopback(port),
-        (Home::Socket(file), _) => Endpoint::Unix(runtime_directory(D::NAME).join(file)),
+        (Home::Port(port), Transport::Datagram) => Some(Endpoint::udp_loopback(port)),
+        (Home::Socket(file), _) => Some(Endpoint::Unix(runtime_directory(D::NAME).join(file))),
+        (Home::Nowhere, _) => None,
     };
     D::SERVICES
         .iter()
-        .map(|row| ListenerOf::<D>::new(row.name, &endpoint(row)))
+        .filter_map(|row| Some(ListenerOf::<D>::new(row.name, &endpoint(row)?)))
         .collect()
 }
 

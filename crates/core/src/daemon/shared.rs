@@ -41,8 +41,8 @@ pub trait Shared: Clone + Default + Send + Sync + 'static {
         false
     }
 
-    /// Opens the sockets that the tables ask for and that are not open yet, and keeps them for the
-    /// [`Shared::start`] or [`Shared::reload`] that follows. Another call means that none followed.
+    /// Takes over what the tables ask for beside listeners: opens sockets that are not open yet. Of a
+    /// reload it is the last step that can fail.
     fn open(&self, settings: &Self::Settings, inherited: &mut Inherited) -> Result<(), Fatal> {
         let _ = (settings, inherited);
         Ok(())

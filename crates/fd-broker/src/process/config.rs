@@ -37,7 +37,7 @@ pub struct ProcessConfig {
     pub limits: ResourceLimits,
     /// Whether it can never gain privileges, by a set-user-ID program for one.
     pub no_new_privileges: bool,
-    /// Whether it goes on when the broker dies. When the broker ends in order, it is ended all the same.
+    /// Whether it goes on when the broker ends or dies.
     pub outlive: bool,
     /// Where what it writes to standard error goes.
     pub stderr: Stderr,

@@ -131,6 +131,11 @@ impl Program {
         self.setup.program.to_string_lossy().into_owned()
     }
 
+    /// Whether its processes go on when the broker ends.
+    pub fn outlives(&self) -> bool {
+        !self.setup.follow
+    }
+
     /// Where its standard error goes.
     pub fn stderr(&self) -> Stderr {
         self.stderr

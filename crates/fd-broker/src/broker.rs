@@ -117,6 +117,7 @@ impl Shared for Broker {
     ) -> Result<(), Fatal> {
         self.set_pools(settings.all_pools());
         tokio::task::spawn_local(self.clone().tick());
+        tokio::task::spawn_local(self.0.watch.clone().run());
         self.inetd().start(metrics, faults)
     }
 

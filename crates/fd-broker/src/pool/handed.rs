@@ -10,13 +10,13 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use portyard_core::limits::Prefix;
 use portyard_core::listener::{Permit, source_of};
 use portyard_core::serve::{Accepted, Peer};
+use portyard_core::sockdiag::{Touch, touch};
 use socket2::{SockRef, Socket};
 
 use super::balance::mix;
 use super::config::WhenNobody;
 use super::machine::Trace;
 use crate::peek::Peeked;
-use crate::watch;
 
 /// A connection on its way through the broker. Dropping it gives its permit back.
 pub struct Handed {
@@ -30,6 +30,8 @@ pub struct Handed {
     pub peeked: Option<Box<Peeked>>,
     /// Its place under the limits of its listener, until it ends.
     pub permit: Permit,
+    /// Its cookie, while the kernel is to tell of its end.
+    pub watched: Cell<Option<u64>>,
     /// Whether its descriptors wait in calls, which all copies share.
     blocking: Cell<bool>,
 }
@@ -43,6 +45,7 @@ impl Handed {
             arrival: accepted.arrival,
             peeked,
             permit: accepted.permit,
+            watched: Cell::new(None),
             blocking: Cell::new(false),
         }
     }
@@ -77,7 +80,7 @@ impl Handed {
     /// What the kernel says of it.
     pub fn trace(&self) -> Trace {
         match &self.socket {
-            Some(socket) if watch::is_untouched(socket) => Trace::Untouched,
+            Some(socket) if matches!(touch(socket), Ok(Touch::None)) => Trace::Untouched,
             _ => Trace::Touched,
         }
     }

@@ -154,7 +154,10 @@ impl Seat {
                         continue;
                     };
                     if self.mute {
-                        self.pool.watch.add(socket, &self.pool, id);
+                        let cookie = self.pool.watch.add(socket, &self.pool, id);
+                        handed.watched.set(cookie);
+                    } else if let Some(cookie) = handed.watched.take() {
+                        self.pool.watch.remove(cookie);
                     }
                     next.push((id, handed));
                     descriptors.push(socket);
@@ -191,6 +194,10 @@ impl Seat {
                         let handed = machine.taken(self.id, id)?;
                         Counts::add(&counts.taken);
                         endings.closed.extend(handed.socket.take());
+                        if self.mute && handed.watched.get().is_none() {
+                            // Nobody will tell of its end.
+                            endings.dropped.extend(machine.done(None, id, now, actions));
+                        }
                     }
                     Verdict::Refused(why) => {
                         machine.refused(self.id, id, now, actions)?;

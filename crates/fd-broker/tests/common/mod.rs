@@ -7,9 +7,13 @@
 #![allow(dead_code, reason = "each test uses some of it")]
 
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, mpsc};
+use std::thread;
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -22,6 +26,7 @@ pub const BINARY: &str = env!("CARGO_BIN_EXE_fd-broker");
 /// A program of ours that is killed with its test.
 pub struct Worker {
     child: Child,
+    lines: Mutex<mpsc::Receiver<String>>,
 }
 
 /// A broker with an admin endpoint, a port for clients, and sockets for workers of each protocol in its
@@ -72,10 +77,38 @@ impl Worker {
 
     /// Starts a command.
     pub fn start(command: &mut Command) -> Self {
-        let child = command.stdin(Stdio::null()).spawn();
+        let child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn();
+        let mut child = child.unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        let stdout = child.stdout.take().unwrap();
+        let (send, lines) = mpsc::channel();
+        thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                if send.send(line).is_err() {
+                    break;
+                }
+            }
+        });
         Self {
-            child: child.unwrap_or_else(|error| panic!("{command:?}: {error}")),
+            child,
+            lines: Mutex::new(lines),
         }
+    }
+
+    /// Waits for the next line that it prints.
+    #[track_caller]
+    pub fn line(&self) -> String {
+        let lines = self.lines.lock().unwrap();
+        let line = lines.recv_timeout(Duration::from_secs(20));
+        line.unwrap_or_else(|error| panic!("the worker prints nothing: {error}"))
+    }
+
+    /// Gives it a line to read.
+    pub fn tell(&mut self, line: &str) {
+        let stdin = self.child.stdin.as_mut().unwrap();
+        writeln!(stdin, "{line}").unwrap();
     }
 
     /// Its process.
@@ -154,6 +187,17 @@ pub fn tutorial_raw(python: &Path, daemon: &Daemon) -> Worker {
     let socket = daemon.dir().join("raw.sock");
     Worker::python(python, TUTORIAL_RAW, &[socket.to_str().unwrap()])
 }
+
+/// Starts a worker that speaks the broker's own protocol, with options as native.py has them.
+pub fn native(daemon: &Daemon, options: &[&str]) -> Worker {
+    let socket = daemon.dir().join("native.sock");
+    let mut arguments = vec![socket.to_str().unwrap()];
+    arguments.extend(options);
+    Worker::python(&python3(), NATIVE, &arguments)
+}
+
+/// A worker that speaks the broker's own protocol.
+pub const NATIVE: &str = include_str!("native.py");
 
 /// The system's Python.
 pub fn python3() -> PathBuf {

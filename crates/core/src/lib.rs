@@ -10,7 +10,8 @@
 //! [`datagram`]: batch, source guard, access list, rate, service, batch. Services answer with the
 //! pure protocols of [`wire`]; what would stall a loop goes to the [`offload`] pool.
 //!
-//! What one process opens, another can use: [`fdpass`] passes descriptors between them.
+//! What one process opens, another can use: [`fdpass`] passes descriptors between them, and
+//! [`sockdiag`] asks the kernel what became of them.
 //!
 //! [`sys`] is the one file with `unsafe`.
 
@@ -34,6 +35,7 @@ pub mod listener;
 pub mod observe;
 pub mod offload;
 pub mod serve;
+pub mod sockdiag;
 pub mod sys;
 pub mod tls;
 

@@ -112,16 +112,74 @@ pub fn set_pass_rights(socket: BorrowedFd<'_>, pass: bool) -> io::Result<()> {
     }
 }
 
-/// How much of what was sent the peer has not taken (`SIOCOUTQ`): bytes that a TCP peer has not
-/// acknowledged; the kernel's memory for what is unread at the other end of a Unix socket.
-pub fn output_queue(socket: BorrowedFd<'_>) -> io::Result<usize> {
+/// Reads a socket option as bytes into `value`, and returns how many of them the kernel filled in.
+/// Not for options whose value is a descriptor: nobody would own that.
+pub fn read_option(
+    socket: BorrowedFd<'_>,
+    level: libc::c_int,
+    name: libc::c_int,
+    value: &mut [u8],
+) -> io::Result<usize> {
+    let mut length = libc::socklen_t::try_from(value.len()).map_err(io::Error::other)?;
+    // SAFETY: the value points to that many bytes of ours, of which the kernel writes no more, and it
+    // keeps neither pointer.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            level,
+            name,
+            value.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    };
+    match result {
+        0 => Ok((length as usize).min(value.len())),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Bytes that wait to be read from a socket (`SIOCINQ`, tcp(7)).
+pub fn unread(socket: BorrowedFd<'_>) -> io::Result<usize> {
+    queue_length(socket, libc::FIONREAD)
+}
+
+/// Bytes that were sent and are still in the socket's queue (`SIOCOUTQ`): of TCP, those that the peer
+/// has not acknowledged; of a Unix socket, what the memory of unread messages counts.
+pub fn unsent(socket: BorrowedFd<'_>) -> io::Result<usize> {
+    queue_length(socket, libc::TIOCOUTQ)
+}
+
+fn queue_length(socket: BorrowedFd<'_>, queue: libc::Ioctl) -> io::Result<usize> {
     let mut length: libc::c_int = 0;
-    // SAFETY: TIOCOUTQ, which is SIOCOUTQ, writes one c_int, which outlives the call.
-    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut length) };
-    if result == 0 {
-        Ok(usize::try_from(length).unwrap_or(0))
-    } else {
-        Err(io::Error::last_os_error())
+    // SAFETY: both of the callers' requests write one c_int, to which the pointer leads.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), queue, &raw mut length) };
+    match result {
+        0 => Ok(usize::try_from(length).unwrap_or(0)),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Lets a socket receive only what `program` accepts (`SO_ATTACH_FILTER`, socket(7)); the kernel
+/// checks the program. It replaces the one before.
+pub fn set_filter(socket: BorrowedFd<'_>, program: &mut [libc::sock_filter]) -> io::Result<()> {
+    let filter = libc::sock_fprog {
+        len: u16::try_from(program.len()).map_err(io::Error::other)?,
+        filter: program.as_mut_ptr(),
+    };
+    // SAFETY: the value points to a live sock_fprog, which holds the true length of a program that
+    // outlives the call; the kernel copies it.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_FILTER,
+            (&raw const filter).cast(),
+            length_of::<libc::sock_fprog>(),
+        )
+    };
+    match result {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
     }
 }
 

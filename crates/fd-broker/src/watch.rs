@@ -52,7 +52,11 @@ impl Watch {
         if self.0.deaf.load(Ordering::Relaxed) {
             return None;
         }
-        let port = SockRef::from(&socket).local_addr().ok()?.as_socket()?.port();
+        let port = SockRef::from(&socket)
+            .local_addr()
+            .ok()?
+            .as_socket()?
+            .port();
         let cookie = sockdiag::cookie(&socket).ok()?;
         let entry = Entry {
             pool: Arc::downgrade(pool),
@@ -113,7 +117,9 @@ impl Watch {
         for (port, cookies) in by_port {
             match sockdiag::living(port) {
                 Ok(living) => {
-                    let gone = cookies.into_iter().filter(|cookie| !living.contains(cookie));
+                    let gone = cookies
+                        .into_iter()
+                        .filter(|cookie| !living.contains(cookie));
                     gone.for_each(|cookie| self.end(cookie));
                 }
                 Err(error) => tracing::warn!(port, %error, "cannot ask which connections are left"),
@@ -150,6 +156,9 @@ impl Watch {
 
     fn lock(&self) -> MutexGuard<'_, Watched> {
         // Each change is one step of a map; a panic leaves it whole.
-        self.0.watched.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0
+            .watched
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -145,7 +145,10 @@ fn who_does_not_answer_in_time_is_parted_with_and_another_serves() {
     workers(&daemon, 1);
     let client = Client::connect(&daemon.endpoint("hand-off"));
     client.send("hello");
-    assert_eq!((late.line(), late.line()), ("ready".into(), "offered".into()));
+    assert_eq!(
+        (late.line(), late.line()),
+        ("ready".into(), "offered".into())
+    );
     let _other = native(&daemon, &["name=other"]);
     assert_eq!(client.receive(5), b"hello");
     // It wakes up, cannot say that it takes the connection, and so leaves it alone.

@@ -46,7 +46,7 @@ impl Connection {
         loop {
             // Looked at while the readiness is held, so that what comes between is not missed.
             let drained = stream.try_io(Interest::WRITABLE, || {
-                if sys::output_queue(stream.as_fd())? == 0 {
+                if sys::unsent(stream.as_fd())? == 0 {
                     Ok(())
                 } else {
                     Err(io::ErrorKind::WouldBlock.into())

@@ -77,10 +77,7 @@ impl Worker {
 
     /// Starts a command.
     pub fn start(command: &mut Command) -> Self {
-        let child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn();
+        let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
         let mut child = child.unwrap_or_else(|error| panic!("{command:?}: {error}"));
         let stdout = child.stdout.take().unwrap();
         let (send, lines) = mpsc::channel();

@@ -19,9 +19,14 @@ impl Connection {
     /// much unread: then [`poll_writable`](Self::poll_writable) waits. An error over anything but a Unix socket.
     pub fn pass(&mut self, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<usize> {
         let stream = unix(&self.stream)?;
-        let sent = stream.try_io(Interest::WRITABLE, || {
-            sys::send_message(stream.as_fd(), bytes, descriptors)
-        });
+        // Not by way of the readiness, which a fresh connection has not been told of yet.
+        let sent = sys::send_message(stream.as_fd(), bytes, descriptors);
+        if let Err(error) = &sent
+            && error.kind() == io::ErrorKind::WouldBlock
+        {
+            let full = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
+            let _ = stream.try_io(Interest::WRITABLE, full);
+        }
         match sent {
             Ok(length) => self.home.registry.sent(self.slot, length),
             Err(_) => self.home.registry.stalled(self.slot),

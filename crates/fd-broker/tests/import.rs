@@ -1,5 +1,9 @@
 //! `--import`: the configurations of other inetds, and that what they come to gives the same answers.
-#![expect(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "what fails in a helper fails the test"
+)]
 
 #[path = "../../time-udp/tests/common/launcher.rs"]
 mod launcher;

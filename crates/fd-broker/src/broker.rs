@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit};
-use portyard_core::daemon::{NoCommands, Shared};
+use portyard_core::daemon::{Asked, Shared};
 use portyard_core::exit::Fatal;
 use portyard_core::listen::Inherited;
 use portyard_core::observe::metrics::Metrics;
@@ -13,6 +13,7 @@ use serde_json::{Map, Value};
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
+use crate::commands::{self, Commands};
 use crate::inetd::Inetd;
 use crate::pool::{Pool, PoolConfig, Pulse};
 use crate::settings::Settings;
@@ -68,11 +69,10 @@ impl Broker {
             let mut quiet = 0;
             while quiet < QUIET_TICKS {
                 sleep(TICK).await;
-                // Every one, not only until the first that is not idle.
-                let idle = self
-                    .pools()
-                    .iter()
-                    .fold(true, |idle, pool| pool.tick() && idle);
+                let mut idle = true;
+                for pool in self.pools() {
+                    idle &= pool.tick();
+                }
                 quiet = if idle { quiet + 1 } else { 0 };
             }
             self.0.pulse.rest();
@@ -91,7 +91,7 @@ impl Broker {
 impl Shared for Broker {
     type Settings = Settings;
     const TABLES: &'static [&'static str] = Settings::TABLES;
-    type Commands = NoCommands;
+    type Commands = Commands;
 
     fn check(settings: &Settings) -> Result<(), String> {
         settings.check()
@@ -139,6 +139,10 @@ impl Shared for Broker {
             pool.close();
         }
         self.inetd().stop().await;
+    }
+
+    fn command(commands: &Commands, _: &Asked<'_, Self>) -> Option<Result<String, Fatal>> {
+        commands::run(commands)
     }
 
     fn status(&self) -> Map<String, Value> {

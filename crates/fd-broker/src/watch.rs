@@ -147,7 +147,9 @@ impl Watch {
         );
         self.0.deaf.store(true, Ordering::Relaxed);
         let cookies: Vec<u64> = self.lock().by_cookie.keys().copied().collect();
-        cookies.into_iter().for_each(|cookie| self.end(cookie));
+        for cookie in cookies {
+            self.end(cookie);
+        }
     }
 
     fn ports(&self) -> Vec<u16> {

@@ -110,7 +110,9 @@ fn who_dies_before_it_takes_loses_nothing() {
     let clients: Vec<Client> = (0..8)
         .map(|_| Client::connect(&daemon.endpoint("hand-off")))
         .collect();
-    clients.iter().for_each(|client| client.send("early"));
+    for client in &clients {
+        client.send("early");
+    }
     eventually("they are offered", || {
         pool(&daemon, "default")["offered"] == 8
     });

@@ -398,18 +398,16 @@ impl<T> Machine<T> {
         }
         let mut cut = Vec::new();
         for &id in &self.offers {
-            let state = self.key(id).map(|key| self.connections[key].state);
-            match state {
-                Some(State::Offered(worker, at)) => {
-                    if now.duration_since(at) < self.rules.offer_timeout {
-                        break;
-                    }
-                    if !cut.contains(&worker) {
-                        cut.push(worker);
-                    }
+            // Others have been answered.
+            if let Some(key) = self.key(id)
+                && let State::Offered(worker, at) = self.connections[key].state
+            {
+                if now.duration_since(at) < self.rules.offer_timeout {
+                    break;
                 }
-                // Answered.
-                _ => {}
+                if !cut.contains(&worker) {
+                    cut.push(worker);
+                }
             }
         }
         actions.extend(cut.into_iter().map(Action::Cut));
@@ -435,17 +433,13 @@ impl<T> Machine<T> {
         self.queue.len() >= self.rules.queue
     }
 
-    /// The rules.
-    pub fn rules(&self) -> &Rules {
-        &self.rules
-    }
-
     /// The workers, in the order in which they came.
     pub fn workers(&self) -> impl Iterator<Item = (WorkerId, &Worker)> {
         self.workers.iter().map(|(&id, worker)| (id, worker))
     }
 
     /// One worker.
+    #[cfg(test)]
     pub fn worker(&self, id: WorkerId) -> Option<&Worker> {
         self.workers.get(&id)
     }
@@ -469,6 +463,7 @@ impl<T> Machine<T> {
     }
 
     /// Connections in all.
+    #[cfg(test)]
     pub fn len(&self) -> usize {
         self.connections.len()
     }

@@ -20,14 +20,14 @@ use portyard_core::observe::Throttle;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
-pub use config::{Mode, PoolConfig, is_name};
+pub use config::{Mode, PoolConfig};
 pub use counts::Counts;
 pub use handed::Handed;
-pub use machine::{ConnectionId, Joining, Machine, Trace, Unknown, Unserved, WorkerId};
+use machine::Action;
+pub use machine::{ConnectionId, Joining, Machine, Unknown, Unserved, WorkerId};
 pub use seat::{About, Asked, Protocol, Seat, Sent};
 
 use crate::watch::Watch;
-use machine::Action;
 
 /// A pool.
 pub struct Pool {
@@ -173,6 +173,7 @@ impl Pool {
 
     /// Lets workers of this name, or all when the name is the pool's, finish what they have, or takes
     /// them back; how many there were.
+    #[expect(dead_code, reason = "the control socket asks for it next")]
     pub fn set_draining(&self, name: &str, draining: bool) -> usize {
         self.change(|state, now, _| {
             let all = self.name == name;
@@ -252,6 +253,7 @@ impl Pool {
     }
 
     /// Who waits, the next one first.
+    #[expect(dead_code, reason = "the control socket asks for it next")]
     pub fn waiting(&self) -> Vec<Value> {
         let now = Instant::now();
         let state = self.lock();

@@ -100,11 +100,6 @@ impl Seat {
         }
     }
 
-    /// The pool.
-    pub fn pool(&self) -> &Arc<Pool> {
-        &self.pool
-    }
-
     /// Returns when there is something to send or to do.
     pub async fn woken(&self) {
         self.wake.notified().await;

@@ -178,7 +178,7 @@ impl Session {
             // A worker may be silent for as long as it likes.
             self.connection.busy();
             let said = match self.event().await {
-                Event::Finished => return Ended::Done,
+                Event::Finished | Event::Said(Ok(None)) => return Ended::Done,
                 Event::Woken | Event::Writable => match self.attend() {
                     Ok(true) => continue,
                     Ok(false) => return Ended::Protocol,
@@ -186,7 +186,6 @@ impl Session {
                 },
                 Event::Said(Ok(Some(Ok(said)))) => said,
                 Event::Said(Ok(Some(Err(error)))) => return self.part(&error),
-                Event::Said(Ok(None)) => return Ended::Done,
                 Event::Said(Err(error)) => return error.into(),
             };
             if let Err(unknown) = self.heed(said) {

@@ -156,20 +156,19 @@ impl Session {
                         return Ended::Done;
                     };
                     if seat.asked().cut {
-                        return self.give_up().await;
+                        return self.give_up();
                     }
                     if let Err(error) = self.offer() {
                         return error.into();
                     }
                 }
-                Event::Drained(Err(_)) => return self.leave().await,
                 Event::Drained(Ok(())) if self.protocol == Protocol::Raw => {}
                 Event::Drained(Ok(())) => {
                     if let Err(ended) = self.drained() {
                         return ended;
                     }
                 }
-                Event::Said(Ok(0) | Err(_)) => return self.leave().await,
+                Event::Drained(Err(_)) | Event::Said(Ok(0) | Err(_)) => return self.leave().await,
                 Event::Said(Ok(_)) => {
                     if let Err(why) = self.heed() {
                         return self.part(&why);
@@ -218,11 +217,6 @@ impl Session {
             Poll::Pending
         })
         .await
-    }
-
-    /// Ends the worker's process, if that is one of ours.
-    async fn end_process(&mut self) -> bool {
-        false
     }
 
     /// Sends the connection that is in the outbox, if one is.
@@ -304,15 +298,12 @@ impl Session {
     }
 
     /// The worker has not taken what it was sent, in all its time.
-    async fn give_up(&mut self) -> Ended {
+    fn give_up(&mut self) -> Ended {
         let Some(seat) = &mut self.seat else {
             return Ended::Done;
         };
         seat.cut(&"it has not taken an offer in time");
-        if self.protocol == Protocol::Python
-            && !self.end_process().await
-            && let Some(seat) = &mut self.seat
-        {
+        if self.protocol == Protocol::Python {
             seat.linger();
         }
         Ended::Protocol

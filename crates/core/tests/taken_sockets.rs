@@ -82,7 +82,7 @@ impl Server {
             own: Arc::new(Own::default()),
             reserve: Arc::new(Reserve::new()),
             faults,
-            start: std::time::Instant::now(),
+            start: Instant::now(),
         };
         let (loops, threads) = Loops::<Streams>::start(1, &parts).unwrap();
         let socket = TcpListener::bind("127.0.0.1:0").unwrap();

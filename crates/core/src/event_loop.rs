@@ -70,6 +70,8 @@ pub struct Threads(Vec<JoinHandle<()>>);
 /// The parts that every loop is given.
 #[derive(Clone)]
 pub struct Parts {
+    /// When the loops start, as all of them count it.
+    pub start: Instant,
     /// The local time zone.
     pub zone: Zone,
     /// The pool.
@@ -271,7 +273,7 @@ impl EventLoop {
             registry: Registry::new(),
             reserve: parts.reserve,
             refusals: Throttle::new(),
-            start: Instant::now(),
+            start: parts.start,
             buffer: RefCell::new(Buffer::new()),
             spilled: Cell::new(0),
             faults: parts.faults,
@@ -301,7 +303,7 @@ impl EventLoop {
         &self.spilled
     }
 
-    /// Milliseconds since the loop started.
+    /// Milliseconds since the loops started.
     pub fn milliseconds(&self) -> u64 {
         u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
     }

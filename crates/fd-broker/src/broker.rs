@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use portyard_core::daemon::{NoCommands, Shared};
+use portyard_core::daemon::{Asked, Shared};
 use portyard_core::exit::Fatal;
 use portyard_core::listen::Inherited;
 use portyard_core::observe::metrics::Metrics;
 use serde_json::{Map, Value};
 use tokio::sync::mpsc;
 
+use crate::commands::{self, Commands};
 use crate::inetd::Inetd;
 use crate::settings::Settings;
 
@@ -31,7 +32,7 @@ impl Broker {
 impl Shared for Broker {
     type Settings = Settings;
     const TABLES: &'static [&'static str] = Settings::TABLES;
-    type Commands = NoCommands;
+    type Commands = Commands;
 
     fn serves(settings: &Settings) -> bool {
         !settings.services.is_empty()
@@ -64,6 +65,10 @@ impl Shared for Broker {
 
     async fn stop(&self) {
         self.inetd().stop().await;
+    }
+
+    fn command(commands: &Commands, _: &Asked<'_, Self>) -> Option<Result<String, Fatal>> {
+        commands::run(commands)
     }
 
     fn status(&self) -> Map<String, Value> {

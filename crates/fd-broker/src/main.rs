@@ -3,7 +3,9 @@
 //! Everything of sockets, TLS, keys, limits, reload and drain is core's.
 
 mod broker;
+mod commands;
 mod hand_off;
+mod import;
 mod inetd;
 mod process;
 mod services;

@@ -116,6 +116,7 @@ impl<'a, D: Daemon> Control<'a, D> {
         let (report_fault, faults) = mpsc::unbounded_channel();
         let (zone, own) = (Zone::system(), Arc::new(Own::default()));
         let parts = Parts {
+            start: Instant::now(),
             zone: zone.clone(),
             offload: offload.clone(),
             own: own.clone(),

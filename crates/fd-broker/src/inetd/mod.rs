@@ -29,7 +29,7 @@ use portyard_core::clock::{Now, Zone};
 use portyard_core::config::{ConfigError, ListenerConfig, Source, StreamLimits};
 use portyard_core::endpoint::{Endpoint, Transport};
 use portyard_core::exit::{Exit, Fatal};
-use portyard_core::listen::{Inherited, open};
+use portyard_core::listen::{Bound, Inherited, open};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch as channel};
 
@@ -59,12 +59,15 @@ struct Inner {
 struct State {
     /// What the last configuration that was read asks for.
     planned: Vec<Watch>,
-    /// Sockets that are watched, by the endpoints that they were opened for.
-    watched: HashMap<(Endpoint, Transport), Vec<Held>>,
+    /// Sockets that are watched, by what they were opened for.
+    watched: HashMap<Key, Vec<Held>>,
     /// For the launcher, until it is started.
     waiting: Option<mpsc::UnboundedReceiver<Order>>,
     thread: Option<JoinHandle<()>>,
 }
+
+/// An endpoint, and which of several services that ask for the same: they can if it is a free port.
+type Key = (Endpoint, Transport, usize);
 
 /// A socket that the launcher watches.
 struct Held {
@@ -93,14 +96,18 @@ impl Inetd {
     pub fn open(&self, inherited: &mut Inherited) -> Result<(), Fatal> {
         let mut state = self.state();
         let planned = std::mem::take(&mut state.planned);
-        let mut opened = Vec::new();
+        let mut opened: Vec<(Key, Watch, Option<Vec<Bound>>)> = Vec::new();
         for watch in planned {
-            let key = (watch.endpoint.clone(), watch.transport);
+            let mut key: Key = (watch.endpoint.clone(), watch.transport, 0);
+            let is_taken = |key: &Key| opened.iter().any(|(other, ..)| other == key);
+            while is_taken(&key) {
+                key.2 += 1;
+            }
             let held = state.watched.get(&key);
             let bound = if held.is_some_and(|held| held.iter().any(Held::is_watched)) {
                 None
             } else {
-                let (endpoint, transport) = &key;
+                let (endpoint, transport, _) = &key;
                 Some(open(endpoint, *transport, &watch.socket, inherited, 1)?)
             };
             opened.push((key, watch, bound));

@@ -59,6 +59,7 @@ impl Daemon {
     fn start(broker: &Broker, limits: StreamLimits, access: &str) -> Self {
         let (faults, _) = tokio::sync::mpsc::unbounded_channel();
         let parts = Parts {
+            start: Instant::now(),
             zone: Zone::system(),
             offload: Offload::new(NonZeroU16::MIN, 1).unwrap(),
             own: Arc::new(Own::default()),

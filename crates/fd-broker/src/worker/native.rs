@@ -65,6 +65,8 @@ enum Event {
 
 /// A worker's own words about itself.
 struct Beginning {
+    /// The pool it means to work for; empty for whichever is here.
+    pool: String,
     name: String,
     capacity: u32,
     weight: u32,
@@ -114,8 +116,14 @@ async fn begin(
     };
     let beginning = match hello {
         None => return Err(Ended::Broken),
-        Some(Ok(beginning)) => beginning,
-        Some(Err(why)) => {
+        Some(Ok(beginning)) if beginning.pool.is_empty() || beginning.pool == pool.name => {
+            beginning
+        }
+        Some(other) => {
+            let why = match other {
+                Ok(_) => format!("this socket is for workers of the pool {}", pool.name),
+                Err(why) => why,
+            };
             tracing::info!(listener = %connection.listener().name, why, "worker rejected");
             connection.pass(&ToWorker::Rejected(&why).encode(), &[])?;
             return Err(Ended::Protocol);
@@ -135,6 +143,7 @@ async fn begin(
         capacity,
         weight,
         mute,
+        ..
     } = beginning;
     let about = about(&connection, Protocol::Native, &name, None);
     let capacity = capacity.min(max_capacity);
@@ -157,6 +166,7 @@ async fn begin(
 fn read_hello(packet: &[u8], descriptors: usize) -> Result<Beginning, String> {
     match FromWorker::decode(packet, descriptors) {
         Ok(FromWorker::Hello(hello)) if hello.version == VERSION => Ok(Beginning {
+            pool: hello.pool.into(),
             name: hello.name.into(),
             capacity: hello.capacity,
             weight: hello.weight.into(),

@@ -81,6 +81,7 @@ impl Server {
             offload: Offload::new(NonZeroU16::MIN, 1).unwrap(),
             own: Arc::new(Own::default()),
             reserve: Arc::new(Reserve::new()),
+            start: Instant::now(),
             faults,
             start: Instant::now(),
         };

@@ -1,21 +1,43 @@
-//! What all services share.
+//! What all services share: the pools, and whoever turns their clocks.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use portyard_core::daemon::{Boot, Helm, Listening, Shared};
+use nix::sys::resource::{Resource, getrlimit};
+use portyard_core::daemon::{Asked, Boot, Helm, Listening, Shared};
 use portyard_core::exit::Fatal;
 use portyard_core::listen::Inherited;
 use portyard_core::observe::metrics::Metrics;
 use serde_json::{Map, Value};
 use tokio::sync::mpsc;
+use tokio::time::sleep;
 
-use crate::commands::Commands;
+use crate::commands::{self, Commands};
 use crate::hold::{self, Holding, HoldingCollector, Succession};
 use crate::inetd::Inetd;
+use crate::pool::{Handed, Pool, PoolConfig, Pulse};
 use crate::settings::Settings;
+use crate::watch::Watch;
 
-/// A connection that waits for a worker.
-pub type Waiter = portyard_core::serve::Accepted;
+/// A connection that waits for a worker, taken out of its pool.
+pub struct Waiter {
+    pool: Arc<Pool>,
+    handed: Handed,
+}
+
+impl Waiter {
+    /// The name of the listener that accepted it.
+    pub fn listener(&self) -> &str {
+        &self.handed.permit.listener().name
+    }
+
+    /// The broker's copy, which there is until a worker has taken the connection.
+    pub fn socket(&self) -> Option<&OwnedFd> {
+        self.handed.socket.as_ref()
+    }
+}
 
 /// The broker. Cheap to clone.
 #[derive(Clone, Default)]
@@ -23,6 +45,9 @@ pub struct Broker(Arc<Inner>);
 
 #[derive(Default)]
 struct Inner {
+    pools: Mutex<BTreeMap<String, Arc<Pool>>>,
+    pulse: Arc<Pulse>,
+    watch: Watch,
     inetd: Inetd,
     holding: Holding,
     succession: Succession,
@@ -41,19 +66,103 @@ impl Broker {
 
     /// Takes out all connections that wait for a worker.
     pub fn take_waiting(&self) -> Vec<Waiter> {
-        let _ = self;
-        Vec::new()
+        let of = |pool: Arc<Pool>| -> Vec<Waiter> {
+            let waiting = pool.take_waiting().into_iter();
+            let waiter = |handed| Waiter {
+                pool: pool.clone(),
+                handed,
+            };
+            waiting.map(waiter).collect()
+        };
+        self.pools().into_iter().flat_map(of).collect()
     }
 
     /// Puts back what nobody else has taken.
     pub fn put_back(&self, waiting: Vec<Waiter>) {
-        let _ = self;
-        drop(waiting);
+        for Waiter { pool, handed } in waiting {
+            pool.put_back(handed);
+        }
+        // Whoever turns the pools' clocks looks at all of them.
+        self.0.pulse.wake();
+    }
+
+    /// Gives away what still waits, to whoever comes after us; what nobody takes stays.
+    fn give_away_waiting(&self) {
+        let waiting = self.take_waiting();
+        let rest = if self.succession().has_successor() {
+            self.succession().pass_on(waiting).err().unwrap_or_default()
+        } else {
+            let stays = |waiter: &Waiter| {
+                let socket = waiter.socket();
+                !socket.is_some_and(|it| self.holding().keep_waiting(waiter.listener(), it))
+            };
+            waiting.into_iter().filter(stays).collect()
+        };
+        self.put_back(rest);
     }
 
     /// The services that start programs or pass on.
     pub fn inetd(&self) -> &Inetd {
         &self.0.inetd
+    }
+
+    /// The pool of this name; all are there before the first connection comes.
+    pub fn pool(&self, name: &str) -> Option<Arc<Pool>> {
+        self.lock().get(name).cloned()
+    }
+
+    /// All pools.
+    pub fn pools(&self) -> Vec<Arc<Pool>> {
+        self.lock().values().cloned().collect()
+    }
+
+    /// Makes pools that are new, and changes the rules of those that are there.
+    fn set_pools(&self, configs: Vec<PoolConfig>) {
+        let offers = offers_in_flight(configs.len());
+        let mut pools = self.lock();
+        for config in configs {
+            if let Some(pool) = pools.get(&config.name) {
+                pool.reload(config, offers);
+                continue;
+            }
+            let (pulse, watch) = (self.0.pulse.clone(), self.0.watch.clone());
+            let pool = Pool::new(config, offers, pulse, watch);
+            pools.insert(pool.name.clone(), Arc::new(pool));
+        }
+    }
+
+    /// Turns the clocks of the pools for as long as something has a deadline.
+    async fn tick(self) {
+        loop {
+            self.0.pulse.woken().await;
+            let mut quiet = 0;
+            while quiet < QUIET_TICKS {
+                sleep(TICK).await;
+                let mut idle = true;
+                for pool in self.pools() {
+                    idle &= pool.tick();
+                }
+                quiet = if idle { quiet + 1 } else { 0 };
+            }
+            self.0.pulse.rest();
+            if !self.pools().iter().all(|pool| pool.is_idle()) {
+                self.0.pulse.wake();
+            }
+        }
+    }
+
+    /// Passes on what still comes in, after a successor has got everything: connections that had been
+    /// accepted before, and waited for room or for their first bytes.
+    async fn forward(self) {
+        while self.succession().has_successor() {
+            sleep(TICK).await;
+            self.give_away_waiting();
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Arc<Pool>>> {
+        // A map of names; a panic cannot leave it half-changed.
+        self.0.pools.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -63,7 +172,7 @@ impl Shared for Broker {
     type Commands = Commands;
 
     fn check(settings: &Settings) -> Result<(), String> {
-        hold::check(&settings.holds, &settings.holding)
+        settings.check()
     }
 
     fn serves(settings: &Settings) -> bool {
@@ -105,10 +214,14 @@ impl Shared for Broker {
         self.holding().apply(&settings.holds, &settings.holding);
         let collector = HoldingCollector(self.holding().clone());
         metrics.register(|registry| registry.register_collector(Box::new(collector)));
+        self.set_pools(settings.all_pools());
+        tokio::task::spawn_local(self.clone().tick());
+        tokio::task::spawn_local(self.0.watch.clone().run());
         self.inetd().start(metrics, faults)
     }
 
     fn reload(&self, settings: &Settings) -> Option<&'static str> {
+        self.set_pools(settings.all_pools());
         self.holding().apply(&settings.holds, &settings.holding);
         None
     }
@@ -124,6 +237,9 @@ impl Shared for Broker {
     }
 
     fn drain(&self) {
+        if self.succession().has_successor() {
+            tokio::task::spawn_local(self.clone().forward());
+        }
         if self.holding().is_kept() {
             self.holding().leave_files();
         }
@@ -135,23 +251,38 @@ impl Shared for Broker {
     }
 
     async fn stop(&self) {
-        self.inetd().stop().await;
-        if self.succession().has_successor() {
-            let _ = self.succession().pass_on(self.take_waiting());
-            self.succession().end();
-        } else {
-            for waiter in self.take_waiting() {
-                self.holding()
-                    .keep_waiting(&waiter.listener().name, &waiter.socket);
-            }
-        }
+        self.give_away_waiting();
+        self.succession().end();
         self.holding().settle();
+        for pool in self.pools() {
+            pool.close();
+        }
+        self.inetd().stop().await;
+    }
+
+    fn command(commands: &Commands, _: &Asked<'_, Self>) -> Option<Result<String, Fatal>> {
+        commands::run(commands)
     }
 
     fn status(&self) -> Map<String, Value> {
+        let pools: Vec<Value> = self.pools().iter().map(|pool| pool.status()).collect();
         Map::from_iter([
+            ("pools".into(), pools.into()),
             ("services".into(), self.inetd().status()),
             ("held".into(), self.holding().status()),
         ])
     }
 }
+
+/// How many descriptors of each pool may be on their way: a quarter of what the process may open, all
+/// together, because the kernel counts those of all processes of a user against the limit of one.
+fn offers_in_flight(pools: usize) -> usize {
+    let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft);
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    (limit / 4 / pools.max(1)).max(1)
+}
+
+/// The grain of a pool's deadlines.
+const TICK: Duration = Duration::from_millis(50);
+/// Ticks without anything to do before the clocks stop: a second.
+const QUIET_TICKS: u32 = 20;

@@ -6,10 +6,15 @@ mod broker;
 mod commands;
 mod hand_off;
 mod hold;
+mod import;
 mod inetd;
+mod peek;
+mod pool;
 mod process;
 mod services;
 mod settings;
+mod watch;
+mod worker;
 
 use std::process::ExitCode;
 

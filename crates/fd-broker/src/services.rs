@@ -11,7 +11,9 @@ use crate::broker::Broker;
 use crate::hand_off::HandOff;
 use crate::hold::{CONTROL, Control};
 use crate::inetd::{PROGRAM, REDIRECT, Service};
+use crate::pool::Protocol;
 use crate::settings::{Options, Settings};
+use crate::worker::{Native, Plain};
 
 /// The daemon.
 pub enum FdBroker {}
@@ -37,6 +39,30 @@ impl Daemon for FdBroker {
             Home::Socket("control.sock"),
             "named listeners stored and handed out; a successor's way in",
             |_, broker| Ok(Arc::new(Control::new(broker))),
+        ),
+        row(
+            "native",
+            Home::Socket("native.sock"),
+            "workers that speak the broker's own protocol",
+            |listener, broker| Ok(Arc::new(Native::new(broker, &listener.options))),
+        ),
+        row(
+            "python",
+            Home::Socket("python.sock"),
+            "workers that wait in Python's recv_handle",
+            |listener, broker| {
+                let options = &listener.options;
+                Ok(Arc::new(Plain::new(broker, Protocol::Python, options)))
+            },
+        ),
+        row(
+            "raw",
+            Home::Socket("raw.sock"),
+            "workers that take a byte with a descriptor and answer OK",
+            |listener, broker| {
+                let options = &listener.options;
+                Ok(Arc::new(Plain::new(broker, Protocol::Raw, options)))
+            },
         ),
         row(
             PROGRAM,

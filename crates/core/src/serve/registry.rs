@@ -17,10 +17,13 @@ use super::Peer;
 use crate::config::StreamLimits;
 use crate::listener::{Listener, Streams};
 use crate::observe::metrics::Ending;
+use crate::worker::Ticket;
 
 /// The connections of a loop.
 pub struct Registry {
     entries: RefCell<Slab<Entry>>,
+    /// The tickets of connections that a broker has given; others have none, and pay nothing.
+    tickets: RefCell<HashMap<Slot, Ticket>>,
     start: Instant,
     /// Tenths of a second since `start`, as of the last sweep or arrival.
     now: Cell<Ticks>,
@@ -62,7 +65,7 @@ struct Entry {
 }
 
 /// A connection's place in its loop's registry. Small, because every task holds one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Slot(u32);
 
 impl Slot {
@@ -84,6 +87,7 @@ impl Registry {
     pub fn new() -> Self {
         Self {
             entries: RefCell::new(Slab::with_capacity(RESERVED)),
+            tickets: RefCell::default(),
             start: Instant::now(),
             now: Cell::new(1),
             drain: Cell::new(None),
@@ -119,10 +123,17 @@ impl Registry {
         Slot(u32::try_from(slot).unwrap_or(u32::MAX))
     }
 
-    /// Takes a connection out.
+    /// Takes a connection out, which is closed by now; the broker that gave it hears of its end.
     pub fn leave(&self, slot: Slot) {
         self.entries.borrow_mut().remove(slot.index()).collect();
-        self.keys.borrow_mut().remove(&slot.0);
+        let mut keys = self.keys.borrow_mut();
+        if !keys.is_empty() {
+            keys.remove(&slot.0);
+        }
+        let mut tickets = self.tickets.borrow_mut();
+        if !tickets.is_empty() {
+            tickets.remove(&slot);
+        }
     }
 
     /// The peer has proved the key of this name.
@@ -133,6 +144,11 @@ impl Registry {
     /// The name of the key that the peer has proved.
     pub fn key(&self, slot: Slot) -> Option<Arc<str>> {
         self.keys.borrow().get(&slot.0).cloned()
+    }
+
+    /// Keeps what stands for a connection towards its broker until it is over.
+    pub fn hold(&self, slot: Slot, ticket: Ticket) {
+        self.tickets.borrow_mut().insert(slot, ticket);
     }
 
     /// Remembers whom to wake for a cut or a drain.

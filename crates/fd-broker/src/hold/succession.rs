@@ -424,14 +424,15 @@ async fn take_rest(predecessor: Holder, helm: &Helm) -> Result<usize, HoldingErr
 /// What a successor gets of connections that wait: it gets copies, until it has confirmed them.
 fn items_of(waiting: &[Waiter]) -> io::Result<Vec<Item>> {
     let item = |waiter: &Waiter| {
-        Ok(Item {
+        let copy = waiter.socket()?.try_clone();
+        Some(copy.map(|copy| Item {
             record: Record::Waiting(Waiting {
-                listener: waiter.listener().name.clone(),
+                listener: waiter.listener().into(),
             }),
-            descriptors: vec![waiter.socket.as_fd().try_clone_to_owned()?],
-        })
+            descriptors: vec![copy],
+        }))
     };
-    waiting.iter().map(item).collect()
+    waiting.iter().filter_map(item).collect()
 }
 
 /// Splits off what one message takes; `None` when nothing is left.

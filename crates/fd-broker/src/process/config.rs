@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ProcessConfig {
+    /// What the program is told to be called (its `argv[0]`); absent: its path.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// The user, by name or number; absent: the broker's own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
@@ -97,6 +100,7 @@ impl ResourceLimits {
 impl Default for ProcessConfig {
     fn default() -> Self {
         Self {
+            name: None,
             user: None,
             group: None,
             groups: None,

@@ -96,7 +96,9 @@ impl Program {
         if let Some(nice) = config.nice.filter(|nice| !(-20..=19).contains(nice)) {
             return Err(format!("process.nice = {nice} is not from -20 to 19"));
         }
-        let arguments = command.iter().map(|word| text(word, "command"));
+        let name = config.name.as_ref().unwrap_or(path);
+        let words = std::iter::once(name).chain(&command[1..]);
+        let arguments = words.map(|word| text(word, "command"));
         let directory = CString::new(config.directory.as_os_str().as_bytes())
             .map_err(|_| "process.directory holds a NUL byte".to_owned())?;
         if !config.directory.is_absolute() {

@@ -171,9 +171,10 @@ fn a_banner_comes_before_the_program() {
 
 #[test]
 fn a_program_runs_as_its_user_with_its_limits() {
-    let user = match geteuid().is_root() {
-        true => "nobody".into(),
-        false => User::from_uid(geteuid()).unwrap().unwrap().name,
+    let user = if geteuid().is_root() {
+        "nobody".into()
+    } else {
+        User::from_uid(geteuid()).unwrap().unwrap().name
     };
     let table = format!(
         "process = {{ user = \"{user}\", nice = 7, umask = \"0077\", directory = \"/usr\" }}"

@@ -226,7 +226,7 @@ fn what_has_expired_is_closed() {
     });
     drop(peer);
     eventually("all descriptors are closed", || {
-        portyard_testkit::open_fds(broker.pid()) == before
+        portyard_testkit::open_fds(broker.pid()) <= before
     });
 }
 

@@ -18,6 +18,12 @@ fn start(directory: &Path, more: &str) -> Daemon {
     broker().config(&config).start()
 }
 
+/// How many descriptors it has open, those included that are opened when they are first needed.
+fn settled(broker: &Daemon, directory: &Path) -> usize {
+    assert!(holder(directory).retrieve(&name("web")).is_ok());
+    open_fds(broker.pid())
+}
+
 /// A raw connection, which waits for its answers.
 fn raw(directory: &Path) -> Channel<Socket> {
     let raw = Socket::new(Domain::UNIX, Type::SEQPACKET, None).unwrap();
@@ -54,7 +60,7 @@ fn answer(channel: &Channel<Socket>) -> Option<Reply> {
 fn garbage_is_told_so_and_harms_nobody() {
     let dir = tempfile::tempdir().unwrap();
     let broker = start(dir.path(), "");
-    let before = open_fds(broker.pid());
+    let before = settled(&broker, dir.path());
     let long = vec![0x42; MESSAGE_MAX + 1];
     for packet in [
         &b"x"[..],
@@ -79,7 +85,7 @@ fn garbage_is_told_so_and_harms_nobody() {
     assert!(refusal(&channel).1.contains("native"));
     assert!(holder(dir.path()).retrieve(&name("web")).is_ok());
     drop(channel);
-    eventually("nothing is left open", || open_fds(broker.pid()) == before);
+    eventually("nothing is left open", || open_fds(broker.pid()) <= before);
 }
 
 #[test]
@@ -106,7 +112,7 @@ fn forged_names_are_no_names() {
 fn descriptors_that_nobody_asked_for_are_closed() {
     let dir = tempfile::tempdir().unwrap();
     let broker = start(dir.path(), "");
-    let before = open_fds(broker.pid());
+    let before = settled(&broker, dir.path());
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let many = vec![listener.as_fd(); 252];
     let retrieve = Request::Retrieve { name: name("web") }.encode();
@@ -127,7 +133,7 @@ fn descriptors_that_nobody_asked_for_are_closed() {
     channel.send(&store, &[]).unwrap();
     assert_eq!(refusal(&channel).0, Reason::Malformed);
     drop(channel);
-    eventually("nothing is left open", || open_fds(broker.pid()) == before);
+    eventually("nothing is left open", || open_fds(broker.pid()) <= before);
 }
 
 #[test]

@@ -51,6 +51,8 @@ impl Load {
                         }
                         Err(error) => shared.failed.lock().unwrap().push(error.to_string()),
                     }
+                    // Clients that never pause would leave nothing of a small machine to the daemons.
+                    thread::sleep(PAUSE);
                 }
             })
         };
@@ -114,3 +116,4 @@ pub fn exchange(address: SocketAddr) -> io::Result<()> {
 
 /// Longer than any restart takes.
 const PATIENCE: Duration = Duration::from_secs(20);
+const PAUSE: Duration = Duration::from_millis(2);

@@ -77,6 +77,7 @@ impl Server {
         });
         let (faults, _) = tokio::sync::mpsc::unbounded_channel();
         let parts = Parts {
+            start: std::time::Instant::now(),
             zone: Zone::system(),
             offload: Offload::new(NonZeroU16::MIN, 1).unwrap(),
             own: Arc::new(Own::default()),

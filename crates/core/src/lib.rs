@@ -11,7 +11,8 @@
 //! pure protocols of [`wire`]; what would stall a loop goes to the [`offload`] pool.
 //!
 //! What one process opens, another can use: [`fdpass`] passes descriptors between them, and
-//! [`sockdiag`] asks the kernel what became of them.
+//! [`sockdiag`] asks the kernel what became of them. [`worker`] is what a program needs to be
+//! given connections by fd-broker.
 //!
 //! [`sys`] is the one file with `unsafe`.
 
@@ -38,6 +39,7 @@ pub mod serve;
 pub mod sockdiag;
 pub mod sys;
 pub mod tls;
+pub mod worker;
 
 pub use portyard_wire as wire;
 

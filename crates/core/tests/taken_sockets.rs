@@ -82,7 +82,9 @@ impl Server {
             offload: Offload::new(NonZeroU16::MIN, 1).unwrap(),
             own: Arc::new(Own::default()),
             reserve: Arc::new(Reserve::new()),
+            start: Instant::now(),
             faults,
+            start: Instant::now(),
         };
         let (loops, threads) = Loops::<Streams>::start(1, &parts).unwrap();
         let socket = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -17,7 +17,7 @@
 //!
 //! | kind | message | from | descriptors | what follows |
 //! |---|---|---|---|---|
-//! | 0x01 | HELLO | worker | 0 | version (2), flags (2), capacity (4), weight (2), fields: name |
+//! | 0x01 | HELLO | worker | 0 | version (2), flags (2), capacity (4), weight (2), fields: name, pool |
 //! | 0x02 | REPORT | worker | 0 | 1 to 256 records of 10: verb (1), reason (1), connection (8) |
 //! | 0x03 | CAPACITY | worker | 0 | connections at a time (4) |
 //! | 0x04 | DRAIN | worker | 0 | |
@@ -33,14 +33,15 @@
 //!
 //! Kinds from 0x40 on belong to held listeners and control.
 //!
-//! A worker begins with HELLO and is answered WELCOME or REJECTED. A capacity is how many
+//! A worker begins with HELLO and is answered WELCOME or REJECTED. It may ask for the pool of a name
+//! before, with RETRIEVE of the held listeners ([`crate::hold`]), and is answered whether it is one. A capacity is how many
 //! connections it has at a time, offered ones included; it grows and shrinks by CAPACITY. Of each
 //! connection that it was offered it reports exactly one of
 //!
 //! - TAKEN and later DONE, or DONE at once;
 //! - REFUSED: it has neither read nor written, and another worker gets the connection.
 //!
-//! The broker keeps its own copy until it hears TAKEN, DONE or REFUSED; before that, a close by the
+//! The sockets of connections are non-blocking. The broker keeps its own copy until it hears TAKEN, DONE or REFUSED; before that, a close by the
 //! worker does not reach the peer. A worker that cannot say DONE says so in HELLO, and the kernel
 //! tells the broker instead.
 //!

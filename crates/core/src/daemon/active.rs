@@ -11,7 +11,7 @@ use crate::event_loop::Order;
 use crate::exit::Fatal;
 use crate::listen::{Bound, Inherited, Shape, open, ucspi_peer};
 use crate::listener::Listener;
-use crate::serve::Peer;
+use crate::serve::{Hire, Peer};
 
 /// A listener and its sockets. The loops work on duplicates, so that a listener can be replaced
 /// without closing a socket.
@@ -123,6 +123,19 @@ pub(super) fn orders<D: Daemon>(
             let peer = ucspi_peer().map(|peer| Peer::Internet(peer.address));
             let peer = peer.filter(|_| bound.address().is_none());
             orders.push((0, Order::Connected(listener.clone(), share(bound)?, peer)));
+        }
+        [bound] if bound.shape == Shape::Pool => {
+            if let Endpoint::Broker { path, name } = &bound.endpoint {
+                let count = state.loops.count();
+                let hire = Hire {
+                    path: path.clone(),
+                    pool: name.clone(),
+                    loops: u32::try_from(count).unwrap_or(u32::MAX),
+                };
+                for number in 0..count {
+                    orders.push((number, Order::Work(listener.clone(), hire.clone())));
+                }
+            }
         }
         // One socket for all: loops wake together, and none of its backlog is ever lost. A
         // predecessor may have had more loops, or fewer: each socket is served, and each loop serves.

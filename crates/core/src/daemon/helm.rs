@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::Daemon;
 use super::control::Control;
-use crate::listen::{Handed, UnixFile};
+use crate::listen::{Handed, Shape, UnixFile};
 
 /// The way to the control thread. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -108,7 +108,9 @@ impl<D: Daemon> Control<'_, D> {
             .collect();
         let mut all: Vec<Listening<'_>> = Vec::new();
         for (active, endpoint) in self.active.iter().zip(&endpoints) {
-            all.extend(active.bound.iter().map(|bound| Listening {
+            let sockets = active.bound.iter();
+            let sockets = sockets.filter(|bound| bound.shape != Shape::Pool);
+            all.extend(sockets.map(|bound| Listening {
                 label: &active.listener.name,
                 endpoint,
                 opening: active.opening,

@@ -45,6 +45,9 @@ pub enum Shape {
     Connected,
     /// A datagram socket.
     Datagram,
+    /// No socket of ours: a broker's pool, whose connections come over links of their own. The socket
+    /// only keeps the place.
+    Pool,
 }
 
 /// Why there is no socket for an endpoint.

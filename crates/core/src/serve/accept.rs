@@ -124,6 +124,7 @@ impl Acceptor {
             socket,
             is_unix: self.is_unix,
             peer: peer_of(&address),
+            ticket: None,
         })
     }
 
@@ -200,6 +201,7 @@ pub async fn serve_connected(
         is_unix: socket.domain()? == socket2::Domain::UNIX,
         socket,
         peer,
+        ticket: None,
     };
     admission::admit(&home, &listener, arrival).await;
     Ok(())

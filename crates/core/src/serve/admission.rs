@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use portyard_wire::broker::Why;
 use tokio::io::AsyncWriteExt;
 
 use super::arrival::{Accepted, Arrival};
@@ -44,6 +45,11 @@ pub(super) async fn admit(
         return turn_away(home, listener, arrival, Refusal::Access, AtLimit::Refuse);
     }
     let limits = &settings.limits;
+    // What a broker gives does not wait here: another worker may have room for it.
+    let at_limit = match arrival.ticket {
+        Some(_) => AtLimit::Refuse,
+        None => limits.at_limit,
+    };
     let source = source_of(peer.ip());
     // A balancer is many peers; what holds for each of them is applied when it has named it.
     let trust = settings.trust.as_ref();
@@ -58,15 +64,9 @@ pub(super) async fn admit(
     }
     let mut permit = match listener.try_enter() {
         Some(permit) => permit,
-        None if limits.at_limit == AtLimit::Queue => listener.enter().await,
+        None if at_limit == AtLimit::Queue => listener.enter().await,
         None => {
-            return turn_away(
-                home,
-                listener,
-                arrival,
-                Refusal::Connections,
-                limits.at_limit,
-            );
+            return turn_away(home, listener, arrival, Refusal::Connections, at_limit);
         }
     };
     if is_balancer {
@@ -75,8 +75,8 @@ pub(super) async fn admit(
     let mut applicant = Applicant::new(source);
     match applicant.apply(home, &mut permit) {
         Ok(()) => start(home, arrival, permit),
-        Err((refusal, _)) if limits.at_limit != AtLimit::Queue => {
-            turn_away(home, listener, arrival, refusal, limits.at_limit);
+        Err((refusal, _)) if at_limit != AtLimit::Queue => {
+            turn_away(home, listener, arrival, refusal, at_limit);
         }
         Err((refusal, wait)) => {
             let candidate = Candidate { arrival, permit };
@@ -157,6 +157,12 @@ fn start(home: &Rc<EventLoop>, arrival: Arrival, permit: Permit) {
         return turn_away(home, listener, arrival, why, AtLimit::Refuse);
     }
     let peer = arrival.peer;
+    let mut arrival = arrival;
+    let mut ticket = arrival.ticket.take();
+    if ticket.as_mut().is_some_and(|ticket| !ticket.take()) {
+        tracing::debug!(listener = %permit.listener().name, %peer, "its broker is gone");
+        return;
+    }
     let stream = match arrival.into_stream() {
         Ok(stream) => stream,
         Err(error) => {
@@ -169,6 +175,9 @@ fn start(home: &Rc<EventLoop>, arrival: Arrival, permit: Permit) {
     // The registry accounts for the task: a drain waits until every session has left it.
     let proving = proving.flatten();
     let session = Session::new(stream, peer, permit, home.clone(), settings, proving);
+    if let Some(ticket) = ticket {
+        home.registry.hold(session.slot(), ticket);
+    }
     tokio::task::spawn_local(session);
 }
 
@@ -226,6 +235,9 @@ pub(super) fn turn_away(
     {
         tracing::info!(listener = %listener.name, %why, held, "connection refused at a limit");
     }
+    if arrival.ticket.is_some() {
+        return arrival.give_back(why.to_broker());
+    }
     if how != AtLimit::Banner {
         return arrival.reset();
     }
@@ -244,6 +256,17 @@ pub(super) fn turn_away(
             stream.reset_on_close();
         }
     });
+}
+
+impl Refusal {
+    /// What a broker is told when we do not serve a connection that it gives us.
+    fn to_broker(self) -> Why {
+        match self {
+            Self::Access | Self::Penalty => Why::Denied,
+            Self::Connections | Self::PerSource | Self::Rate | Self::Handshakes => Why::Full,
+            Self::Descriptors => Why::Resources,
+        }
+    }
 }
 
 impl Peer {

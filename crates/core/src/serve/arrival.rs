@@ -17,6 +17,8 @@ use crate::config::AtLimit;
 use crate::event_loop::EventLoop;
 use crate::listener::{Listener, Permit, Streams};
 use crate::observe::metrics::Refusal;
+use crate::worker::Ticket;
+use portyard_wire::broker::Why;
 
 /// A connection that the kernel has handed over. No loop knows of it yet, so that one that is turned
 /// away, or goes on to another process, costs no registration.
@@ -24,6 +26,8 @@ pub(super) struct Arrival {
     pub socket: Socket,
     pub is_unix: bool,
     pub peer: Peer,
+    /// What stands for it towards the broker that has accepted it, if one has.
+    pub ticket: Option<Ticket>,
 }
 
 impl Arrival {
@@ -40,6 +44,15 @@ impl Arrival {
     /// Closes it with a reset (RST).
     pub fn reset(self) {
         reset_on_close(&self.socket);
+    }
+
+    /// Gives it back to the broker that it comes from; closes it when it comes from none.
+    pub fn give_back(self, why: Why) {
+        // Our copy is closed before anybody else hears of it.
+        drop(self.socket);
+        if let Some(ticket) = self.ticket {
+            ticket.refuse(why);
+        }
     }
 }
 
@@ -87,6 +100,7 @@ impl Accepted {
             socket: self.socket.into(),
             is_unix: self.is_unix,
             peer: self.peer,
+            ticket: None,
         };
         admission::turn_away(home, &listener, arrival, why, how);
     }

@@ -369,6 +369,10 @@ impl Session {
         }
     }
 
+    pub(super) fn slot(&self) -> Slot {
+        self.slot
+    }
+
     fn end(&mut self, why: Ending) -> Poll<()> {
         self.serving = None;
         let registry = &self.home.registry;

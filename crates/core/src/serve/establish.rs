@@ -71,7 +71,7 @@ impl Proving {
 }
 
 /// A number from 0 up to 1 that nobody can foresee: std seeds each hasher anew.
-fn dice() -> f64 {
+pub(crate) fn dice() -> f64 {
     let bits = RandomState::new().hash_one(()) >> 32;
     u32::try_from(bits).map_or(0.0, |bits| f64::from(bits) / 2_f64.powi(32))
 }

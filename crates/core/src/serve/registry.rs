@@ -4,6 +4,7 @@
 //! store per message, and an idle connection costs less than a hundred bytes here.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
@@ -16,10 +17,13 @@ use super::Peer;
 use crate::config::StreamLimits;
 use crate::listener::{Listener, Streams};
 use crate::observe::metrics::Ending;
+use crate::worker::Ticket;
 
 /// The connections of a loop.
 pub struct Registry {
     entries: RefCell<Slab<Entry>>,
+    /// The tickets of connections that a broker has given; others have none, and pay nothing.
+    tickets: RefCell<HashMap<Slot, Ticket>>,
     start: Instant,
     /// Tenths of a second since `start`, as of the last sweep or arrival.
     now: Cell<Ticks>,
@@ -59,7 +63,7 @@ struct Entry {
 }
 
 /// A connection's place in its loop's registry. Small, because every task holds one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Slot(u32);
 
 impl Slot {
@@ -81,6 +85,7 @@ impl Registry {
     pub fn new() -> Self {
         Self {
             entries: RefCell::new(Slab::with_capacity(RESERVED)),
+            tickets: RefCell::default(),
             start: Instant::now(),
             now: Cell::new(1),
             drain: Cell::new(None),
@@ -115,9 +120,18 @@ impl Registry {
         Slot(u32::try_from(slot).unwrap_or(u32::MAX))
     }
 
-    /// Takes a connection out.
+    /// Takes a connection out, which is closed by now; the broker that gave it hears of its end.
     pub fn leave(&self, slot: Slot) {
         self.entries.borrow_mut().remove(slot.index()).collect();
+        let mut tickets = self.tickets.borrow_mut();
+        if !tickets.is_empty() {
+            tickets.remove(&slot);
+        }
+    }
+
+    /// Keeps what stands for a connection towards its broker until it is over.
+    pub fn hold(&self, slot: Slot, ticket: Ticket) {
+        self.tickets.borrow_mut().insert(slot, ticket);
     }
 
     /// Remembers whom to wake for a cut or a drain.

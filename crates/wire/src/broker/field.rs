@@ -4,7 +4,7 @@ use super::BrokerError;
 
 /// The worker's name, in HELLO.
 pub const NAME: u8 = 1;
-/// The pool's name, in WELCOME.
+/// The pool's name, in WELCOME; in HELLO the one that the worker means.
 pub const POOL: u8 = 2;
 /// The name of the listener that accepted the connection.
 pub const LISTENER: u8 = 3;

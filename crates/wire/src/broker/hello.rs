@@ -17,6 +17,9 @@ pub struct Hello<'a> {
     pub weight: u16,
     /// Its name in logs, status and metrics; empty for none.
     pub name: &'a str,
+    /// The pool it means to work for, which is rejected where another one is served; empty for
+    /// whichever is.
+    pub pool: &'a str,
 }
 
 /// What the broker answers.
@@ -58,6 +61,7 @@ impl<'a> Hello<'a> {
             capacity,
             weight,
             name: name(body, field::NAME)?.unwrap_or_default(),
+            pool: name(body, field::POOL)?.unwrap_or_default(),
         })
     }
 
@@ -70,6 +74,9 @@ impl<'a> Hello<'a> {
         writer.bytes(&self.weight.to_be_bytes());
         if !self.name.is_empty() {
             writer.field(field::NAME, cut(self.name, NAME_MAX).as_bytes());
+        }
+        if !self.pool.is_empty() {
+            writer.field(field::POOL, cut(self.pool, NAME_MAX).as_bytes());
         }
         writer.finish(0)
     }

@@ -28,6 +28,7 @@ fn each_message_has_the_bytes_that_are_written_down() {
         capacity: 16,
         weight: 1,
         name: "w1",
+        pool: "",
     };
     let done = Report {
         connection: 258,

@@ -64,7 +64,6 @@ impl Daemon {
             offload: Offload::new(NonZeroU16::MIN, 1).unwrap(),
             own: Arc::new(Own::default()),
             reserve: Arc::new(Reserve::new()),
-            start: Instant::now(),
             faults,
         };
         let (loops, threads) = Loops::<Streams>::start(1, &parts).unwrap();

@@ -77,14 +77,12 @@ impl Server {
         });
         let (faults, _) = tokio::sync::mpsc::unbounded_channel();
         let parts = Parts {
-            start: std::time::Instant::now(),
             zone: Zone::system(),
             offload: Offload::new(NonZeroU16::MIN, 1).unwrap(),
             own: Arc::new(Own::default()),
             reserve: Arc::new(Reserve::new()),
             start: Instant::now(),
             faults,
-            start: Instant::now(),
         };
         let (loops, threads) = Loops::<Streams>::start(1, &parts).unwrap();
         let socket = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -130,6 +130,8 @@ impl Inetd {
             }
         }
         for (key, watch, bound) in opened {
+            // All that is counted is shown from the start.
+            self.0.metrics.service(&watch.entry.name);
             let Some(bound) = bound else {
                 for held in state.watched.get(&key).into_iter().flatten() {
                     held.service.send_replace(Some(watch.clone()));

@@ -2,7 +2,7 @@
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use portyard_testkit::{Certificates, Client, Daemon, End, TlsClient, eventually};
+use portyard_testkit::{Certificates, Client, End, TlsClient, eventually};
 
 use crate::{build, connect, lives, python, reload, running, start, started};
 

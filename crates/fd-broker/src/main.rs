@@ -7,9 +7,13 @@ mod commands;
 mod hand_off;
 mod import;
 mod inetd;
+mod peek;
+mod pool;
 mod process;
 mod services;
 mod settings;
+mod watch;
+mod worker;
 
 use std::process::ExitCode;
 

@@ -10,7 +10,9 @@ use portyard_core::listener::Streams;
 use crate::broker::Broker;
 use crate::hand_off::HandOff;
 use crate::inetd::{PROGRAM, REDIRECT, Service};
+use crate::pool::Protocol;
 use crate::settings::{Options, Settings};
+use crate::worker::{Native, Plain};
 
 /// The daemon.
 pub enum FdBroker {}
@@ -30,6 +32,30 @@ impl Daemon for FdBroker {
             Home::Port(17500),
             "connections for the workers of a pool",
             |listener, broker| Ok(Arc::new(HandOff::new(broker, &listener.options))),
+        ),
+        row(
+            "native",
+            Home::Socket("native.sock"),
+            "workers that speak the broker's own protocol",
+            |listener, broker| Ok(Arc::new(Native::new(broker, &listener.options))),
+        ),
+        row(
+            "python",
+            Home::Socket("python.sock"),
+            "workers that wait in Python's recv_handle",
+            |listener, broker| {
+                let options = &listener.options;
+                Ok(Arc::new(Plain::new(broker, Protocol::Python, options)))
+            },
+        ),
+        row(
+            "raw",
+            Home::Socket("raw.sock"),
+            "workers that take a byte with a descriptor and answer OK",
+            |listener, broker| {
+                let options = &listener.options;
+                Ok(Arc::new(Plain::new(broker, Protocol::Raw, options)))
+            },
         ),
         row(
             PROGRAM,

@@ -1,10 +1,12 @@
 //! The daemon's own tables, each with the module that it configures, and the options of a listener.
 
+use std::num::{NonZeroU16, NonZeroU32};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::inetd::{Entry, ServiceConfig};
+use crate::pool::PoolConfig;
 
 /// The daemon's own tables.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
@@ -21,14 +23,29 @@ pub struct Settings {
 impl Settings {
     /// The tables' names.
     pub const TABLES: &'static [&'static str] = &["pool", "service"];
-}
 
-/// A `[[pool]]` table.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct PoolConfig {
-    /// Its name.
-    pub name: String,
+    /// All pools: those that are configured, and the one of listeners that name none.
+    pub fn all_pools(&self) -> Vec<PoolConfig> {
+        let mut pools = self.pools.clone();
+        if !pools.iter().any(|pool| pool.name == DEFAULT_POOL) {
+            pools.insert(0, PoolConfig::new(DEFAULT_POOL));
+        }
+        pools
+    }
+
+    /// Checks what types cannot say.
+    pub fn check(&self) -> Result<(), String> {
+        for (at, pool) in self.pools.iter().enumerate() {
+            pool.check()?;
+            if self.pools[..at].iter().any(|other| other.name == pool.name) {
+                return Err(format!(
+                    "[[pool]]: there are two of name {:?}; give each its own",
+                    pool.name
+                ));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The `[listener.options]` table.
@@ -37,6 +54,12 @@ pub struct PoolConfig {
 pub struct Options {
     /// The pool that connections go to, or that workers belong to.
     pub pool: String,
+    /// python, raw: connections that a worker has at a time.
+    pub capacity: NonZeroU32,
+    /// python, raw: a worker's share where the pool weighs.
+    pub weight: NonZeroU16,
+    /// native: connections that a worker may ask for at a time.
+    pub max_capacity: NonZeroU32,
     /// What a `[[service]]` table asks for that this listener was made from.
     #[serde(skip)]
     service: Option<Arc<Entry>>,
@@ -61,10 +84,18 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             pool: DEFAULT_POOL.into(),
+            capacity: NonZeroU32::MIN,
+            weight: NonZeroU16::MIN,
+            max_capacity: DEFAULT_MAX_CAPACITY,
             service: None,
         }
     }
 }
 
 /// The pool of listeners that name none.
-const DEFAULT_POOL: &str = "default";
+pub const DEFAULT_POOL: &str = "default";
+/// More than a process may open by default; a number that is a mistake is above it.
+const DEFAULT_MAX_CAPACITY: NonZeroU32 = match NonZeroU32::new(1 << 20) {
+    Some(capacity) => capacity,
+    None => NonZeroU32::MIN,
+};

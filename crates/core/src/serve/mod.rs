@@ -13,6 +13,7 @@ mod connection;
 mod establish;
 mod hired;
 mod line;
+mod pass;
 mod peek;
 mod registry;
 mod shed;

@@ -20,7 +20,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::sys;
 use message::Dump;
-pub use touch::{Touch, touch};
+pub use touch::{Touch, touch, traffic};
 pub use watch::{News, Watch};
 
 /// The number that names a socket for as long as the machine runs (`SO_COOKIE`).

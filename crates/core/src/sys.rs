@@ -34,7 +34,7 @@ use nix::unistd::{
 };
 use portyard_wire::ancillary;
 use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use tokio::io::unix::{AsyncFd, AsyncFdRegisterError};
 
 /// Takes ownership of a descriptor that this process was started with, and marks it close-on-exec.
 ///
@@ -309,6 +309,15 @@ pub fn register(socket: Rc<socket2::Socket>) -> io::Result<AsyncFd<Rc<socket2::S
     // SAFETY: a Socket owns its descriptor, gives the same one for every as_fd, and closes it only
     // when its last owner is gone, which AsyncFd is until it has deregistered the descriptor.
     Ok(unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) }?)
+}
+
+/// The same for a socket with one owner, which gets it back by [`AsyncFd::into_inner`], or with the error.
+pub fn register_owned(
+    socket: socket2::Socket,
+) -> Result<AsyncFd<socket2::Socket>, (socket2::Socket, io::Error)> {
+    // SAFETY: as above, and AsyncFd is the only owner.
+    unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) }
+        .map_err(AsyncFdRegisterError::into_parts)
 }
 
 /// Sends up to `limit` bytes of `file` from `offset` on, without a copy in user space

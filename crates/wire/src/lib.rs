@@ -31,7 +31,8 @@
 //! never as the programs they may be, and holds the calls that Python makes over its connections.
 //!
 //! Processes give each other connections. [`broker`] is what fd-broker and its workers say about them,
-//! and [`ancillary`] is how the kernel lays out the descriptors beside the bytes.
+//! [`ancillary`] is how the kernel lays out the descriptors beside the bytes, and [`client_hello`] finds
+//! whom a TLS client means to talk to, so that the right process gets it.
 //! [`hold`] is what a program asks fd-broker for by name, and how one broker hands all it has to its
 //! successor.
 //!
@@ -47,6 +48,7 @@ pub mod auth;
 pub mod broker;
 pub mod chargen;
 pub mod civil;
+pub mod client_hello;
 pub mod command;
 pub mod ctime;
 pub mod daytime;

@@ -24,7 +24,7 @@ use crate::sys;
 /// A listening socket on the loop that serves it.
 pub struct Acceptor {
     listener: Arc<Listener<Streams>>,
-    socket: AsyncFd<Rc<Socket>>,
+    socket: AsyncFd<Socket>,
     /// Whether it is a Unix socket, as are those that are accepted from it.
     is_unix: bool,
     throttle: Throttle,
@@ -36,7 +36,7 @@ impl Acceptor {
         let is_unix = socket.domain()? == socket2::Domain::UNIX;
         Ok(Self {
             listener,
-            socket: sys::register(Rc::new(socket))?,
+            socket: sys::register_owned(socket).map_err(|(_, error)| error)?,
             is_unix,
             throttle: Throttle::new(),
         })

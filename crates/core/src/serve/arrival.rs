@@ -68,7 +68,7 @@ pub struct Accepted {
     /// Its right to exist under the limits of its listener, its source and the daemon. To be kept for
     /// as long as the connection exists, in whatever process.
     pub permit: Permit,
-    is_unix: bool,
+    pub(super) is_unix: bool,
 }
 
 impl Accepted {

@@ -42,6 +42,13 @@ pub fn touch(socket: impl AsFd) -> io::Result<Touch> {
     Ok(found)
 }
 
+/// The bytes that a connection has received from its peer and sent to it, in whatever process that was:
+/// those sent twice count twice. `None` for what is no TCP connection.
+pub fn traffic(socket: impl AsFd) -> io::Result<Option<(u64, u64)>> {
+    let counts = Counts::read(socket.as_fd())?;
+    Ok(counts.map(|counts| (counts.received - counts.end(), counts.sent)))
+}
+
 /// What TCP_INFO counts of a connection.
 #[derive(Debug, Clone, Copy)]
 struct Counts {
@@ -74,14 +81,17 @@ impl Counts {
         }
     }
 
+    /// The peer's end of the stream, where it has come, counts as one byte received.
+    fn end(self) -> u64 {
+        let has_come = [CLOSE_WAIT, LAST_ACK, CLOSING, TIME_WAIT].contains(&self.state);
+        u64::from(has_come).min(self.received)
+    }
+
     fn judge(self, unread: usize, unsent: usize) -> Touch {
-        // The end of the stream counts as one byte received.
-        let end = match self.state {
-            ESTABLISHED => 0,
-            CLOSE_WAIT => 1,
-            _ => return Touch::Some,
-        };
-        let is_whole = self.received == unread as u64 + end;
+        if ![ESTABLISHED, CLOSE_WAIT].contains(&self.state) {
+            return Touch::Some;
+        }
+        let is_whole = self.received == unread as u64 + self.end();
         if is_whole && self.sent == 0 && unsent == 0 {
             Touch::None
         } else {
@@ -96,7 +106,10 @@ const LOOKS: usize = 3;
 const RECEIVED_AT: usize = 128;
 const SENT_AT: usize = 200;
 const ESTABLISHED: u8 = 1;
+const TIME_WAIT: u8 = 6;
 const CLOSE_WAIT: u8 = 8;
+const LAST_ACK: u8 = 9;
+const CLOSING: u8 = 11;
 
 #[cfg(test)]
 mod tests {
@@ -126,6 +139,19 @@ mod tests {
         while touch(socket).unwrap() != expected {
             assert!(Instant::now() < deadline, "{:?}", touch(socket));
         }
+    }
+
+    #[test]
+    fn what_has_passed_is_counted_without_the_end() {
+        let (mut client, mut accepted) = pair();
+        assert_eq!(traffic(&accepted).unwrap(), Some((0, 0)));
+        client.write_all(b"hello").unwrap();
+        client.shutdown(Shutdown::Write).unwrap();
+        let mut said = Vec::new();
+        accepted.read_to_end(&mut said).unwrap();
+        accepted.write_all(b"ok").unwrap();
+        assert_eq!(traffic(&accepted).unwrap(), Some((5, 2)));
+        assert_eq!(traffic(UnixStream::pair().unwrap().0).unwrap(), None);
     }
 
     #[test]

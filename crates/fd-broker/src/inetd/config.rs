@@ -8,6 +8,7 @@ use portyard_core::files::FilePlace;
 use serde::{Deserialize, Serialize};
 
 use super::times::AccessTimes;
+use super::warm::WarmConfig;
 use crate::process::{ProcessConfig, RestartConfig};
 
 /// A program that is started for its peers, or a place to which they are passed on.
@@ -36,7 +37,11 @@ pub struct ServiceConfig {
     /// What a program is given, and whom it runs as.
     #[serde(default)]
     pub process: ProcessConfig,
-    /// Waits before a `wait` program is started again that left its work undone.
+    /// Processes that are kept and handed one connection after the other; absent: a process for each.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warm: Option<WarmConfig>,
+    /// Waits before a program is started again: a `wait` program that left its work undone, a warm one
+    /// that has ended.
     #[serde(default)]
     pub restart: RestartConfig,
     /// When the service may be used, in local time; none: always.

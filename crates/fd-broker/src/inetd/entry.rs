@@ -1,6 +1,6 @@
 //! A `[[service]]` as it runs: checked, looked up, and split into listeners and watches.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use portyard_core::access::{AccessConfig, AccessList, Action as Verdict};
@@ -12,7 +12,8 @@ use portyard_core::endpoint::{Endpoint, Transport};
 
 use super::config::{Detail, ServiceConfig, SocketType, Style};
 use super::times::AccessTimes;
-use crate::process::{Program, RestartConfig};
+use super::warm::{Recipe, Warm};
+use crate::process::{Program, RestartConfig, Stderr};
 use crate::settings::Options;
 
 /// What a service does, and how.
@@ -38,6 +39,10 @@ pub struct Entry {
     pub total: Duration,
     /// Waits before a `wait` program is started again.
     pub restart: RestartConfig,
+    /// What its warm processes are made by, and how long a connection waits for one.
+    pub recipe: Option<(Recipe, Duration)>,
+    /// Its warm processes, once they are kept.
+    pub warm: OnceLock<Arc<Warm>>,
 }
 
 /// What is done for a peer.
@@ -71,6 +76,8 @@ pub struct Planned {
     pub listeners: Vec<ListenerConfig<StreamLimits, Options>>,
     /// The others.
     pub watches: Vec<Watch>,
+    /// Those that have warm processes.
+    pub warm: Vec<Arc<Entry>>,
 }
 
 impl Planned {
@@ -115,6 +122,9 @@ impl Planned {
                     });
                 }
             } else {
+                if entry.recipe.is_some() {
+                    planned.warm.push(entry.clone());
+                }
                 planned.listeners.push(service.listener(entry));
             }
         }
@@ -158,6 +168,13 @@ impl ServiceConfig {
 
     /// Refuses what cannot be done for peers that a program takes by itself.
     fn check_watch(&self, transport: Transport, access: &AccessConfig) -> Result<(), String> {
+        if self.warm.is_some() {
+            return Err(
+                "warm is for streams without wait; a program that waits is kept as long as \
+                        it likes; take one out"
+                    .into(),
+            );
+        }
         if self.redirect.is_some() {
             return Err("redirect is for streams without wait; use command".into());
         }
@@ -192,6 +209,33 @@ impl ServiceConfig {
             );
         }
         Ok(())
+    }
+
+    /// What warm processes are made by, if there are to be any.
+    fn recipe(&self) -> Result<Option<(Recipe, Duration)>, String> {
+        let Some(warm) = &self.warm else {
+            return Ok(None);
+        };
+        let why = if self.redirect.is_some() {
+            "warm is for programs; take it out, or redirect"
+        } else if self.style == Style::Systemd {
+            "style = \"systemd\" is for a process per connection; a warm one gets descriptors by message"
+        } else if self.process.stderr == Stderr::Peer {
+            "process.stderr = \"peer\" is for a process per connection; a warm one has many peers"
+        } else if !self.limits.total.0.is_zero() {
+            "limits.total would end a warm process, and with it the connections of others; take it out"
+        } else if warm.processes == 0 || warm.each == 0 {
+            "warm.processes and warm.each are at least 1"
+        } else {
+            let recipe = Recipe {
+                command: self.command.clone(),
+                process: self.process.clone(),
+                warm: warm.clone(),
+                restart: self.restart.clone(),
+            };
+            return Ok(Some((recipe, self.limits.queue_timeout.0)));
+        };
+        Err(why.into())
     }
 
     /// The listener of a service that takes connections.
@@ -248,6 +292,8 @@ impl Entry {
             count_bytes: service.count_bytes,
             total: limits.total.0,
             restart: service.restart.clone(),
+            recipe: service.recipe()?,
+            warm: OnceLock::new(),
         })
     }
 }

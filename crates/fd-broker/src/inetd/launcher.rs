@@ -6,7 +6,7 @@
 //! started it (prctl(2), `PR_SET_PDEATHSIG`).
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::process::{ExitStatus, Stdio};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -19,6 +19,7 @@ use portyard_core::exit::{Exit, Fatal};
 use portyard_core::listener::Permit;
 use portyard_core::observe::Throttle;
 use portyard_core::serve::Peer;
+use portyard_core::sockdiag::traffic;
 use socket2::SockRef;
 use tokio::process::ChildStderr;
 use tokio::runtime::{Builder, LocalOptions};
@@ -32,6 +33,7 @@ use super::entry::{Action, Entry};
 use super::environment::Facts;
 use super::metrics::{End, Metrics, ServiceMetrics};
 use super::relay::Counts;
+use super::warm::{self, Warm};
 use super::watch::Watched;
 use crate::process::{Child, Program, Said, Start, Stderr, describe, follow};
 
@@ -41,6 +43,8 @@ pub enum Order {
     Start(Box<Job>),
     /// Watch a socket.
     Watch(Box<Watched>),
+    /// Keep the processes of a pool until it is retired.
+    Keep(Arc<Entry>, Arc<Warm>, CancellationToken),
     /// Watch no more; what runs may go on.
     Drain,
     /// End all that runs, and then the thread.
@@ -146,6 +150,9 @@ async fn obey(mut orders: mpsc::UnboundedReceiver<Order>, metrics: Metrics, zone
             }
             Order::Watch(watched) => {
                 tasks.spawn_local(watched.run(launcher.clone()));
+            }
+            Order::Keep(entry, pool, retired) => {
+                tasks.spawn_local(warm::keep(launcher.clone(), entry, pool, retired));
             }
             Order::Drain => launcher.draining.cancel(),
             Order::Stop => break,
@@ -292,7 +299,7 @@ impl Begun {
         };
         let bytes = match (&self.relay, &self.kept) {
             (Some(relay), _) => Some(relay.counts.get()),
-            (None, Some(kept)) => bytes_of(kept),
+            (None, Some(kept)) => traffic(kept).ok().flatten(),
             (None, None) => None,
         };
         // The peer sees the end, and the next one has its place, before the last words are written.
@@ -332,11 +339,7 @@ impl Process {
         let Some(status) = status else {
             return tracing::info!(service = %entry.name, peer = %self.peer, pid, "left running");
         };
-        self.metrics.end(match status.code() {
-            Some(0) => End::Ok,
-            Some(_) => End::Failed,
-            None => End::Killed,
-        });
+        self.metrics.end(End::of(status));
         if entry.log == Detail::Off {
             return;
         }
@@ -389,16 +392,10 @@ fn descriptors(entry: &Entry, program: &Program, job: &Job) -> io::Result<Start>
 }
 
 /// Tells a fresh connection something, which it has room for; one that has not misses it.
-fn say(socket: &impl AsFd, text: &[u8]) {
-    use std::os::fd::AsRawFd;
+pub fn say(socket: &impl AsFd, text: &[u8]) {
     let socket = socket.as_fd();
     let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
     let _ = send(socket.as_raw_fd(), text, flags);
-}
-
-/// What a connection has received and sent, as far as the kernel counts it.
-fn bytes_of(_socket: &OwnedFd) -> Option<(u64, u64)> {
-    None
 }
 
 /// How long a program goes on whose peer is gone before it is asked to end.

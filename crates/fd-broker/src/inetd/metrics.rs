@@ -1,5 +1,6 @@
 //! What is counted of services, in Prometheus' form.
 
+use std::process::ExitStatus;
 use std::sync::{Arc, OnceLock};
 
 use portyard_core::observe::metrics::Metrics as Registry;
@@ -64,6 +65,17 @@ pub enum End {
     Failed,
     /// By a signal.
     Killed,
+}
+
+impl End {
+    /// What a status comes to.
+    pub fn of(status: ExitStatus) -> Self {
+        match status.code() {
+            Some(0) => Self::Ok,
+            Some(_) => Self::Failed,
+            None => Self::Killed,
+        }
+    }
 }
 
 /// Why a peer was not served here, though the listener had let it in.

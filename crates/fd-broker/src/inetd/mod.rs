@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! stream, nowait    core's accept path ─► Service::take ─► launcher: a program per connection
+//! the same, warm    core's accept path ─► Service::take ─► a process that is kept, by message
 //! behind TLS, keys  core's accept path ─► Service::serve ─► relay ◄─► launcher: a program
 //! redirect          core's accept path ─► Service::serve ─► relay ◄─► another place
 //! wait, datagrams   launcher: watch ─► one program that has the socket itself
@@ -18,6 +19,7 @@ mod metrics;
 mod relay;
 mod service;
 mod times;
+mod warm;
 mod watch;
 
 use std::collections::HashMap;
@@ -41,6 +43,8 @@ use crate::settings::Options;
 use entry::{Planned, Watch};
 use launcher::Order;
 use metrics::Metrics;
+use tokio_util::sync::CancellationToken;
+use warm::Warm;
 use watch::Watched;
 
 /// The services of a broker. Cheap to clone.
@@ -58,7 +62,9 @@ struct Inner {
 
 struct State {
     /// What the last configuration that was read asks for.
-    planned: Vec<Watch>,
+    planned: Planned,
+    /// Warm processes by the names of their services, each with what retires them.
+    warm: HashMap<String, (Arc<Warm>, CancellationToken)>,
     /// Sockets that are watched, by what they were opened for.
     watched: HashMap<Key, Vec<Held>>,
     /// For the launcher, until it is started.
@@ -86,9 +92,10 @@ impl Inetd {
         access: &AccessConfig,
         source: &Source,
     ) -> Result<Vec<ListenerConfig<StreamLimits, Options>>, ConfigError> {
-        let planned = Planned::new(services, access, source)?;
-        self.state().planned = planned.watches;
-        Ok(planned.listeners)
+        let mut planned = Planned::new(services, access, source)?;
+        let listeners = std::mem::take(&mut planned.listeners);
+        self.state().planned = planned;
+        Ok(listeners)
     }
 
     /// Opens the sockets of `wait` services that are not open yet, and takes the last plan over: all
@@ -97,7 +104,7 @@ impl Inetd {
         let mut state = self.state();
         let planned = std::mem::take(&mut state.planned);
         let mut opened: Vec<(Key, Watch, Option<Vec<Bound>>)> = Vec::new();
-        for watch in planned {
+        for watch in planned.watches {
             let mut key: Key = (watch.endpoint.clone(), watch.transport, 0);
             let is_taken = |key: &Key| opened.iter().any(|(other, ..)| other == key);
             while is_taken(&key) {
@@ -113,6 +120,7 @@ impl Inetd {
             opened.push((key, watch, bound));
         }
         // From here on nothing fails.
+        self.keep_warm(&mut state, planned.warm);
         self.0.zone.reload();
         for (key, all) in &state.watched {
             if !opened.iter().any(|(other, ..)| other == key) {
@@ -122,6 +130,8 @@ impl Inetd {
             }
         }
         for (key, watch, bound) in opened {
+            // All that is counted is shown from the start.
+            self.0.metrics.service(&watch.entry.name);
             let Some(bound) = bound else {
                 for held in state.watched.get(&key).into_iter().flatten() {
                     held.service.send_replace(Some(watch.clone()));
@@ -145,6 +155,36 @@ impl Inetd {
             .watched
             .retain(|_, all| all.iter().any(Held::is_watched));
         Ok(())
+    }
+
+    /// Keeps the processes that the entries ask for: those there are, where nothing about them changes.
+    fn keep_warm(&self, state: &mut State, entries: Vec<Arc<Entry>>) {
+        let mut before = std::mem::take(&mut state.warm);
+        for entry in entries {
+            let Some((recipe, patience)) = entry.recipe.clone() else {
+                continue;
+            };
+            let kept = before.remove(&entry.name);
+            let (same, other): (Vec<_>, Vec<_>) = kept
+                .into_iter()
+                .partition(|(pool, _)| pool.recipe == recipe);
+            for (_, retire) in other {
+                retire.cancel();
+            }
+            let (pool, retire) = same.into_iter().next().unwrap_or_else(|| {
+                let metrics = self.0.metrics.service(&entry.name);
+                let pool = Arc::new(Warm::new(recipe, patience, metrics));
+                let retire = CancellationToken::new();
+                self.order(Order::Keep(entry.clone(), pool.clone(), retire.clone()));
+                (pool, retire)
+            });
+            // An entry is planned once and opened once.
+            let _ = entry.warm.set(pool.clone());
+            state.warm.insert(entry.name.clone(), (pool, retire));
+        }
+        for (_, (_, retire)) in before {
+            retire.cancel();
+        }
     }
 
     /// Starts the launcher, which reports to `faults` what the daemon cannot go on with.
@@ -211,7 +251,23 @@ impl Inetd {
             .flatten()
             .filter_map(describe)
             .collect();
-        json!({ "wait": waiting, "connections_with_programs": *self.0.running.borrow() })
+        let describe = |(name, (pool, _)): (&String, &(Arc<Warm>, CancellationToken))| {
+            let (served, queued) = pool.counts();
+            let metrics = self.0.metrics.service(name);
+            json!({
+                "name": name,
+                "running": metrics.running.get(),
+                "started": metrics.started.get(),
+                "connections": served,
+                "waiting": queued,
+            })
+        };
+        let warm: Vec<Value> = state.warm.iter().map(describe).collect();
+        json!({
+            "wait": waiting,
+            "warm": warm,
+            "connections_with_programs": *self.0.running.borrow(),
+        })
     }
 
     /// Starts nothing new for `wait` services.
@@ -279,7 +335,8 @@ impl Default for Inetd {
             running: channel::Sender::new(0),
             orders,
             state: Mutex::new(State {
-                planned: Vec::new(),
+                planned: Planned::default(),
+                warm: HashMap::new(),
                 watched: HashMap::new(),
                 waiting: Some(waiting),
                 thread: None,

@@ -16,8 +16,9 @@ use tokio_util::sync::CancellationToken;
 use super::config::Style;
 use super::entry::{Action, Entry};
 use super::environment::Facts;
-use super::launcher::{Job, Order, Relay, Running};
+use super::launcher::{Job, Order, Relay, Running, say};
 use super::metrics::{Refusal, ServiceMetrics};
+use super::warm::Handed;
 use super::{Inetd, relay};
 use crate::settings::Options;
 
@@ -81,6 +82,16 @@ impl Service {
             user: connection.user().ok().as_ref().and_then(Facts::user_of),
         };
         let running = Running::new(&inetd.0.running);
+        if let Some(pool) = entry.warm.get().cloned() {
+            pool.hand(Handed {
+                entry,
+                socket: theirs.into(),
+                facts,
+                arrived: Instant::now(),
+                _held: (None, running),
+            });
+            return relay::relay(&mut connection, ours, relay.counts).await;
+        }
         inetd.order(Order::Start(Box::new(Job {
             entry,
             socket: theirs.into(),
@@ -147,6 +158,19 @@ impl StreamService for Service {
             local,
             user,
         };
+        let running = Running::new(&self.inetd.0.running);
+        if let Some(pool) = self.entry.warm.get() {
+            if !self.entry.banner.is_empty() {
+                say(&accepted.socket, &self.entry.banner);
+            }
+            return pool.hand(Handed {
+                entry: self.entry.clone(),
+                socket: accepted.socket,
+                facts,
+                arrived: Instant::now(),
+                _held: (Some(accepted.permit), running),
+            });
+        }
         self.inetd.order(Order::Start(Box::new(Job {
             entry: self.entry.clone(),
             socket: accepted.socket,
@@ -154,7 +178,7 @@ impl StreamService for Service {
             permit: Some(accepted.permit),
             arrived: Instant::now(),
             relay: None,
-            running: Running::new(&self.inetd.0.running),
+            running,
         })));
     }
 }

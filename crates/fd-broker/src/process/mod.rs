@@ -7,13 +7,12 @@
 
 mod child;
 mod config;
-#[expect(dead_code, reason = "workers, which are kept running, come next")]
 mod keeper;
 mod output;
 mod program;
 
 pub use child::{Child, describe};
 pub use config::{ProcessConfig, Stderr};
-pub use keeper::{Backoff, RestartConfig};
+pub use keeper::{Backoff, Event, Keeper, RestartConfig};
 pub use output::{Said, follow};
 pub use program::{Program, Start};

@@ -5,6 +5,7 @@ mod limits;
 mod passing;
 mod programs;
 mod waiting;
+mod warm;
 
 use std::fs;
 use std::path::PathBuf;

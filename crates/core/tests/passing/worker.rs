@@ -1,7 +1,4 @@
 //! The worker library against a broker that does what the test says.
-#![expect(clippy::unwrap_used, reason = "tests fail loudly")]
-
-mod common;
 
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
@@ -13,7 +10,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::Builder;
 use tokio::sync::{mpsc, oneshot};
 
-use common::{Broker, connection};
+use super::broker::Broker;
+use super::connection;
 
 /// A worker on a thread of its own, which returns what it is sent, and drains when told to.
 fn echo_worker(terms: Terms) -> (oneshot::Sender<()>, JoinHandle<()>) {

@@ -1,29 +1,18 @@
 //! A daemon as a worker: what a broker gives goes through the listener's own admission.
-#![expect(clippy::unwrap_used, reason = "tests fail loudly")]
-
-mod common;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::num::{NonZeroU16, NonZeroU32};
+use std::num::NonZeroU32;
 use std::os::fd::AsFd;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use portyard_core::access::{AccessConfig, AccessList};
-use portyard_core::clock::Zone;
-use portyard_core::config::{AtLimit, Source, StreamLimits};
-use portyard_core::datagram::Own;
-use portyard_core::endpoint::{Endpoint, Transport};
-use portyard_core::event_loop::{Loops, Order, Parts, Threads};
-use portyard_core::limits::Gate;
-use portyard_core::listener::{Listener, Settings, Streams};
-use portyard_core::observe::metrics::Metrics;
-use portyard_core::offload::Offload;
-use portyard_core::serve::{Connection, Ended, Hire, Reserve, Serving, StreamService};
+use portyard_core::config::{AtLimit, Span, StreamLimits};
+use portyard_core::serve::{Connection, Ended, Serving, StreamService};
 use portyard_wire::broker::{FromWorker, Verdict, Why};
 
-use common::{Broker, PATIENCE, connection};
+use super::broker::Broker;
+use super::server::{Plan, Server};
+use super::{PATIENCE, connection};
 
 /// Returns what it is sent.
 struct Echo;
@@ -49,81 +38,13 @@ impl StreamService for Echo {
     }
 }
 
-struct Daemon {
-    listener: Arc<Listener<Streams>>,
-    loops: Loops<Streams>,
-    threads: Option<Threads>,
-}
-
-impl Daemon {
-    fn start(broker: &Broker, limits: StreamLimits, access: &str) -> Self {
-        let (faults, _) = tokio::sync::mpsc::unbounded_channel();
-        let parts = Parts {
-            start: Instant::now(),
-            zone: Zone::system(),
-            offload: Offload::new(NonZeroU16::MIN, 1).unwrap(),
-            own: Arc::new(Own::default()),
-            reserve: Arc::new(Reserve::new()),
-            faults,
-        };
-        let (loops, threads) = Loops::<Streams>::start(1, &parts).unwrap();
-        let source = Source::default();
-        let access: AccessConfig = toml::from_str(access).unwrap();
-        let settings = Settings {
-            limits,
-            access: AccessList::new(&access, &source).unwrap(),
-            service: Arc::new(Echo) as Arc<dyn StreamService>,
-            trust: None,
-        };
-        let path = broker.path().to_path_buf();
-        let endpoint: Endpoint = format!("broker:{}#test", path.display()).parse().unwrap();
-        let Endpoint::Broker { path, name } = endpoint.clone() else {
-            panic!("not a broker's endpoint");
-        };
-        let hire = Hire {
-            path,
-            pool: name,
-            loops: 1,
-        };
-        let metrics = Metrics::new("test", "0", Transport::Stream).listener("test", "echo");
-        let total = Arc::new(Gate::new(100));
-        let listener = Listener::new(("test", "echo"), endpoint, true, metrics, total, settings);
-        let listener = Arc::new(listener);
-        loops.send(0, Order::Work(listener.clone(), hire));
-        Self {
-            listener,
-            loops,
-            threads: Some(threads),
-        }
-    }
-
-    fn drain(&self) {
-        self.listener.close();
-        self.loops
-            .send_all(|| Order::Drain(Duration::from_millis(50)));
-    }
-
-    fn is_empty(&self) -> bool {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
-        runtime.block_on(async {
-            tokio::time::timeout(PATIENCE, self.loops.empty())
-                .await
-                .is_ok()
-        })
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        self.listener.close();
-        self.loops.send_all(|| Order::Stop);
-        if let Some(threads) = self.threads.take() {
-            threads.join();
-        }
-    }
+fn daemon(broker: &Broker, limits: StreamLimits, access: &'static str) -> Server {
+    let plan = Plan {
+        limits,
+        access,
+        ..Plan::new(Echo)
+    };
+    Server::working(plan, broker)
 }
 
 fn echo(client: &mut TcpStream) {
@@ -136,7 +57,7 @@ fn echo(client: &mut TcpStream) {
 #[test]
 fn connections_are_served_counted_and_reported() {
     let broker = Broker::start();
-    let daemon = Daemon::start(&broker, StreamLimits::default(), "");
+    let daemon = daemon(&broker, StreamLimits::default(), "");
     let (session, said) = broker.welcome();
     assert_eq!((said.name.as_str(), said.pool.as_str()), ("test", "test"));
     assert_eq!(said.capacity, 100, "what the daemon may have");
@@ -160,7 +81,7 @@ fn what_a_limit_or_the_access_list_keeps_out_goes_back_whole() {
         at_limit: AtLimit::Banner,
         ..StreamLimits::default()
     };
-    let _daemon = Daemon::start(&broker, limits, "");
+    let _daemon = daemon(&broker, limits, "");
     let (session, said) = broker.welcome();
     assert_eq!(said.capacity, 1);
     let (_one, accepted_one) = connection();
@@ -178,7 +99,7 @@ fn what_a_limit_or_the_access_list_keeps_out_goes_back_whole() {
 
     let broker = Broker::start();
     let denying = "default = \"deny\"";
-    let _daemon = Daemon::start(&broker, StreamLimits::default(), denying);
+    let _daemon = daemon(&broker, StreamLimits::default(), denying);
     let (session, _) = broker.welcome();
     session.offer(1, &[&accepted_two]);
     assert_eq!(session.reports(1), [(1, Verdict::Refused(Why::Denied))]);
@@ -187,7 +108,7 @@ fn what_a_limit_or_the_access_list_keeps_out_goes_back_whole() {
 #[test]
 fn a_drain_tells_the_broker_and_finishes_what_runs() {
     let broker = Broker::start();
-    let daemon = Daemon::start(&broker, StreamLimits::default(), "");
+    let daemon = daemon(&broker, StreamLimits::default(), "");
     let (session, _) = broker.welcome();
     let (mut client, accepted) = connection();
     session.offer(1, &[&accepted]);
@@ -201,13 +122,13 @@ fn a_drain_tells_the_broker_and_finishes_what_runs() {
     drop(client);
     assert_eq!(session.reports(1), [(1, Verdict::Done)]);
     session.expect_end();
-    assert!(daemon.is_empty());
+    assert!(daemon.empties());
 }
 
 #[test]
 fn a_listener_that_is_lent_is_accepted_from_until_another_link_lends_it_again() {
     let mut broker = Broker::start();
-    let _daemon = Daemon::start(&broker, StreamLimits::default(), "");
+    let _daemon = daemon(&broker, StreamLimits::default(), "");
     let lent = TcpListener::bind("127.0.0.1:0").unwrap();
     let connect = || {
         let stream = TcpStream::connect(lent.local_addr().unwrap()).unwrap();
@@ -237,7 +158,7 @@ fn a_broker_that_is_not_there_yet_is_waited_for_and_a_drain_does_not_wait_for_it
     let mut broker = Broker::start();
     let path = broker.path().to_path_buf();
     std::fs::rename(&path, path.with_extension("away")).unwrap();
-    let daemon = Daemon::start(&broker, StreamLimits::default(), "");
+    let daemon = daemon(&broker, StreamLimits::default(), "");
     std::fs::rename(path.with_extension("away"), &path).unwrap();
     let (session, _) = broker.welcome();
     drop(session);
@@ -247,7 +168,7 @@ fn a_broker_that_is_not_there_yet_is_waited_for_and_a_drain_does_not_wait_for_it
     drop(session);
     let began = Instant::now();
     daemon.drain();
-    assert!(daemon.is_empty());
+    assert!(daemon.empties());
     assert!(began.elapsed() < PATIENCE);
 }
 
@@ -255,10 +176,10 @@ fn a_broker_that_is_not_there_yet_is_waited_for_and_a_drain_does_not_wait_for_it
 fn a_connection_cut_by_a_deadline_is_reported_too() {
     let broker = Broker::start();
     let limits = StreamLimits {
-        idle: portyard_core::config::Span::millis(100),
+        idle: Span::millis(100),
         ..StreamLimits::default()
     };
-    let _daemon = Daemon::start(&broker, limits, "");
+    let _daemon = daemon(&broker, limits, "");
     let (session, _) = broker.welcome();
     let (mut client, accepted) = connection();
     session.offer(1, &[&accepted]);

@@ -1,10 +1,8 @@
 //! A broker that does what a test says, and nothing by itself.
-#![expect(clippy::unwrap_used, reason = "tests fail loudly")]
 
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use portyard_core::fdpass::Channel;
@@ -13,6 +11,8 @@ use portyard_wire::broker::{
 };
 use socket2::{Domain, SockAddr, Socket, Type};
 use tempfile::TempDir;
+
+use super::PATIENCE;
 
 pub struct Broker {
     listener: Socket,
@@ -146,20 +146,8 @@ impl Session {
     }
 }
 
-/// A client, and its connection as a broker accepts it.
-pub fn connection() -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-    client.set_read_timeout(Some(PATIENCE)).unwrap();
-    let (accepted, _) = listener.accept().unwrap();
-    accepted.set_nonblocking(true).unwrap();
-    (client, accepted)
-}
-
 fn wait(socket: BorrowedFd<'_>, flags: PollFlags) {
     let timeout = PollTimeout::try_from(PATIENCE).unwrap();
     let mut polled = [PollFd::new(socket, flags)];
     assert_eq!(poll(&mut polled, timeout).unwrap(), 1, "nothing comes");
 }
-
-pub const PATIENCE: Duration = Duration::from_secs(10);

@@ -18,6 +18,7 @@ use portyard_wire::broker::{
     self, BrokerError, FromWorker, MESSAGE_MAX, OFFERS_MAX, Offer, Offers, Report, ToWorker, User,
     VERSION, Welcome,
 };
+use portyard_wire::hold;
 use tokio::time::timeout;
 
 use super::about;
@@ -109,8 +110,7 @@ async fn begin(
     pool: &Arc<Pool>,
     max_capacity: u32,
 ) -> Result<Session, Ended> {
-    let hello = poll_fn(|cx| poll_message(&mut connection, cx, read_hello));
-    let hello = match timeout(HELLO_WAIT, hello).await {
+    let hello = match timeout(HELLO_WAIT, hear_hello(&mut connection, pool)).await {
         Ok(hello) => hello?,
         Err(_) => Some(Err("HELLO did not come in time".into())),
     };
@@ -161,6 +161,57 @@ async fn begin(
         offers: Offers::new(),
         blocked: false,
     })
+}
+
+/// The first message of a worker. A daemon that wants to know what is behind a name asks before, as it
+/// would a control socket, and may go again.
+async fn hear_hello(
+    connection: &mut Connection,
+    pool: &Arc<Pool>,
+) -> io::Result<Option<Result<Beginning, String>>> {
+    let opening = poll_fn(|cx| poll_message(connection, cx, read_opening)).await?;
+    let Some(Opening::Asks(name)) = opening else {
+        return Ok(opening.map(Opening::hello));
+    };
+    let reply = if name.as_str() == &*pool.name {
+        hold::Reply::Pool {
+            mode: match pool.config().mode {
+                Mode::Connections => hold::Mode::Connections,
+                Mode::Listener => hold::Mode::Listener,
+            },
+        }
+    } else {
+        hold::Reply::Refused {
+            reason: hold::Reason::NoSuchName,
+            text: format!("this socket is for workers of the pool {}", pool.name),
+        }
+    };
+    connection.pass(&reply.encode(), &[])?;
+    let opening = poll_fn(|cx| poll_message(connection, cx, read_opening)).await?;
+    Ok(opening.map(Opening::hello))
+}
+
+/// How a worker can begin.
+enum Opening {
+    Hello(Result<Beginning, String>),
+    /// It asks what is behind a name.
+    Asks(hold::Name),
+}
+
+impl Opening {
+    fn hello(self) -> Result<Beginning, String> {
+        match self {
+            Self::Hello(hello) => hello,
+            Self::Asks(_) => Err("a worker that has its answer says HELLO".into()),
+        }
+    }
+}
+
+fn read_opening(packet: &[u8], descriptors: usize) -> Opening {
+    match hold::Request::decode(packet, descriptors) {
+        Ok(hold::Request::Retrieve { name }) => Opening::Asks(name),
+        _ => Opening::Hello(read_hello(packet, descriptors)),
+    }
 }
 
 fn read_hello(packet: &[u8], descriptors: usize) -> Result<Beginning, String> {

@@ -14,7 +14,9 @@ use serde_json::{Map, Value};
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
+use crate::collector::PoolCollector;
 use crate::commands::{self, Commands};
+use crate::crew::Crew;
 use crate::hold::{self, Holding, HoldingCollector, Succession};
 use crate::inetd::Inetd;
 use crate::pool::{Handed, Pool, PoolConfig, Pulse};
@@ -48,6 +50,11 @@ struct Inner {
     pools: Mutex<BTreeMap<String, Arc<Pool>>>,
     pulse: Arc<Pulse>,
     watch: Watch,
+    crew: Crew,
+    /// The pools of hand-off listeners, by the listener's name.
+    hand_offs: Mutex<BTreeMap<String, String>>,
+    /// Where the daemon listens: names and endpoints.
+    endpoints: Mutex<Vec<(String, String)>>,
     inetd: Inetd,
     holding: Holding,
     succession: Succession,
@@ -104,6 +111,45 @@ impl Broker {
     /// The services that start programs or pass on.
     pub fn inetd(&self) -> &Inetd {
         &self.0.inetd
+    }
+
+    /// The programs that are kept running as workers.
+    pub fn crew(&self) -> &Crew {
+        &self.0.crew
+    }
+
+    /// A hand-off listener of this name is for that pool.
+    pub fn set_hand_off(&self, listener: &str, pool: &str) {
+        let mut hand_offs = self
+            .0
+            .hand_offs
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        hand_offs.insert(listener.into(), pool.into());
+    }
+
+    /// Lends the listening sockets of pools whose workers accept by themselves.
+    fn lend(&self, sockets: &[Listening<'_>]) {
+        let hand_offs = self
+            .0
+            .hand_offs
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        for pool in self.pools() {
+            let mut lent = Vec::new();
+            for socket in sockets {
+                if hand_offs.get(socket.label) != Some(&pool.name) {
+                    continue;
+                }
+                match socket.socket.try_clone() {
+                    Ok(copy) => lent.push((socket.label.to_owned(), copy.into())),
+                    Err(error) => {
+                        tracing::error!(listener = socket.label, %error, "cannot be lent to workers");
+                    }
+                }
+            }
+            pool.lend(lent);
+        }
     }
 
     /// The pool of this name; all are there before the first connection comes.
@@ -214,7 +260,10 @@ impl Shared for Broker {
         self.holding().apply(&settings.holds, &settings.holding);
         let collector = HoldingCollector(self.holding().clone());
         metrics.register(|registry| registry.register_collector(Box::new(collector)));
+        let collector = PoolCollector(self.clone());
+        metrics.register(|registry| registry.register_collector(Box::new(collector)));
         self.set_pools(settings.all_pools());
+        self.crew().plan(&settings.workers);
         tokio::task::spawn_local(self.clone().tick());
         tokio::task::spawn_local(self.0.watch.clone().run());
         self.inetd().start(metrics, faults)
@@ -222,11 +271,23 @@ impl Shared for Broker {
 
     fn reload(&self, settings: &Settings) -> Option<&'static str> {
         self.set_pools(settings.all_pools());
+        self.crew().plan(&settings.workers);
+        self.crew().set_to_work();
         self.holding().apply(&settings.holds, &settings.holding);
         None
     }
 
     fn listening(&self, sockets: &[Listening<'_>]) -> bool {
+        self.lend(sockets);
+        let endpoints = sockets
+            .iter()
+            .map(|socket| (socket.label.to_owned(), socket.endpoint.to_owned()))
+            .collect();
+        *self
+            .0
+            .endpoints
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = endpoints;
         self.holding().listening(sockets)
     }
 
@@ -234,6 +295,7 @@ impl Shared for Broker {
         let holding = self.holding().clone();
         tokio::task::spawn_local(async move { holding.expire().await });
         self.succession().serving();
+        self.crew().set_to_work();
     }
 
     fn drain(&self) {
@@ -247,6 +309,7 @@ impl Shared for Broker {
     }
 
     async fn empty(&self) {
+        self.crew().stop().await;
         self.inetd().empty().await;
     }
 
@@ -257,6 +320,7 @@ impl Shared for Broker {
         for pool in self.pools() {
             pool.close();
         }
+        self.crew().stop().await;
         self.inetd().stop().await;
     }
 
@@ -268,6 +332,7 @@ impl Shared for Broker {
         let pools: Vec<Value> = self.pools().iter().map(|pool| pool.status()).collect();
         Map::from_iter([
             ("pools".into(), pools.into()),
+            ("programs".into(), self.crew().status()),
             ("services".into(), self.inetd().status()),
             ("held".into(), self.holding().status()),
         ])

@@ -3,7 +3,9 @@
 //! Everything of sockets, TLS, keys, limits, reload and drain is core's.
 
 mod broker;
+mod collector;
 mod commands;
+mod crew;
 mod hand_off;
 mod hold;
 mod import;
@@ -11,6 +13,7 @@ mod inetd;
 mod peek;
 mod pool;
 mod process;
+mod route;
 mod services;
 mod settings;
 mod watch;

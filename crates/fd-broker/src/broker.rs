@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit};
@@ -10,7 +10,7 @@ use portyard_core::daemon::{Asked, Boot, Helm, Listening, Shared};
 use portyard_core::exit::Fatal;
 use portyard_core::listen::Inherited;
 use portyard_core::observe::metrics::Metrics;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
@@ -113,6 +113,26 @@ impl Broker {
         &self.0.inetd
     }
 
+    /// Everything that an operator may want to see, as JSON.
+    pub fn state(&self) -> Value {
+        let mut state = Shared::status(self);
+        let waiting: Vec<Value> = self
+            .pools()
+            .iter()
+            .flat_map(|pool| pool.waiting())
+            .collect();
+        state.insert("waiting".into(), waiting.into());
+        let hand_offs = lock(&self.0.hand_offs);
+        let listeners: Vec<Value> = lock(&self.0.endpoints)
+            .iter()
+            .map(|(name, endpoint)| {
+                json!({ "name": name, "endpoint": endpoint, "pool": hand_offs.get(name) })
+            })
+            .collect();
+        state.insert("listeners".into(), listeners.into());
+        Value::Object(state)
+    }
+
     /// The programs that are kept running as workers.
     pub fn crew(&self) -> &Crew {
         &self.0.crew
@@ -120,21 +140,13 @@ impl Broker {
 
     /// A hand-off listener of this name is for that pool.
     pub fn set_hand_off(&self, listener: &str, pool: &str) {
-        let mut hand_offs = self
-            .0
-            .hand_offs
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut hand_offs = lock(&self.0.hand_offs);
         hand_offs.insert(listener.into(), pool.into());
     }
 
     /// Lends the listening sockets of pools whose workers accept by themselves.
     fn lend(&self, sockets: &[Listening<'_>]) {
-        let hand_offs = self
-            .0
-            .hand_offs
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let hand_offs = lock(&self.0.hand_offs);
         for pool in self.pools() {
             let mut lent = Vec::new();
             for socket in sockets {
@@ -206,9 +218,8 @@ impl Broker {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Arc<Pool>>> {
-        // A map of names; a panic cannot leave it half-changed.
-        self.0.pools.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Pool>>> {
+        lock(&self.0.pools)
     }
 }
 
@@ -283,11 +294,7 @@ impl Shared for Broker {
             .iter()
             .map(|socket| (socket.label.to_owned(), socket.endpoint.to_owned()))
             .collect();
-        *self
-            .0
-            .endpoints
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = endpoints;
+        *lock(&self.0.endpoints) = endpoints;
         self.holding().listening(sockets)
     }
 
@@ -337,6 +344,11 @@ impl Shared for Broker {
             ("held".into(), self.holding().status()),
         ])
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Each change of a table is one step; a panic leaves it whole.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// How many descriptors of each pool may be on their way: a quarter of what the process may open, all

@@ -10,6 +10,7 @@ mod hand_off;
 mod hold;
 mod import;
 mod inetd;
+mod operate;
 mod peek;
 mod pool;
 mod process;

@@ -9,10 +9,12 @@ use portyard_core::endpoint::Transport;
 use portyard_core::fdpass::ReceiveError;
 use portyard_core::serve::{Connection, Ended, Serving, StreamService};
 use portyard_core::wire::hold::{HoldError, MESSAGE_MAX, Reason, Reply, Request};
+use portyard_core::wire::operate::Request as Operating;
 
 use super::Asker;
 use super::socket::HeldSocket;
 use crate::broker::Broker;
+use crate::operate;
 
 /// The service.
 pub struct Control {
@@ -50,6 +52,14 @@ async fn converse(broker: &Broker, mut connection: Connection) -> Ended {
         let (request, descriptors) = match receive(&mut connection).await {
             Ok(Some(received)) => received,
             Ok(None) => return Ended::Done,
+            Err(NoRequest::Operate(packet)) => {
+                for answer in operate::answer(broker, &asker, &packet) {
+                    if let Err(error) = send(&mut connection, &answer, &[]).await {
+                        return error.into();
+                    }
+                }
+                continue;
+            }
             Err(error) => return error.tell(&mut connection).await,
         };
         if request == Request::TakeOver {
@@ -78,6 +88,8 @@ async fn converse(broker: &Broker, mut connection: Connection) -> Ended {
 
 /// Why a packet is no request.
 pub(super) enum NoRequest {
+    /// It is one for who operates the broker.
+    Operate(Vec<u8>),
     /// It is not one of the protocol.
     Malformed(HoldError),
     /// What came with it, or a part of it, got lost.
@@ -91,6 +103,7 @@ impl NoRequest {
             Self::Lost(ReceiveError::Io(error)) => return error.into(),
             Self::Lost(error @ ReceiveError::Cut) => (Reason::Failed, error.to_string()),
             Self::Lost(error) => (Reason::Malformed, error.to_string()),
+            Self::Operate(_) => (Reason::Malformed, "not in the midst of a hand-over".into()),
             Self::Malformed(error) => {
                 let hint = match error {
                     HoldError::Kind(..0x40) => {
@@ -127,6 +140,9 @@ pub(super) async fn receive(
                 Poll::Ready(Ok(message)) if message.length == 0 => Poll::Ready(Ok(None)),
                 Poll::Ready(Ok(message)) => {
                     let packet = &buffer[..message.length];
+                    if Operating::KINDS.contains(&packet[0]) && message.descriptors.is_empty() {
+                        return Poll::Ready(Err(NoRequest::Operate(packet.to_vec())));
+                    }
                     let request = Request::decode(packet, message.descriptors.len());
                     let request = request.map_err(NoRequest::Malformed)?;
                     Poll::Ready(Ok(Some((request, message.descriptors))))

@@ -209,7 +209,6 @@ impl Pool {
 
     /// Lets workers of this name, or all when the name is the pool's, finish what they have, or takes
     /// them back; how many there were.
-    #[expect(dead_code, reason = "the control socket asks for it next")]
     pub fn set_draining(&self, name: &str, draining: bool) -> usize {
         self.change(|state, now, _| {
             let all = self.name == name;
@@ -274,6 +273,7 @@ impl Pool {
                     "offered": worker.offered,
                     "taken": worker.taken,
                     "refused": worker.refused,
+                    "redelivered": worker.redelivered,
                 }))
             })
             .collect();
@@ -301,7 +301,6 @@ impl Pool {
     }
 
     /// Who waits, the next one first.
-    #[expect(dead_code, reason = "the control socket asks for it next")]
     pub fn waiting(&self) -> Vec<Value> {
         let now = Instant::now();
         let state = self.lock();

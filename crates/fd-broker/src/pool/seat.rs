@@ -205,6 +205,7 @@ impl Seat {
                         let handed = machine.taken(self.id, id)?;
                         Counts::add(&counts.taken);
                         endings.closed.extend(handed.socket.take());
+                        handed.permit.leave_daemon();
                         if self.mute && handed.watched.get().is_none() {
                             // Nobody will tell of its end.
                             endings.dropped.extend(machine.done(None, id, now, actions));

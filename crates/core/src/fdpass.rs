@@ -74,6 +74,11 @@ impl<S: AsFd> Channel<S> {
         &self.socket
     }
 
+    /// The socket, for another use.
+    pub fn into_socket(self) -> S {
+        self.socket
+    }
+
     /// Sends a message with copies of `descriptors`, without blocking, and returns how much of it went
     /// out: less than all only over a byte stream, where the rest is to be sent without descriptors.
     ///

@@ -1,6 +1,6 @@
 //! The asking end of a broker's control socket: sockets that are held under a name.
 
-use std::io;
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -11,8 +11,9 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use portyard_wire::hold::{Entry, HoldError, MESSAGE_MAX, Mode, Name, Reason, Reply, Request};
 use socket2::{Domain, SockAddr, Socket, Type};
 
+use crate::auth::{ProveError, Prover};
 use crate::exit::Exit;
-use crate::fdpass::{Channel, ReceiveError};
+use crate::fdpass::{Channel, Message, ReceiveError};
 
 /// How long a broker that is just being started again is waited for, and how long it has for an answer.
 pub const PATIENCE: Duration = Duration::from_secs(5);
@@ -20,9 +21,33 @@ pub const PATIENCE: Duration = Duration::from_secs(5);
 /// A connection to a broker's control socket. Every call blocks, for at most its patience.
 #[derive(Debug)]
 pub struct Holder {
-    channel: Channel<Socket>,
+    packets: Packets<Socket>,
     path: PathBuf,
+}
+
+/// Whole messages with descriptors over a socket that does not block, waited for all the same: for
+/// threads that have nothing else to do.
+#[derive(Debug)]
+pub struct Packets<S> {
+    channel: Channel<S>,
     patience: Duration,
+}
+
+/// Why a message was not sent or received.
+#[derive(Debug, thiserror::Error)]
+pub enum PacketError {
+    /// The patience is over.
+    #[error("no answer in {0:?}")]
+    Silent(Duration),
+    /// The other end has closed.
+    #[error("the other end has closed the connection")]
+    Closed,
+    /// What came, or came with it, got lost.
+    #[error(transparent)]
+    Lost(ReceiveError),
+    /// The kernel refused.
+    #[error(transparent)]
+    Io(io::Error),
 }
 
 /// What is behind a name.
@@ -40,6 +65,14 @@ pub enum HoldingError {
     /// Nobody is there.
     #[error("no broker answers on {}: {error}; start fd-broker first, with a listener of the service control there", .path.display())]
     Absent {
+        /// Its socket.
+        path: PathBuf,
+        /// What the kernel said.
+        error: io::Error,
+    },
+    /// The way to it is barred.
+    #[error("{}: {error}; let this user through its directory and its mode", .path.display())]
+    Forbidden {
         /// Its socket.
         path: PathBuf,
         /// What the kernel said.
@@ -95,24 +128,79 @@ pub enum HoldingError {
     Io(io::Error),
 }
 
+impl<S: AsFd> Packets<S> {
+    /// Sends and receives over `channel`, each within `patience`.
+    pub fn new(channel: Channel<S>, patience: Duration) -> Self {
+        Self { channel, patience }
+    }
+
+    /// The connection.
+    pub fn into_channel(self) -> Channel<S> {
+        self.channel
+    }
+
+    /// Sends a message with descriptors.
+    pub fn send(&self, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> Result<(), PacketError> {
+        let give_up = Instant::now() + self.patience;
+        loop {
+            match self.channel.send(bytes, descriptors) {
+                Ok(_) => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.wait(PollFlags::POLLOUT, give_up)?;
+                }
+                Err(error) if is_closed(&error) => return Err(PacketError::Closed),
+                Err(error) => return Err(PacketError::Io(error)),
+            }
+        }
+    }
+
+    /// Receives a message into `buffer`.
+    pub fn receive(&self, buffer: &mut [u8]) -> Result<Message, PacketError> {
+        let give_up = Instant::now() + self.patience;
+        loop {
+            match self.channel.receive(buffer) {
+                Ok(message) if message.length == 0 => return Err(PacketError::Closed),
+                Ok(message) => return Ok(message),
+                Err(ReceiveError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.wait(PollFlags::POLLIN, give_up)?;
+                }
+                Err(ReceiveError::Io(error)) if is_closed(&error) => {
+                    return Err(PacketError::Closed);
+                }
+                Err(ReceiveError::Io(error)) => return Err(PacketError::Io(error)),
+                Err(error) => return Err(PacketError::Lost(error)),
+            }
+        }
+    }
+
+    /// Waits until more can be sent or received, or the patience is over.
+    fn wait(&self, flags: PollFlags, give_up: Instant) -> Result<(), PacketError> {
+        loop {
+            let left = give_up.saturating_duration_since(Instant::now());
+            // Rounded up, so that the last part of a millisecond is not spun away.
+            let timeout = PollTimeout::try_from(left + Duration::from_micros(999));
+            let mut polled = [PollFd::new(self.channel.as_fd(), flags)];
+            match poll(&mut polled, timeout.unwrap_or(PollTimeout::MAX)) {
+                Ok(0) => return Err(PacketError::Silent(self.patience)),
+                Ok(_) => return Ok(()),
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(PacketError::Io(errno.into())),
+            }
+        }
+    }
+}
+
 impl Holder {
     /// Connects to the control socket at `path`. One that is not there yet, or refuses, is tried again
     /// until `patience` is over.
     pub fn connect(path: &Path, patience: Duration) -> Result<Self, HoldingError> {
         let give_up = Instant::now() + patience;
         loop {
-            match connect(path) {
-                Ok(channel) => {
-                    return Ok(Self {
-                        channel,
-                        path: path.into(),
-                        patience,
-                    });
-                }
-                Err(error) if is_starting(&error) && Instant::now() < give_up => {
+            match Self::connect_now(path, patience) {
+                Err(HoldingError::Absent { .. }) if Instant::now() < give_up => {
                     thread::sleep(RETRY);
                 }
-                Err(error) => return Err(absent(path, error)),
+                other => return other,
             }
         }
     }
@@ -121,15 +209,23 @@ impl Holder {
     pub fn connect_now(path: &Path, patience: Duration) -> Result<Self, HoldingError> {
         let channel = connect(path).map_err(|error| absent(path, error))?;
         Ok(Self {
-            channel,
+            packets: Packets::new(channel, patience),
             path: path.into(),
-            patience,
         })
     }
 
     /// The connection, for who speaks another protocol on it.
     pub fn into_channel(self) -> Channel<Socket> {
-        self.channel
+        self.packets.into_channel()
+    }
+
+    /// Proves a key, where the broker's listener demands one. Before anything else.
+    pub fn prove(&self, prover: &Prover) -> Result<(), ProveError> {
+        let dialogue = Dialogue {
+            packets: &self.packets,
+            rest: Vec::new(),
+        };
+        prover.prove(None, dialogue).map(|_| ())
     }
 
     /// What is held under a name.
@@ -208,37 +304,18 @@ impl Holder {
         request: &Request,
         descriptors: &[BorrowedFd<'_>],
     ) -> Result<(), HoldingError> {
-        let bytes = request.encode();
-        let give_up = Instant::now() + self.patience;
-        loop {
-            match self.channel.send(&bytes, descriptors) {
-                Ok(_) => return Ok(()),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.wait(PollFlags::POLLOUT, give_up)?;
-                }
-                // It has closed, and may have said why.
-                Err(error) if is_closed(&error) => return Ok(()),
-                Err(error) => return Err(HoldingError::Io(error)),
-            }
+        match self.packets.send(&request.encode(), descriptors) {
+            // It may have said why.
+            Ok(()) | Err(PacketError::Closed) => Ok(()),
+            Err(error) => Err(self.failed(error)),
         }
     }
 
     /// The next message. A refusal is an error.
     pub fn receive(&self) -> Result<(Reply, Vec<OwnedFd>), HoldingError> {
-        let give_up = Instant::now() + self.patience;
         let mut buffer = vec![0; MESSAGE_MAX];
-        let message = loop {
-            match self.channel.receive(&mut buffer) {
-                Ok(message) if message.length == 0 => return Err(self.closed()),
-                Ok(message) => break message,
-                Err(ReceiveError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.wait(PollFlags::POLLIN, give_up)?;
-                }
-                Err(ReceiveError::Io(error)) if is_closed(&error) => return Err(self.closed()),
-                Err(ReceiveError::Io(error)) => return Err(HoldingError::Io(error)),
-                Err(error) => return Err(HoldingError::Lost(error)),
-            }
-        };
+        let message = self.packets.receive(&mut buffer);
+        let message = message.map_err(|error| self.failed(error))?;
         let reply = Reply::decode(&buffer[..message.length], message.descriptors.len())?;
         match reply {
             Reply::Refused { reason, text } => Err(HoldingError::Refused { reason, text }),
@@ -246,31 +323,54 @@ impl Holder {
         }
     }
 
-    /// Waits until more can be sent or received, or the patience is over.
-    fn wait(&self, flags: PollFlags, give_up: Instant) -> Result<(), HoldingError> {
-        loop {
-            let left = give_up.saturating_duration_since(Instant::now());
-            // Rounded up, so that the last part of a millisecond is not spun away.
-            let timeout = PollTimeout::try_from(left + Duration::from_micros(999));
-            let mut polled = [PollFd::new(self.channel.as_fd(), flags)];
-            match poll(&mut polled, timeout.unwrap_or(PollTimeout::MAX)) {
-                Ok(0) => {
-                    return Err(HoldingError::Silent {
-                        path: self.path.clone(),
-                        patience: self.patience,
-                    });
-                }
-                Ok(_) => return Ok(()),
-                Err(Errno::EINTR) => {}
-                Err(errno) => return Err(HoldingError::Io(errno.into())),
-            }
+    fn failed(&self, error: PacketError) -> HoldingError {
+        let path = self.path.clone();
+        match error {
+            PacketError::Silent(patience) => HoldingError::Silent { path, patience },
+            PacketError::Closed => HoldingError::Closed { path },
+            PacketError::Lost(error) => HoldingError::Lost(error),
+            PacketError::Io(error) => HoldingError::Io(error),
+        }
+    }
+}
+
+/// The packets of a key dialogue as the stream that its machine wants: of a packet that is read in parts
+/// the kernel would drop the rest.
+struct Dialogue<'a> {
+    packets: &'a Packets<Socket>,
+    rest: Vec<u8>,
+}
+
+impl Read for Dialogue<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.rest.is_empty() {
+            let mut packet = vec![0; MESSAGE_MAX];
+            let message = match self.packets.receive(&mut packet) {
+                Ok(message) => message,
+                Err(PacketError::Closed) => return Ok(0),
+                Err(error) => return Err(io::Error::other(error)),
+            };
+            packet.truncate(message.length);
+            self.rest = packet;
+        }
+        let length = self.rest.len().min(buffer.len());
+        buffer[..length].copy_from_slice(&self.rest[..length]);
+        self.rest.drain(..length);
+        Ok(length)
+    }
+}
+
+impl Write for Dialogue<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self.packets.send(bytes, &[]) {
+            Ok(()) => Ok(bytes.len()),
+            Err(PacketError::Closed) => Err(io::ErrorKind::BrokenPipe.into()),
+            Err(error) => Err(io::Error::other(error)),
         }
     }
 
-    fn closed(&self) -> HoldingError {
-        HoldingError::Closed {
-            path: self.path.clone(),
-        }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -281,7 +381,7 @@ impl HoldingError {
             Self::Absent { .. } => Exit::Unavailable,
             Self::Stranger { .. } | Self::Pool => Exit::Config,
             Self::Silent { .. } => Exit::TempFail,
-            Self::Closed { .. } => Exit::NoPermission,
+            Self::Closed { .. } | Self::Forbidden { .. } => Exit::NoPermission,
             Self::Refused { reason, .. } => match reason {
                 Reason::NotAllowed => Exit::NoPermission,
                 Reason::NoSuchName | Reason::Exists | Reason::WrongSocket | Reason::Malformed => {
@@ -303,15 +403,6 @@ fn connect(path: &Path) -> io::Result<Channel<Socket>> {
     Channel::new(socket)
 }
 
-/// A socket that is not there yet, that nobody serves yet, or whose backlog is full.
-fn is_starting(error: &io::Error) -> bool {
-    use io::ErrorKind as Kind;
-    matches!(
-        error.kind(),
-        Kind::NotFound | Kind::ConnectionRefused | Kind::WouldBlock | Kind::Interrupted
-    )
-}
-
 fn is_closed(error: &io::Error) -> bool {
     use io::ErrorKind as Kind;
     matches!(
@@ -322,17 +413,15 @@ fn is_closed(error: &io::Error) -> bool {
 
 fn absent(path: &Path, error: io::Error) -> HoldingError {
     let path = path.into();
-    match error.raw_os_error() {
+    match error.kind() {
+        // Not there yet, served by nobody yet, or with a full backlog.
+        io::ErrorKind::NotFound
+        | io::ErrorKind::ConnectionRefused
+        | io::ErrorKind::WouldBlock
+        | io::ErrorKind::Interrupted => HoldingError::Absent { path, error },
+        io::ErrorKind::PermissionDenied => HoldingError::Forbidden { path, error },
         // A socket of another type, or no socket.
-        Some(libc::EPROTOTYPE | libc::ENOTSOCK) => HoldingError::Stranger { path, error },
-        Some(libc::EACCES | libc::EPERM) => HoldingError::Io(io::Error::new(
-            error.kind(),
-            format!(
-                "{}: {error}; let this user through its directory and its mode",
-                path.display()
-            ),
-        )),
-        _ => HoldingError::Absent { path, error },
+        _ => HoldingError::Stranger { path, error },
     }
 }
 

@@ -1,11 +1,12 @@
 //! What all services share: the pools, and whoever turns their clocks.
 
 use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit};
-use portyard_core::daemon::{Asked, Shared};
+use portyard_core::daemon::{Asked, Boot, Helm, Listening, Shared};
 use portyard_core::exit::Fatal;
 use portyard_core::listen::Inherited;
 use portyard_core::observe::metrics::Metrics;
@@ -14,10 +15,29 @@ use tokio::sync::mpsc;
 use tokio::time::sleep;
 
 use crate::commands::{self, Commands};
+use crate::hold::{self, Holding, HoldingCollector, Succession};
 use crate::inetd::Inetd;
-use crate::pool::{Pool, PoolConfig, Pulse};
+use crate::pool::{Handed, Pool, PoolConfig, Pulse};
 use crate::settings::Settings;
 use crate::watch::Watch;
+
+/// A connection that waits for a worker, taken out of its pool.
+pub struct Waiter {
+    pool: Arc<Pool>,
+    handed: Handed,
+}
+
+impl Waiter {
+    /// The name of the listener that accepted it.
+    pub fn listener(&self) -> &str {
+        &self.handed.permit.listener().name
+    }
+
+    /// The broker's copy, which there is until a worker has taken the connection.
+    pub fn socket(&self) -> Option<&OwnedFd> {
+        self.handed.socket.as_ref()
+    }
+}
 
 /// The broker. Cheap to clone.
 #[derive(Clone, Default)]
@@ -29,9 +49,58 @@ struct Inner {
     pulse: Arc<Pulse>,
     watch: Watch,
     inetd: Inetd,
+    holding: Holding,
+    succession: Succession,
 }
 
 impl Broker {
+    /// What is held for others.
+    pub fn holding(&self) -> &Holding {
+        &self.0.holding
+    }
+
+    /// Who was before this broker, and who comes after it.
+    pub fn succession(&self) -> &Succession {
+        &self.0.succession
+    }
+
+    /// Takes out all connections that wait for a worker.
+    pub fn take_waiting(&self) -> Vec<Waiter> {
+        let of = |pool: Arc<Pool>| -> Vec<Waiter> {
+            let waiting = pool.take_waiting().into_iter();
+            let waiter = |handed| Waiter {
+                pool: pool.clone(),
+                handed,
+            };
+            waiting.map(waiter).collect()
+        };
+        self.pools().into_iter().flat_map(of).collect()
+    }
+
+    /// Puts back what nobody else has taken.
+    pub fn put_back(&self, waiting: Vec<Waiter>) {
+        for Waiter { pool, handed } in waiting {
+            pool.put_back(handed);
+        }
+        // Whoever turns the pools' clocks looks at all of them.
+        self.0.pulse.wake();
+    }
+
+    /// Gives away what still waits, to whoever comes after us; what nobody takes stays.
+    fn give_away_waiting(&self) {
+        let waiting = self.take_waiting();
+        let rest = if self.succession().has_successor() {
+            self.succession().pass_on(waiting).err().unwrap_or_default()
+        } else {
+            let stays = |waiter: &Waiter| {
+                let socket = waiter.socket();
+                !socket.is_some_and(|it| self.holding().keep_waiting(waiter.listener(), it))
+            };
+            waiting.into_iter().filter(stays).collect()
+        };
+        self.put_back(rest);
+    }
+
     /// The services that start programs or pass on.
     pub fn inetd(&self) -> &Inetd {
         &self.0.inetd
@@ -82,6 +151,15 @@ impl Broker {
         }
     }
 
+    /// Passes on what still comes in, after a successor has got everything: connections that had been
+    /// accepted before, and waited for room or for their first bytes.
+    async fn forward(self) {
+        while self.succession().has_successor() {
+            sleep(TICK).await;
+            self.give_away_waiting();
+        }
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Arc<Pool>>> {
         // A map of names; a panic cannot leave it half-changed.
         self.0.pools.lock().unwrap_or_else(PoisonError::into_inner)
@@ -98,15 +176,33 @@ impl Shared for Broker {
     }
 
     fn serves(settings: &Settings) -> bool {
-        !settings.services.is_empty()
+        !settings.services.is_empty() || !settings.holds.is_empty()
     }
 
-    fn open(&self, _: &Settings, inherited: &mut Inherited) -> Result<(), Fatal> {
+    fn inherit(&self, boot: Boot<'_, Self>) -> Result<(), Fatal> {
+        let waiting = self.holding().take_up(boot.notifier, boot.inherited);
+        self.succession().inherit_waiting(waiting);
+        if boot.commands.take_over {
+            let path = hold::control_path(boot.listeners)?;
+            self.succession()
+                .take_over(path, self.holding(), boot.inherited)?;
+        }
+        Ok(())
+    }
+
+    fn steer(&self, helm: Helm) {
+        self.succession().steer(helm);
+    }
+
+    fn open(&self, settings: &Settings, inherited: &mut Inherited) -> Result<(), Fatal> {
+        self.holding().open(&settings.holds, inherited)?;
         self.inetd().open(inherited)
     }
 
     fn endpoints(&self) -> Vec<(String, String)> {
-        self.inetd().endpoints()
+        let mut endpoints = self.holding().endpoints();
+        endpoints.extend(self.inetd().endpoints());
+        endpoints
     }
 
     fn start(
@@ -115,6 +211,9 @@ impl Shared for Broker {
         metrics: &Metrics,
         faults: &mpsc::UnboundedSender<Fatal>,
     ) -> Result<(), Fatal> {
+        self.holding().apply(&settings.holds, &settings.holding);
+        let collector = HoldingCollector(self.holding().clone());
+        metrics.register(|registry| registry.register_collector(Box::new(collector)));
         self.set_pools(settings.all_pools());
         tokio::task::spawn_local(self.clone().tick());
         tokio::task::spawn_local(self.0.watch.clone().run());
@@ -123,10 +222,27 @@ impl Shared for Broker {
 
     fn reload(&self, settings: &Settings) -> Option<&'static str> {
         self.set_pools(settings.all_pools());
+        self.holding().apply(&settings.holds, &settings.holding);
         None
     }
 
+    fn listening(&self, sockets: &[Listening<'_>]) -> bool {
+        self.holding().listening(sockets)
+    }
+
+    fn serving(&self) {
+        let holding = self.holding().clone();
+        tokio::task::spawn_local(async move { holding.expire().await });
+        self.succession().serving();
+    }
+
     fn drain(&self) {
+        if self.succession().has_successor() {
+            tokio::task::spawn_local(self.clone().forward());
+        }
+        if self.holding().is_kept() {
+            self.holding().leave_files();
+        }
         self.inetd().drain();
     }
 
@@ -135,6 +251,9 @@ impl Shared for Broker {
     }
 
     async fn stop(&self) {
+        self.give_away_waiting();
+        self.succession().end();
+        self.holding().settle();
         for pool in self.pools() {
             pool.close();
         }
@@ -150,6 +269,7 @@ impl Shared for Broker {
         Map::from_iter([
             ("pools".into(), pools.into()),
             ("services".into(), self.inetd().status()),
+            ("held".into(), self.holding().status()),
         ])
     }
 }

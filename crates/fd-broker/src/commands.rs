@@ -17,6 +17,14 @@ pub struct Commands {
     /// comment in its place and a warning on standard error, and the exit code is 1 then.
     #[arg(long, value_name = "FILE")]
     pub import: Option<PathBuf>,
+
+    /// Take over from the broker that runs, without a connection refused; then serve.
+    ///
+    /// The running broker is found by the control socket that this one is configured with. It gives
+    /// away what it listens on, what it holds and which connections wait in it, and leaves once this one
+    /// serves. Where none runs, this one starts as usual; where it fails, the running one serves on.
+    #[arg(long)]
+    pub take_over: bool,
 }
 
 /// Does what the command line asks for; `None` when it asks for nothing of the kind.

@@ -5,6 +5,7 @@
 mod broker;
 mod commands;
 mod hand_off;
+mod hold;
 mod import;
 mod inetd;
 mod peek;

@@ -9,6 +9,7 @@ use portyard_core::listener::Streams;
 
 use crate::broker::Broker;
 use crate::hand_off::HandOff;
+use crate::hold::{CONTROL, Control};
 use crate::inetd::{PROGRAM, REDIRECT, Service};
 use crate::pool::Protocol;
 use crate::settings::{Options, Settings};
@@ -32,6 +33,12 @@ impl Daemon for FdBroker {
             Home::Port(17500),
             "connections for the workers of a pool",
             |listener, broker| Ok(Arc::new(HandOff::new(broker, &listener.options))),
+        ),
+        row(
+            CONTROL,
+            Home::Socket("control.sock"),
+            "named listeners stored and handed out; a successor's way in",
+            |_, broker| Ok(Arc::new(Control::new(broker))),
         ),
         row(
             "native",

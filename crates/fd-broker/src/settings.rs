@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::hold::{self, HoldConfig, HoldingConfig};
 use crate::inetd::{Entry, ServiceConfig};
 use crate::pool::PoolConfig;
 
@@ -15,6 +16,11 @@ pub struct Settings {
     /// The `[[pool]]` tables.
     #[serde(rename = "pool", skip_serializing_if = "Vec::is_empty")]
     pub pools: Vec<PoolConfig>,
+    /// The `[[hold]]` tables.
+    #[serde(rename = "hold", skip_serializing_if = "Vec::is_empty")]
+    pub holds: Vec<HoldConfig>,
+    /// The `[holding]` table.
+    pub holding: HoldingConfig,
     /// The `[[service]]` tables.
     #[serde(rename = "service", skip_serializing_if = "Vec::is_empty")]
     pub services: Vec<ServiceConfig>,
@@ -22,7 +28,7 @@ pub struct Settings {
 
 impl Settings {
     /// The tables' names.
-    pub const TABLES: &'static [&'static str] = &["pool", "service"];
+    pub const TABLES: &'static [&'static str] = &["pool", "hold", "holding", "service"];
 
     /// All pools: those that are configured, and the one of listeners that name none.
     pub fn all_pools(&self) -> Vec<PoolConfig> {
@@ -44,7 +50,7 @@ impl Settings {
                 ));
             }
         }
-        Ok(())
+        hold::check(&self.holds, &self.holding)
     }
 }
 

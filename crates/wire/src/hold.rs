@@ -32,6 +32,7 @@
 //! Until the last confirmation the predecessor has everything, and serves on if it does not come.
 
 mod bytes;
+mod journal;
 mod record;
 mod reply;
 mod request;
@@ -40,6 +41,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+pub use journal::{Note, replay};
 pub use record::{Bound, Held, Origin, Record, Waiting};
 pub use reply::{Entry, Mode, Reason, Reply};
 pub use request::Request;
@@ -54,7 +56,7 @@ pub const SOCKETS_MAX: usize = 16;
 pub const BATCH_MAX: usize = 200;
 /// The longest name.
 pub const NAME_MAX: usize = 255;
-/// The longest endpoint in a list or a record.
+/// The longest endpoint or name of a listener in a list or a record.
 pub const ENDPOINT_MAX: usize = 512;
 
 /// The name of what a broker holds: 1 to [`NAME_MAX`] printable ASCII characters without spaces.

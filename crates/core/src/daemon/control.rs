@@ -1,5 +1,6 @@
 //! The control thread: opens, serves, reloads and drains; the loops do the work.
 
+use std::cell::Cell;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -7,6 +8,7 @@ use std::sync::Arc;
 use std::thread::available_parallelism;
 use std::time::{Duration, Instant, SystemTime};
 
+use socket2::Socket;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
@@ -70,6 +72,8 @@ pub(super) struct Control<'a, D: Daemon> {
     pub(super) admin_sockets: AdminSockets,
     /// Somebody keeps our sockets open beyond our end.
     kept: bool,
+    /// The loop for the next connection that comes from elsewhere.
+    next_loop: Cell<usize>,
     pub(super) state: Rc<State<D>>,
     pub(super) threads: Threads,
     pub(super) active: Vec<Active<D>>,
@@ -158,6 +162,7 @@ impl<'a, D: Daemon> Control<'a, D> {
             asked,
             admin_sockets,
             kept: false,
+            next_loop: Cell::new(0),
             state,
             threads,
             active: Vec::new(),
@@ -178,6 +183,7 @@ impl<'a, D: Daemon> Control<'a, D> {
             return Err(self.fault().await);
         }
         self.announce();
+        self.inherited.take_charge();
         self.state.shared.serving();
         let admin = self.admin.take();
         let report = self.state.clone();
@@ -381,6 +387,28 @@ impl<'a, D: Daemon> Control<'a, D> {
                 ),
             }
         }
+    }
+
+    /// Hands a connection that a predecessor had accepted to a loop.
+    pub(super) fn accept(&self, name: &str, connection: Socket) {
+        let named = |active: &&Active<D>| active.listener.name == name;
+        let Some(active) = self.active.iter().find(named) else {
+            tracing::warn!(
+                listener = name,
+                "a connection of the predecessor has no listener here"
+            );
+            // An error means that the peer has gone by itself.
+            let _ = connection.set_linger(Some(Duration::ZERO));
+            return;
+        };
+        if let Err(error) = connection.set_nonblocking(true) {
+            tracing::warn!(listener = name, %error, "a connection of the predecessor is lost");
+            return;
+        }
+        let number = self.next_loop.get();
+        self.next_loop.set(number.wrapping_add(1));
+        let order = Order::Connected(active.listener.clone(), connection, None);
+        self.state.loops.send(number, order);
     }
 
     async fn feed_watchdog(&self, interval: Duration) {

@@ -37,6 +37,7 @@ pub(super) enum Ask {
     Sockets(oneshot::Sender<Vec<Handed>>),
     Pause(oneshot::Sender<()>),
     Resume,
+    Accept(String, Socket),
     Leave,
 }
 
@@ -59,6 +60,12 @@ impl Helm {
         let (answer, answered) = oneshot::channel();
         let _ = self.asks.send(Ask::Pause(answer));
         let _ = answered.await;
+    }
+
+    /// Serves a connection that a predecessor had accepted, as if the listener of that name had. Where
+    /// there is none any more, the connection is reset.
+    pub fn accept(&self, listener: String, connection: Socket) {
+        let _ = self.asks.send(Ask::Accept(listener, connection));
     }
 
     /// Accepts again.
@@ -95,6 +102,7 @@ impl<D: Daemon> Control<'_, D> {
                 let _ = answer.send(());
             }
             Ask::Resume => self.accept_again(),
+            Ask::Accept(name, connection) => self.accept(&name, connection),
             Ask::Leave => {}
         }
     }

@@ -10,7 +10,7 @@ use std::os::fd::OwnedFd;
 use nix::sys::stat::fstat;
 use socket2::Socket;
 
-use super::{Bound, ListenError, Shape, UnixFile};
+use super::{Bound, Charge, ListenError, Shape, UnixFile};
 use crate::endpoint::{Endpoint, Transport};
 use crate::exit::{Exit, Fatal};
 use crate::fdpass::{Kind, SocketType};
@@ -26,6 +26,7 @@ pub struct Inherited {
     stored: Vec<(String, OwnedFd)>,
     /// What a predecessor had bound.
     handed: Vec<Handed>,
+    charge: Charge,
 }
 
 /// A socket that a predecessor had bound.
@@ -126,7 +127,7 @@ impl Inherited {
             passed,
             absent: "LISTEN_FDS passed no socket of that name".into(),
             stored,
-            handed: Vec::new(),
+            ..Self::default()
         })
     }
 
@@ -141,6 +142,11 @@ impl Inherited {
         self.handed.push(handed);
     }
 
+    /// From here on the sockets that a predecessor had bound are ours, and so are their files.
+    pub fn take_charge(&self) {
+        self.charge.take();
+    }
+
     /// Takes what no listener wanted of what a predecessor had bound.
     pub fn take_handed(&mut self) -> Vec<Handed> {
         std::mem::take(&mut self.handed)
@@ -148,7 +154,7 @@ impl Inherited {
 
     /// Takes the sockets that a predecessor had bound for this endpoint, if there are any: those of a
     /// listener with this label, else those of the first one.
-    pub(crate) fn take_bound(
+    pub fn take_bound(
         &mut self,
         endpoint: &Endpoint,
         label: &str,
@@ -170,7 +176,7 @@ impl Inherited {
             one.inherited = endpoint.is_inherited();
             if let Endpoint::Unix(path) = endpoint {
                 // Whoever has removed the file has made the socket unreachable: bind another.
-                match UnixFile::find(path) {
+                match UnixFile::find(path, &self.charge) {
                     Some(file) => one.file = Some(file),
                     None => continue,
                 }
@@ -321,20 +327,24 @@ fn unfit(endpoint: &Endpoint, kind: Kind, transport: Transport) -> ListenError {
 
 /// The address an inherited socket is bound to, which says more in a log than `systemd:echo`.
 fn real_endpoint(endpoint: &Endpoint, socket: &Socket, transport: Transport) -> Endpoint {
-    let Ok(local) = socket.local_addr() else {
-        return endpoint.clone();
-    };
+    local_endpoint(socket, transport).unwrap_or_else(|| endpoint.clone())
+}
+
+/// Where a socket is bound; `None` where it has no address, or one that no endpoint spells.
+pub fn local_endpoint(socket: &Socket, transport: Transport) -> Option<Endpoint> {
+    let local = socket.local_addr().ok()?;
     if let Some(address) = local.as_socket() {
-        match transport {
+        Some(match transport {
             Transport::Stream | Transport::SeqPacket => Endpoint::Tcp(address.into()),
             Transport::Datagram => Endpoint::Udp(address.into()),
-        }
+        })
     } else if let Some(path) = local.as_pathname() {
-        Endpoint::Unix(path.into())
-    } else if let Some(name) = local.as_abstract_namespace() {
-        Endpoint::Abstract(String::from_utf8_lossy(name).into_owned())
+        Some(Endpoint::Unix(path.into()))
     } else {
-        endpoint.clone()
+        let name = local.as_abstract_namespace()?;
+        Some(Endpoint::Abstract(
+            String::from_utf8_lossy(name).into_owned(),
+        ))
     }
 }
 

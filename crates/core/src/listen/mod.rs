@@ -12,9 +12,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-pub use inherit::{Handed, Inherited, STORED, UcspiPeer, ucspi_peer};
+pub use inherit::{Handed, Inherited, STORED, UcspiPeer, local_endpoint, ucspi_peer};
 pub(crate) use options::set_tos;
-pub use unix::UnixFile;
+pub use unix::{Charge, UnixFile};
 
 use crate::config::SocketOptions;
 use crate::endpoint::{Endpoint, Host, HostPort, Transport};

@@ -5,6 +5,8 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::sys::stat::{Mode, umask};
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -20,6 +22,29 @@ pub struct UnixFile {
     path: PathBuf,
     device: u64,
     inode: u64,
+    charge: Charge,
+}
+
+/// Whether this process is in charge of the sockets that a predecessor had bound. Until it is, their
+/// files are the predecessor's, who may have to go on.
+#[derive(Debug, Clone, Default)]
+pub struct Charge(Arc<AtomicBool>);
+
+impl Charge {
+    /// From here on it is.
+    pub fn take(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    fn is_taken(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+
+    fn taken() -> Self {
+        let charge = Self::default();
+        charge.take();
+        charge
+    }
 }
 
 pub(super) fn bind_path(
@@ -121,6 +146,7 @@ fn clear_stale(endpoint: &Endpoint, path: &Path, transport: Transport) -> Result
         path: path.into(),
         device: before.dev(),
         inode: before.ino(),
+        charge: Charge::taken(),
     };
     drop(file);
     Ok(())
@@ -137,10 +163,12 @@ fn new_socket(transport: Transport) -> io::Result<Socket> {
 
 impl UnixFile {
     /// The file of a socket that a predecessor had bound here, if it is still there.
-    pub(super) fn find(path: &Path) -> Option<Self> {
+    pub(super) fn find(path: &Path, charge: &Charge) -> Option<Self> {
         let metadata = fs::symlink_metadata(path).ok()?;
         let is_socket = metadata.file_type().is_socket();
-        is_socket.then(|| Self::new(path).ok()).flatten()
+        let mut file = is_socket.then(|| Self::new(path).ok()).flatten()?;
+        file.charge = charge.clone();
+        Some(file)
     }
 
     /// Leaves the file where it is: another process serves the socket from here on.
@@ -154,6 +182,7 @@ impl UnixFile {
             path: path.into(),
             device: metadata.dev(),
             inode: metadata.ino(),
+            charge: Charge::taken(),
         })
     }
 }
@@ -162,7 +191,7 @@ impl Drop for UnixFile {
     fn drop(&mut self) {
         let same = fs::symlink_metadata(&self.path)
             .is_ok_and(|now| now.dev() == self.device && now.ino() == self.inode);
-        if same {
+        if same && self.charge.is_taken() {
             let _ = fs::remove_file(&self.path);
         }
     }

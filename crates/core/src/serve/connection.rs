@@ -71,6 +71,11 @@ impl Connection {
         self.home.registry.peer(self.slot)
     }
 
+    /// The name of the key that the peer has proved, where the listener demands one.
+    pub fn key(&self) -> Option<Arc<str>> {
+        self.home.registry.key(self.slot)
+    }
+
     /// The loop that serves the connection: its clock, its pool, its buffer.
     pub fn home(&self) -> &Rc<EventLoop> {
         &self.home

@@ -329,6 +329,8 @@ async fn authenticate(
             let explanation = settings.access.check_identity(Identity::Key(&outcome.key));
             if explanation.action == Action::Allow {
                 tracing::debug!(key = %outcome.key, digest = %outcome.digest, "authenticated");
+                let registry = &connection.home.registry;
+                registry.set_key(connection.slot, outcome.key);
                 return Ok(connection);
             }
             denied(&explanation)

@@ -29,6 +29,8 @@ pub struct Registry {
     now: Cell<Ticks>,
     /// Set while the daemon drains: since when, and for how long a peer may be silent.
     drain: Cell<Option<Drain>>,
+    /// The names of the keys that were proved. Apart, because few connections prove any.
+    keys: RefCell<HashMap<u32, Arc<str>>>,
     changed: Notify,
 }
 
@@ -89,6 +91,7 @@ impl Registry {
             start: Instant::now(),
             now: Cell::new(1),
             drain: Cell::new(None),
+            keys: RefCell::default(),
             changed: Notify::new(),
         }
     }
@@ -123,10 +126,24 @@ impl Registry {
     /// Takes a connection out, which is closed by now; the broker that gave it hears of its end.
     pub fn leave(&self, slot: Slot) {
         self.entries.borrow_mut().remove(slot.index()).collect();
+        let mut keys = self.keys.borrow_mut();
+        if !keys.is_empty() {
+            keys.remove(&slot.0);
+        }
         let mut tickets = self.tickets.borrow_mut();
         if !tickets.is_empty() {
             tickets.remove(&slot);
         }
+    }
+
+    /// The peer has proved the key of this name.
+    pub fn set_key(&self, slot: Slot, key: Arc<str>) {
+        self.keys.borrow_mut().insert(slot.0, key);
+    }
+
+    /// The name of the key that the peer has proved.
+    pub fn key(&self, slot: Slot) -> Option<Arc<str>> {
+        self.keys.borrow().get(&slot.0).cloned()
     }
 
     /// Keeps what stands for a connection towards its broker until it is over.

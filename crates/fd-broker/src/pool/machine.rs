@@ -423,6 +423,17 @@ impl<T> Machine<T> {
         }
     }
 
+    /// Takes out who waits, the next one first: somebody else serves them.
+    pub fn take_queue(&mut self) -> Vec<T> {
+        let mut taken = Vec::with_capacity(self.queue.len());
+        while let Some(id) = self.queue.pop_front() {
+            if let Some(key) = self.key(id) {
+                taken.push(self.connections.remove(key).payload);
+            }
+        }
+        taken
+    }
+
     /// Whether nothing has a deadline: a tick would do nothing.
     pub fn is_idle(&self) -> bool {
         self.queue.is_empty() && self.offered == 0

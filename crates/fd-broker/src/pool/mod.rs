@@ -161,6 +161,21 @@ impl Pool {
         })
     }
 
+    /// Takes out who waits, the next one first: another broker serves them.
+    pub fn take_waiting(&self) -> Vec<Handed> {
+        self.change(|state, _, _| state.machine.take_queue())
+    }
+
+    /// Takes one back that no other broker has taken.
+    pub fn put_back(&self, handed: Handed) {
+        let source = handed.source();
+        self.change(|state, now, _| {
+            state
+                .machine
+                .arrive(handed, source, now, &mut state.actions);
+        });
+    }
+
     /// Turns away who waits.
     pub fn close(&self) {
         self.change(|state, _, _| state.machine.close(&mut state.actions));

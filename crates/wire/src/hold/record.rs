@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::bytes::{Reader, Writer};
 use super::request::seconds;
-use super::{ENDPOINT_MAX, HoldError, Kind, NAME_MAX, Name};
+use super::{ENDPOINT_MAX, HoldError, Kind, Name};
 
 /// One thing that a broker has.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,8 +21,12 @@ pub enum Record {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bound {
     /// The endpoint as the configuration spells it: whoever is configured with the same one takes
-    /// the socket. Of several sockets of one endpoint each is a record.
+    /// the socket.
     pub endpoint: String,
+    /// The name of the listener.
+    pub listener: String,
+    /// Which sockets were opened together: they have one endpoint and belong to one listener.
+    pub opening: u64,
 }
 
 /// What is held under a name.
@@ -51,16 +55,11 @@ pub enum Origin {
     User(u32),
 }
 
-/// A connection that waits for a worker.
+/// A connection that waits for a worker. All that is known of it is still to be had from it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Waiting {
-    /// The pool it waits in.
-    pub pool: String,
-    /// What a worker would be told of it: the body of an offer, which this protocol does not look
-    /// into. At most 8 KiB.
-    pub offer: Vec<u8>,
-    /// How long it has waited.
-    pub waited: Duration,
+    /// The name of the listener that accepted it.
+    pub listener: String,
 }
 
 impl Record {
@@ -76,6 +75,8 @@ impl Record {
         Ok(match body.u8()? {
             BOUND => Self::Bound(Bound {
                 endpoint: body.endpoint()?,
+                listener: body.endpoint()?,
+                opening: body.u64()?,
             }),
             HELD => {
                 let name = body.name()?;
@@ -91,27 +92,21 @@ impl Record {
                     kinds: body.kinds()?,
                 })
             }
-            WAITING => {
-                let pool = body.text()?;
-                let waited = Duration::from_millis(body.u32()?.into());
-                let offer = body.bytes()?;
-                if offer.len() > OFFER_MAX || pool.len() > NAME_MAX {
-                    return Err(HoldError::Field("a waiting connection"));
-                }
-                Self::Waiting(Waiting {
-                    pool,
-                    offer: offer.into(),
-                    waited,
-                })
-            }
+            WAITING => Self::Waiting(Waiting {
+                listener: body.endpoint()?,
+            }),
             _ => return Err(HoldError::Field("the type of a record")),
         })
     }
 
-    /// The bytes of the record. Offers beyond their cap are cut.
+    /// The bytes of the record. Texts beyond [`ENDPOINT_MAX`] are cut.
     pub fn encode(&self) -> Vec<u8> {
         match self {
-            Self::Bound(bound) => Writer::bare().u8(BOUND).text(&bound.endpoint, ENDPOINT_MAX),
+            Self::Bound(bound) => Writer::bare()
+                .u8(BOUND)
+                .text(&bound.endpoint, ENDPOINT_MAX)
+                .text(&bound.listener, ENDPOINT_MAX)
+                .u64(bound.opening),
             Self::Held(held) => {
                 let age = u32::try_from(held.age.as_secs()).unwrap_or(u32::MAX);
                 let record = Writer::bare().u8(HELD).name(&held.name);
@@ -122,15 +117,9 @@ impl Record {
                     .u64(held.retrieved)
                     .kinds(&held.kinds)
             }
-            Self::Waiting(waiting) => {
-                let waited = u32::try_from(waiting.waited.as_millis()).unwrap_or(u32::MAX);
-                let offer = &waiting.offer[..waiting.offer.len().min(OFFER_MAX)];
-                Writer::bare()
-                    .u8(WAITING)
-                    .text(&waiting.pool, NAME_MAX)
-                    .u32(waited)
-                    .bytes(offer)
-            }
+            Self::Waiting(waiting) => Writer::bare()
+                .u8(WAITING)
+                .text(&waiting.listener, ENDPOINT_MAX),
         }
         .bare_end()
     }
@@ -164,6 +153,3 @@ impl Origin {
 const BOUND: u8 = 1;
 const HELD: u8 = 2;
 const WAITING: u8 = 3;
-
-/// Longer than the entry of any offer.
-const OFFER_MAX: usize = 8 * 1024;

@@ -81,15 +81,17 @@ fn replies() -> Vec<(&'static str, Reply)> {
             },
         ),
         (
-            "c8 03 00 43 00 00 00 01 00 03 \
-             01 00 10 74 63 70 3a 2f 2f 30 2e 30 2e 30 2e 30 3a 38 30 \
+            "c8 03 00 48 00 00 00 01 00 03 \
+             01 00 10 74 63 70 3a 2f 2f 30 2e 30 2e 30 2e 30 3a 38 30 00 03 77 65 62 00 00 00 00 00 00 00 01 \
              02 03 77 65 62 00 00 00 00 00 00 00 00 09 00 00 00 00 00 00 00 00 00 00 00 02 01 01 \
-             03 00 03 61 70 70 00 00 00 fa 00 02 ab cd",
+             03 00 03 77 65 62",
             Reply::Batch {
                 number: 1,
                 records: vec![
                     Record::Bound(Bound {
                         endpoint: "tcp://0.0.0.0:80".into(),
+                        listener: "web".into(),
+                        opening: 1,
                     }),
                     Record::Held(Held {
                         name: name("web"),
@@ -100,9 +102,7 @@ fn replies() -> Vec<(&'static str, Reply)> {
                         kinds: vec![Kind::Stream],
                     }),
                     Record::Waiting(Waiting {
-                        pool: "app".into(),
-                        offer: vec![0xab, 0xcd],
-                        waited: Duration::from_millis(250),
+                        listener: "web".into(),
                     }),
                 ],
             },
@@ -220,6 +220,8 @@ fn names_are_printable_ascii_of_a_bounded_length() {
 fn a_batch_takes_no_more_descriptors_than_a_message() {
     let bound = Record::Bound(Bound {
         endpoint: "tcp://127.0.0.1:80".into(),
+        listener: "web".into(),
+        opening: 1,
     });
     let many = vec![bound; BATCH_MAX + 1];
     assert_eq!(Reply::batch_length(&many), BATCH_MAX);
@@ -253,6 +255,40 @@ fn a_list_that_is_too_long_for_a_message_says_that_there_is_more() {
         Reply::listed([entry(1)]),
         Reply::Listed { more: false, .. }
     ));
+}
+
+#[test]
+fn a_journal_is_read_up_to_where_its_writer_was_killed() {
+    let held = |text: &str| {
+        Record::Held(Held {
+            name: name(text),
+            origin: Origin::User(7),
+            age: Duration::ZERO,
+            expiry: None,
+            retrieved: 0,
+            kinds: vec![Kind::Stream, Kind::Datagram],
+        })
+    };
+    let note = |number, at, record| Note { number, at, record };
+    let mut journal = Vec::new();
+    for note in [
+        note(1, 10, Some(held("a"))),
+        note(3, 20, Some(held("b"))),
+        note(1, 30, None),
+        note(3, 40, Some(held("c"))),
+    ] {
+        journal.extend(note.encode());
+    }
+    let kept = vec![note(3, 40, Some(held("c")))];
+    assert_eq!(replay(&journal), kept);
+    let torn = note(5, 50, Some(held("d"))).encode();
+    for length in 0..torn.len() {
+        let bytes = [&journal[..], &torn[..length]].concat();
+        assert_eq!(replay(&bytes), kept, "{length}");
+    }
+    assert_eq!(replay(&[&journal[..], &torn].concat()).len(), 2);
+    assert_eq!(replay(b""), []);
+    assert_eq!(replay(&[0xff; 64]), []);
 }
 
 proptest! {

@@ -80,7 +80,7 @@ fn sixty_restarts_by_the_service_manager_fail_nobody() {
     through_pool.stop().is_perfect();
     asking.stop().is_perfect();
     // The control socket, and service and hand-off, once for each loop; both that are held; the journal.
-    assert_eq!(unit.kept().len(), 9, "{:?}", unit.kept());
+    assert_eq!(unit.kept().len(), 8, "{:?}", unit.kept());
     let listed = holder(dir.path()).list().unwrap();
     let kept = listed.iter().find(|entry| entry.name == kept).unwrap();
     assert!(kept.expiry.unwrap() <= Duration::from_secs(3600));

@@ -158,6 +158,29 @@ fn what_a_program_says_on_standard_error_goes_to_the_log_and_not_to_the_peer() {
 }
 
 #[test]
+fn the_log_tells_beginning_end_and_bytes_where_that_is_wanted() {
+    let counted = "log = \"both\"\ncount_bytes = true";
+    let tables = [
+        service("counted", &["/bin/cat"], counted),
+        service("silent", &["/bin/cat"], "log = \"off\""),
+    ];
+    let daemon = start(&tables.concat());
+    for name in ["silent", "counted"] {
+        let client = connect(&daemon, name);
+        client.send(vec![b'x'; 70_000]);
+        client.send_end();
+        assert_eq!(client.receive_all().0.len(), 70_000);
+    }
+    daemon.wait_for_log("received=70000 sent=70000");
+    daemon.wait_for_log("started service=counted");
+    assert!(
+        !daemon.log().contains("service=silent peer"),
+        "{}",
+        daemon.log()
+    );
+}
+
+#[test]
 fn a_banner_comes_before_the_program() {
     let daemon = start(&service(
         "cat",

@@ -11,7 +11,7 @@ fn each_connection_has_a_program_of_its_own() {
     let daemon = start(&service("cat", &["/bin/cat"], ""));
     let clients: Vec<Client> = (0..4).map(|_| connect(&daemon, "cat")).collect();
     assert!(clients.iter().all(Client::is_echoed));
-    assert_eq!(running(&daemon, "cat"), 4);
+    eventually("they are counted", || running(&daemon, "cat") == 4);
     for client in &clients {
         client.send_end();
         assert_eq!(client.receive_all(), (Vec::new(), End::Fin));
@@ -390,5 +390,5 @@ fn a_program_that_forks_into_the_background_holds_no_place() {
         let client = connect(&daemon, "fork");
         assert_eq!(client.receive_line(), "gone\n");
     }
-    assert_eq!(started(&daemon, "fork"), 2);
+    eventually("they are counted", || started(&daemon, "fork") == 2);
 }

@@ -52,7 +52,7 @@ fn the_example_of_the_documentation_works_as_it_stands() {
         assert_eq!(client.receive_line(), "HELLO\n");
         leave(&client);
     }
-    assert_eq!(started(&daemon, "shout"), 2);
+    eventually("they are counted", || started(&daemon, "shout") == 2);
 }
 
 #[test]
@@ -154,7 +154,7 @@ fn many_clients_share_few_processes() {
             });
         }
     });
-    assert_eq!(started(&daemon, "warm"), 3);
+    eventually("they are counted", || started(&daemon, "warm") == 3);
 }
 
 #[test]
@@ -280,5 +280,5 @@ fn a_warm_program_may_be_behind_tls() {
             "{said:?}"
         );
     }
-    assert_eq!(started(&daemon, "warm"), 1);
+    eventually("they are counted", || started(&daemon, "warm") == 1);
 }

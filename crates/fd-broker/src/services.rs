@@ -38,7 +38,7 @@ impl Daemon for FdBroker {
             CONTROL,
             Home::Socket("control.sock"),
             "named listeners stored and handed out; a successor's way in",
-            |_, broker| Ok(Arc::new(Control::new(broker))),
+            |listener, broker| Ok(Arc::new(Control::new(broker, &listener.options))),
         ),
         row(
             "native",

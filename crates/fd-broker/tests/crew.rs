@@ -1,4 +1,5 @@
 //! Workers that the broker keeps running, pools that lend their listening socket, and the operator's client.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
 
@@ -16,11 +17,11 @@ fn table(directory: &Path, name: &str, script: &str, socket: &str) -> String {
     let file = directory.join(format!("{name}.py"));
     std::fs::write(&file, script).unwrap();
     format!(
-        "[[worker]]\nname = \"{name}\"\ncommand = [{:?}, {:?}, {:?}]\n\
+        "[[worker]]\nname = \"{name}\"\ncommand = [\"{}\", \"{}\", \"{}\"]\n\
          restart = {{ delay = \"10ms\" }}\n",
-        python3(),
-        file,
-        directory.join(socket)
+        python3().display(),
+        file.display(),
+        directory.join(socket).display()
     )
 }
 

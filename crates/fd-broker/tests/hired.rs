@@ -5,7 +5,11 @@ mod common;
 
 use std::path::{Path, PathBuf};
 
-use portyard_testkit::{Client, Daemon, End, eventually};
+use portyard_core::auth::{Dialect, MinDigest, Prover};
+use portyard_core::wire::auth::{Key, Secret};
+use portyard_core::worker::{JoinError, Terms, Work, Worker};
+use portyard_testkit::{Client, Daemon, End, eventually, pythons};
+use tokio::io::AsyncWriteExt;
 
 use common::{BINARY, broker};
 
@@ -158,4 +162,74 @@ fn a_pool_of_another_name_is_said() {
         "{}",
         run.stderr
     );
+}
+
+#[test]
+fn a_worker_proves_its_key_message_by_message() {
+    for dialect in [Dialect::Mutual, Dialect::Python, Dialect::Recipe] {
+        let builder = common::builder();
+        let socket = builder.dir().join("keyed.sock");
+        let keyed = format!(
+            "[[listener]]\nservice = \"native\"\nname = \"keyed\"\nlisten = [\"unix:{}\"]\n\
+             auth = \"{}\"\nauth_keys = \"{}/keys\"\n",
+            socket.display(),
+            dialect.name(),
+            builder.dir().display(),
+        );
+        let broker = common::start(builder, "", &keyed);
+        let terms = |secret: &str| {
+            let key = Key::new("tutorial", Secret::new(secret.into()).unwrap());
+            let prover = Prover::new(dialect, &[key], None, MinDigest::default());
+            Terms {
+                prover: Some(prover.unwrap()),
+                ..Terms::new(&socket)
+            }
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let wrong = Worker::join(terms("another")).await.err().unwrap();
+            assert!(
+                matches!(wrong, JoinError::Key(_) | JoinError::Closed),
+                "{wrong:?}"
+            );
+            let without = Worker::join(Terms::new(&socket)).await;
+            assert!(without.is_err());
+            let mut worker = Worker::join(terms("peekaboo")).await.unwrap();
+            let client = connect(&broker);
+            let Some(Work::Connection(offered)) = worker.next().await else {
+                panic!("no connection");
+            };
+            let mut taken = offered.take().unwrap();
+            taken.write_all(b"x").await.unwrap();
+            drop(taken);
+            worker.drain();
+            assert!(worker.next().await.is_none());
+            assert_eq!(client.receive_all(), (b"x".to_vec(), End::Fin));
+        });
+    }
+}
+
+#[test]
+fn the_python_worker_of_the_protocol_page_works() {
+    let page = include_str!("../../../docs/protocols/fd-broker.md");
+    let (_, block) = page.split_once("```python\n").unwrap();
+    let (script, _) = block.split_once("```").unwrap();
+    let broker = broker("", "");
+    let socket = broker.dir().join("native.sock");
+    let place = "/run/portyard/fd-broker/native.sock";
+    assert!(script.contains(place), "{script}");
+    let script = script.replace(place, &socket.display().to_string());
+    let pythons = pythons();
+    for python in pythons.iter().filter(|python| python.version >= (3, 9)) {
+        let _worker = common::Worker::python(&python.path, &script, &[]);
+        for _ in 0..3 {
+            let client = connect(&broker);
+            assert!(client.is_echoed(), "{:?}", python.version);
+            client.send_end();
+            assert_eq!(client.end(), End::Fin);
+        }
+    }
 }

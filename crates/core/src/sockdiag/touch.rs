@@ -42,17 +42,31 @@ pub fn touch(socket: impl AsFd) -> io::Result<Touch> {
     Ok(found)
 }
 
-/// The bytes that a connection has received from its peer and sent to it, in whatever process that was:
-/// those sent twice count twice. `None` for what is no TCP connection.
+/// The bytes that a connection has received from its peer and that were written to it, in whatever process
+/// that was. `None` for what is no TCP connection. For accepted connections.
 pub fn traffic(socket: impl AsFd) -> io::Result<Option<(u64, u64)>> {
-    let counts = Counts::read(socket.as_fd())?;
-    Ok(counts.map(|counts| (counts.received - counts.end(), counts.sent)))
+    let socket = socket.as_fd();
+    let mut found = None;
+    for _ in 0..LOOKS {
+        let before = sys::unsent(socket)?;
+        let Some(counts) = Counts::read(socket)? else {
+            return Ok(None);
+        };
+        // What the peer has acknowledged, and what still waits for that.
+        let written = (counts.acknowledged + before as u64).saturating_sub(counts.own_end());
+        found = Some((counts.received - counts.end(), written));
+        if sys::unsent(socket)? == before {
+            break;
+        }
+    }
+    Ok(found)
 }
 
 /// What TCP_INFO counts of a connection.
 #[derive(Debug, Clone, Copy)]
 struct Counts {
     state: u8,
+    acknowledged: u64,
     received: u64,
     sent: u64,
 }
@@ -76,6 +90,7 @@ impl Counts {
         };
         Self {
             state: info[0],
+            acknowledged: count(ACKNOWLEDGED_AT),
             received: count(RECEIVED_AT),
             sent: count(SENT_AT),
         }
@@ -85,6 +100,11 @@ impl Counts {
     fn end(self) -> u64 {
         let has_come = [CLOSE_WAIT, LAST_ACK, CLOSING, TIME_WAIT].contains(&self.state);
         u64::from(has_come).min(self.received)
+    }
+
+    /// Our own end of the stream, where it was sent, counts as one byte written.
+    fn own_end(self) -> u64 {
+        u64::from([FIN_WAIT1, FIN_WAIT2, TIME_WAIT, LAST_ACK, CLOSING].contains(&self.state))
     }
 
     fn judge(self, unread: usize, unsent: usize) -> Touch {
@@ -102,10 +122,13 @@ impl Counts {
 
 /// A peer that sends all the time is met between two segments.
 const LOOKS: usize = 3;
-/// linux/tcp.h, `struct tcp_info`: `tcpi_bytes_received` and `tcpi_bytes_sent`.
+/// linux/tcp.h, `struct tcp_info`: `tcpi_bytes_acked`, `tcpi_bytes_received` and `tcpi_bytes_sent`.
+const ACKNOWLEDGED_AT: usize = 120;
 const RECEIVED_AT: usize = 128;
 const SENT_AT: usize = 200;
 const ESTABLISHED: u8 = 1;
+const FIN_WAIT1: u8 = 4;
+const FIN_WAIT2: u8 = 5;
 const TIME_WAIT: u8 = 6;
 const CLOSE_WAIT: u8 = 8;
 const LAST_ACK: u8 = 9;
@@ -151,6 +174,15 @@ mod tests {
         accepted.read_to_end(&mut said).unwrap();
         accepted.write_all(b"ok").unwrap();
         assert_eq!(traffic(&accepted).unwrap(), Some((5, 2)));
+        // Whether the peer has read it or not.
+        accepted.set_nonblocking(true).unwrap();
+        let mut written = 2;
+        while let Ok(length) = accepted.write(&[7; 10_000]) {
+            written += length as u64;
+        }
+        assert_eq!(traffic(&accepted).unwrap(), Some((5, written)));
+        accepted.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(traffic(&accepted).unwrap(), Some((5, written)));
         assert_eq!(traffic(UnixStream::pair().unwrap().0).unwrap(), None);
     }
 

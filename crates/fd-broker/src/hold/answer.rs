@@ -48,6 +48,16 @@ impl Holding {
         }
     }
 
+    /// Whether a peer may do something with a name; else what to tell it.
+    pub fn permit(
+        &self,
+        asker: &Asker<'_>,
+        operation: Operation,
+        name: &Name,
+    ) -> Result<(), Refusal> {
+        self.lock().permit(asker, operation, name)
+    }
+
     fn list(&self, asker: &Asker<'_>, behind: Option<&Name>) -> Answer {
         let state = self.lock();
         let now = Instant::now();

@@ -8,30 +8,40 @@ use std::task::Poll;
 use portyard_core::endpoint::Transport;
 use portyard_core::fdpass::ReceiveError;
 use portyard_core::serve::{Connection, Ended, Serving, StreamService};
-use portyard_core::wire::hold::{HoldError, MESSAGE_MAX, Reason, Reply, Request};
+use portyard_core::wire::broker::ToWorker;
+use portyard_core::wire::hold::{HoldError, MESSAGE_MAX, Name, Reason, Reply, Request};
 use portyard_core::wire::operate::Request as Operating;
 
 use super::Asker;
+use super::rules::Operation;
 use super::socket::HeldSocket;
 use crate::broker::Broker;
 use crate::operate;
+use crate::settings::Options;
+use crate::worker::{Hello, pool_reply, serve_hello};
 
 /// The service.
 pub struct Control {
     broker: Broker,
+    /// Connections at a time of a worker that says hello here.
+    max_capacity: u32,
 }
 
 impl Control {
     /// The service of this broker.
-    pub fn new(broker: Broker) -> Self {
-        Self { broker }
+    pub fn new(broker: Broker, options: &Options) -> Self {
+        let max_capacity = options.max_capacity.get();
+        Self {
+            broker,
+            max_capacity,
+        }
     }
 }
 
 impl StreamService for Control {
     fn serve(&self, connection: Connection) -> Serving {
-        let broker = self.broker.clone();
-        Box::pin(async move { converse(&broker, connection).await })
+        let (broker, max_capacity) = (self.broker.clone(), self.max_capacity);
+        Box::pin(async move { converse(&broker, connection, max_capacity).await })
     }
 
     fn transport(&self) -> Transport {
@@ -39,7 +49,7 @@ impl StreamService for Control {
     }
 }
 
-async fn converse(broker: &Broker, mut connection: Connection) -> Ended {
+async fn converse(broker: &Broker, mut connection: Connection, max_capacity: u32) -> Ended {
     let Ok(user) = connection.user() else {
         return Ended::Broken;
     };
@@ -50,7 +60,10 @@ async fn converse(broker: &Broker, mut connection: Connection) -> Ended {
     };
     loop {
         let (request, descriptors) = match receive(&mut connection).await {
-            Ok(Some(received)) => received,
+            Ok(Some(Received::Request(request, descriptors))) => (request, descriptors),
+            Ok(Some(Received::Hello(hello))) => {
+                return employ(broker, connection, &asker, max_capacity, hello).await;
+            }
             Ok(None) => return Ended::Done,
             Err(NoRequest::Operate(packet)) => {
                 for answer in operate::answer(broker, &asker, &packet) {
@@ -68,7 +81,14 @@ async fn converse(broker: &Broker, mut connection: Connection) -> Ended {
                 .hand_over(broker, connection, &asker)
                 .await;
         }
-        let (reply, sockets) = broker.holding().answer(&asker, request, descriptors);
+        let pool = match &request {
+            Request::Retrieve { name } => broker.pool(name.as_str()),
+            _ => None,
+        };
+        let (mut reply, sockets) = broker.holding().answer(&asker, request, descriptors);
+        if let (Some(pool), true) = (pool, is_unknown(&reply)) {
+            reply = pool_reply(&pool);
+        }
         let malformed = matches!(
             reply,
             Reply::Refused {
@@ -86,12 +106,57 @@ async fn converse(broker: &Broker, mut connection: Connection) -> Ended {
     }
 }
 
+/// A worker that has come here for the pool that it names.
+async fn employ(
+    broker: &Broker,
+    mut connection: Connection,
+    asker: &Asker<'_>,
+    max_capacity: u32,
+    hello: Hello,
+) -> Ended {
+    let name: Result<Name, _> = hello.pool().parse();
+    let why = match name.map(|name| broker.holding().permit(asker, Operation::Retrieve, &name)) {
+        Err(_) => "a worker that comes to a control socket says for which pool".into(),
+        Ok(Err((_, text))) => text,
+        Ok(Ok(())) => match broker.pool(hello.pool()) {
+            Some(pool) => return serve_hello(connection, &pool, max_capacity, hello).await,
+            None => format!("there is no pool called {}", hello.pool()),
+        },
+    };
+    tracing::info!(listener = %connection.listener().name, why, "worker rejected");
+    match connection.pass(&ToWorker::Rejected(&why).encode(), &[]) {
+        Ok(_) => Ended::Protocol,
+        Err(error) => error.into(),
+    }
+}
+
+/// Whether nothing is held under the name, though the peer may ask for it.
+fn is_unknown(reply: &Reply) -> bool {
+    matches!(
+        reply,
+        Reply::Refused {
+            reason: Reason::NoSuchName,
+            ..
+        }
+    )
+}
+
+/// What comes from a peer.
+pub(super) enum Received {
+    /// A request with its descriptors.
+    Request(Request, Vec<OwnedFd>),
+    /// A worker begins.
+    Hello(Hello),
+}
+
 /// Why a packet is no request.
 pub(super) enum NoRequest {
     /// It is one for who operates the broker.
     Operate(Vec<u8>),
     /// It is not one of the protocol.
     Malformed(HoldError),
+    /// It is one of a worker, and not a HELLO.
+    NoHello(String),
     /// What came with it, or a part of it, got lost.
     Lost(ReceiveError),
 }
@@ -104,16 +169,8 @@ impl NoRequest {
             Self::Lost(error @ ReceiveError::Cut) => (Reason::Failed, error.to_string()),
             Self::Lost(error) => (Reason::Malformed, error.to_string()),
             Self::Operate(_) => (Reason::Malformed, "not in the midst of a hand-over".into()),
-            Self::Malformed(error) => {
-                let hint = match error {
-                    HoldError::Kind(..0x40) => {
-                        "; this is a broker's control socket, and workers connect to a listener of \
-                         the service native"
-                    }
-                    _ => "",
-                };
-                (Reason::Malformed, format!("{error}{hint}"))
-            }
+            Self::Malformed(error) => (Reason::Malformed, error.to_string()),
+            Self::NoHello(text) => (Reason::Malformed, text),
         };
         tracing::debug!(listener = %connection.listener().name, %reason, text, "request refused");
         let ended = if reason == Reason::Malformed {
@@ -130,22 +187,24 @@ impl NoRequest {
 }
 
 /// The next request with its descriptors; `None` at the end, which a drain brings about too.
-pub(super) async fn receive(
-    connection: &mut Connection,
-) -> Result<Option<(Request, Vec<OwnedFd>)>, NoRequest> {
+pub(super) async fn receive(connection: &mut Connection) -> Result<Option<Received>, NoRequest> {
     let home = connection.home().clone();
     poll_fn(|cx| {
         home.with_buffer(
             |buffer| match connection.poll_receive(cx, &mut buffer[..MESSAGE_MAX]) {
                 Poll::Ready(Ok(message)) if message.length == 0 => Poll::Ready(Ok(None)),
                 Poll::Ready(Ok(message)) => {
-                    let packet = &buffer[..message.length];
-                    if Operating::KINDS.contains(&packet[0]) && message.descriptors.is_empty() {
+                    let (packet, came) = (&buffer[..message.length], message.descriptors.len());
+                    if Operating::KINDS.contains(&packet[0]) && came == 0 {
                         return Poll::Ready(Err(NoRequest::Operate(packet.to_vec())));
                     }
-                    let request = Request::decode(packet, message.descriptors.len());
-                    let request = request.map_err(NoRequest::Malformed)?;
-                    Poll::Ready(Ok(Some((request, message.descriptors))))
+                    if packet[0] < *Request::KINDS.start() {
+                        let hello = Hello::read(packet, came).map_err(NoRequest::NoHello)?;
+                        return Poll::Ready(Ok(Some(Received::Hello(hello))));
+                    }
+                    let request = Request::decode(packet, came).map_err(NoRequest::Malformed)?;
+                    let request = Received::Request(request, message.descriptors);
+                    Poll::Ready(Ok(Some(request)))
                 }
                 Poll::Ready(Err(error)) => Poll::Ready(Err(NoRequest::Lost(error))),
                 Poll::Pending if connection.finishing() => Poll::Ready(Ok(None)),

@@ -25,7 +25,7 @@ use portyard_core::sys::register;
 use portyard_core::wire::hold::{Bound, MESSAGE_MAX, Reason, Record, Reply, Request, Waiting};
 use tokio::time::timeout;
 
-use super::control::{receive, send};
+use super::control::{Received, receive, send};
 use super::form::handed;
 use super::socket::HeldSocket;
 use super::{Asker, Holding};
@@ -496,7 +496,7 @@ async fn expect(
     patience: Duration,
 ) -> Result<(), Failure> {
     match timeout(patience, receive(connection)).await {
-        Ok(Ok(Some((request, _)))) if request == *wanted => Ok(()),
+        Ok(Ok(Some(Received::Request(request, _)))) if request == *wanted => Ok(()),
         Ok(Ok(Some(_)) | Err(_)) => Err(Failure::Protocol),
         Ok(Ok(None)) => Err(Failure::Gone("it has closed the connection")),
         Err(_) => Err(Failure::Gone("it has not answered in time")),

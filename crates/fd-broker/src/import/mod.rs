@@ -9,6 +9,7 @@ mod draft;
 mod inetd;
 mod internal;
 mod ports;
+mod sections;
 mod xinetd;
 
 use std::fs::File;
@@ -63,7 +64,7 @@ impl Imported {
             )
         })?;
         let ports = Ports::system();
-        Ok(if xinetd::is_like(&text) {
+        Ok(if sections::is_like(&text) {
             xinetd::import(path, &text, &ports)
         } else {
             inetd::import(path, &text, &ports)

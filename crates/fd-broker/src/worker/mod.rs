@@ -7,7 +7,7 @@ mod plain;
 use portyard_core::access::Identity;
 use portyard_core::serve::Connection;
 
-pub use native::Native;
+pub use native::{Hello, Native, pool_reply, serve_hello};
 pub use plain::Plain;
 
 use crate::pool::{About, Protocol};

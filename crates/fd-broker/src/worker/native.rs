@@ -129,6 +129,54 @@ async fn begin(
             return Err(Ended::Protocol);
         }
     };
+    welcome(connection, pool, max_capacity, beginning)
+}
+
+/// Serves a worker whose HELLO has come to a control socket.
+pub async fn serve_hello(
+    connection: Connection,
+    pool: &Arc<Pool>,
+    max_capacity: u32,
+    hello: Hello,
+) -> Ended {
+    match welcome(connection, pool, max_capacity, hello.0) {
+        Ok(mut session) => session.run().await,
+        Err(ended) => ended,
+    }
+}
+
+/// A HELLO that somebody else has received.
+pub struct Hello(Beginning);
+
+impl Hello {
+    /// Reads a packet that came with so many descriptors, or says why it is none.
+    pub fn read(packet: &[u8], descriptors: usize) -> Result<Self, String> {
+        read_hello(packet, descriptors).map(Self)
+    }
+
+    /// The pool that the worker means; empty for none in particular.
+    pub fn pool(&self) -> &str {
+        &self.0.pool
+    }
+}
+
+/// What a daemon is told that asks what is behind the name of a pool.
+pub fn pool_reply(pool: &Pool) -> hold::Reply {
+    hold::Reply::Pool {
+        mode: match pool.config().mode {
+            Mode::Connections => hold::Mode::Connections,
+            Mode::Listener => hold::Mode::Listener,
+        },
+    }
+}
+
+/// Lets a worker in.
+fn welcome(
+    mut connection: Connection,
+    pool: &Arc<Pool>,
+    max_capacity: u32,
+    beginning: Beginning,
+) -> Result<Session, Ended> {
     let welcome = ToWorker::Welcome(Welcome {
         version: VERSION,
         mode: match pool.config().mode {
@@ -174,12 +222,7 @@ async fn hear_hello(
         return Ok(opening.map(Opening::hello));
     };
     let reply = if name.as_str() == &*pool.name {
-        hold::Reply::Pool {
-            mode: match pool.config().mode {
-                Mode::Connections => hold::Mode::Connections,
-                Mode::Listener => hold::Mode::Listener,
-            },
-        }
+        pool_reply(pool)
     } else {
         hold::Reply::Refused {
             reason: hold::Reason::NoSuchName,

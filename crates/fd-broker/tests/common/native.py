@@ -65,8 +65,18 @@ def main():
     select.register(broker, selectors.EVENT_READ)
     clients = {}
     print("ready", flush=True)
-    while True:
+    if mode == "echo":
+        select.register(sys.stdin, selectors.EVENT_READ)
+    draining = False
+    while not (draining and not clients):
         for key, _ in select.select():
+            if key.fileobj is sys.stdin:
+                # Asked to end: finish what is there, refuse what is on its way.
+                select.unregister(sys.stdin)
+                if sys.stdin.readline():
+                    draining = True
+                    broker.send(message(DRAIN))
+                continue
             if key.fileobj is not broker:
                 client = key.fileobj
                 try:
@@ -92,7 +102,7 @@ def main():
             if kind != OFFER:
                 continue
             for (number, _, fields), descriptor in zip(entries, descriptors):
-                if mode == "refuse":
+                if mode == "refuse" or draining:
                     os.close(descriptor)
                     broker.send(report((REFUSED, number)))
                     continue

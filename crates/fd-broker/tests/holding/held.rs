@@ -8,11 +8,11 @@ use std::time::Duration;
 use nix::unistd::geteuid;
 use portyard_core::holding::Retrieved;
 use portyard_core::wire::hold::{Origin, Reason};
-use portyard_testkit::{Client, Daemon, eventually};
+use portyard_testkit::{Client, Daemon, eventually, pythons};
 use socket2::Socket;
 
 use super::load::Load;
-use super::{beside, broker, control, endpoint, free_port, holder, name, reason};
+use super::{beside, broker, control, endpoint, free_port, holder, name, reason, socket};
 
 /// A broker that holds a TCP socket as `web` and a UDP socket as `clock`.
 fn holding(directory: &Path) -> Daemon {
@@ -260,4 +260,43 @@ fn a_reload_holds_more_and_less_and_keeps_the_rest() {
     let wrong = format!("{more}[[hold]]\nname = \"mine\"\nlisten = [\"tcp://127.0.0.1:0\"]\n");
     broker.rewrite_config(&wrong);
     assert!(broker.reload().contains("has stored something"));
+}
+
+#[test]
+fn the_example_of_the_protocol_page_works_in_every_python() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = holding(dir.path());
+    let page = include_str!(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../docs/protocols/holding.md"
+    ));
+    let example = page.split("```python\n").nth(1).unwrap();
+    let example = example.split("```").next().unwrap();
+    let script = format!(
+        "{example}\nimport sys\n\
+         try:\n    retrieve(sys.argv[1], 'nope')\nexcept OSError as error:\n    print(error)\n\
+         listener, = retrieve(sys.argv[1], 'web')\n\
+         listener.setblocking(True)\n\
+         client = socket.create_connection(listener.getsockname())\n\
+         accepted, _ = listener.accept()\n\
+         accepted.sendall(b'served')\n\
+         print(client.recv(6).decode())\n"
+    );
+    let path = socket(dir.path()).display().to_string();
+    // recv_fds came with 3.9.
+    let pythons = pythons().into_iter().filter(|it| it.version >= (3, 9));
+    let mut tried = 0;
+    for python in pythons {
+        let run = python.run(&script, &[&path]);
+        assert_eq!(run.code, Some(0), "{:?}: {}", python.version, run.stderr);
+        let lines: Vec<&str> = run.stdout.lines().collect();
+        assert_eq!(
+            lines,
+            ["nothing is held under the name nope", "served"],
+            "{:?}",
+            python.version
+        );
+        tried += 1;
+    }
+    assert!(tried > 0 && broker.log().contains("retrieved"));
 }

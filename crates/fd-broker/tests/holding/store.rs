@@ -23,6 +23,21 @@ fn config(directory: &Path, web: u16, cat: u16) -> String {
         )
 }
 
+fn with_pool(port: u16) -> String {
+    format!(
+        "[[pool]]\nname = \"app\"\nqueue_timeout = \"1min\"\n\
+         [[listener]]\nservice = \"hand-off\"\noptions.pool = \"app\"\n\
+         listen = [\"tcp://127.0.0.1:{port}\"]\n"
+    )
+}
+
+/// An echo-tcp that works for the pool.
+fn worker(directory: &Path) -> Daemon {
+    Daemon::build(beside("echo-tcp"))
+        .listen(endpoint(directory, "app") + "=echo")
+        .start()
+}
+
 fn local(port: u16) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], port))
 }
@@ -30,20 +45,23 @@ fn local(port: u16) -> SocketAddr {
 #[test]
 fn sixty_restarts_by_the_service_manager_fail_nobody() {
     let dir = tempfile::tempdir().unwrap();
-    let (web, cat) = (free_port(), free_port());
-    let mut unit = Unit::new(dir.path(), &config(dir.path(), web, cat), 64);
+    let (web, cat, pool) = (free_port(), free_port(), free_port());
+    let config = config(dir.path(), web, cat) + &with_pool(pool);
+    let mut unit = Unit::new(dir.path(), &config, 64);
     unit.start();
+    let _worker = worker(dir.path());
     let _echo_tcp = Daemon::build(beside("echo-tcp"))
         .listen(endpoint(dir.path(), "web") + "=echo")
         .start();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let app = name("app");
+    let kept = name("kept");
     let expiry = Some(Duration::from_secs(3600));
     holder(dir.path())
-        .store(&app, &[listener.as_fd()], expiry, false)
+        .store(&kept, &[listener.as_fd()], expiry, false)
         .unwrap();
     let through_web = Load::start(2, local(web));
     let through_cat = Load::start(2, local(cat));
+    let through_pool = Load::start(2, local(pool));
     let place = dir.path().to_owned();
     // Who connects while nobody serves waits in the control socket, which is kept like the others.
     let asking = Load::of(2, move || {
@@ -53,17 +71,19 @@ fn sixty_restarts_by_the_service_manager_fail_nobody() {
     });
     for _ in 0..60 {
         through_cat.wait_for(4);
+        through_pool.wait_for(4);
         unit.stop(Signal::SIGTERM);
         unit.start();
     }
     through_web.stop().is_perfect();
     through_cat.stop().is_perfect();
+    through_pool.stop().is_perfect();
     asking.stop().is_perfect();
-    // The control socket, the service once for each loop, both that are held, and the journal.
-    assert_eq!(unit.kept().len(), 6, "{:?}", unit.kept());
+    // The control socket, and service and hand-off, once for each loop; both that are held; the journal.
+    assert_eq!(unit.kept().len(), 8, "{:?}", unit.kept());
     let listed = holder(dir.path()).list().unwrap();
-    let app = listed.iter().find(|entry| entry.name == app).unwrap();
-    assert!(app.expiry.unwrap() <= Duration::from_secs(3600));
+    let kept = listed.iter().find(|entry| entry.name == kept).unwrap();
+    assert!(kept.expiry.unwrap() <= Duration::from_secs(3600));
 }
 
 #[test]
@@ -95,6 +115,33 @@ fn one_that_was_killed_has_lost_nothing_that_it_held() {
         .listen(endpoint(dir.path(), "app") + "=echo")
         .start();
     assert!(held.is_echoed());
+}
+
+#[test]
+fn connections_that_wait_for_a_worker_are_kept_for_the_next_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let port = free_port();
+    let config = control(dir.path()) + &with_pool(port);
+    let mut unit = Unit::new(dir.path(), &config, 64);
+    unit.start();
+    let clients: Vec<Client> = (0..20)
+        .map(|_| {
+            let client = Client::try_connect(local(port)).unwrap();
+            client.send("ping");
+            client
+        })
+        .collect();
+    for _ in 0..3 {
+        unit.stop(Signal::SIGTERM);
+        unit.start();
+    }
+    let _worker = worker(dir.path());
+    for client in &clients {
+        assert_eq!(client.receive(4), b"ping", "{}", unit.log());
+    }
+    // What has been served is kept no longer.
+    unit.stop(Signal::SIGTERM);
+    assert!(unit.kept().len() < clients.len(), "{:?}", unit.kept());
 }
 
 #[test]

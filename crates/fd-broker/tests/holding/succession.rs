@@ -15,10 +15,11 @@ use super::load::Load;
 use super::{beside, broker, control, endpoint, free_port, holder, name, socket};
 
 /// A configuration with everything that can be handed over, its ports fixed: a held listener, a
-/// listener with a service of its own, and the admin endpoint.
+/// listener with a service of its own, one whose connections go to workers, and the admin endpoint.
 struct Ports {
     web: u16,
     cat: u16,
+    pool: u16,
     admin: u16,
 }
 
@@ -27,17 +28,26 @@ impl Ports {
         Self {
             web: free_port(),
             cat: free_port(),
+            pool: free_port(),
             admin: free_port(),
         }
     }
 
     fn config(&self, directory: &Path) -> String {
-        let Self { web, cat, admin } = self;
+        let Self {
+            web,
+            cat,
+            pool,
+            admin,
+        } = self;
         control(directory)
             + &format!(
                 "[[hold]]\nname = \"web\"\nlisten = [\"tcp://127.0.0.1:{web}\"]\n\
                  [[service]]\nname = \"cat\"\nlisten = [\"tcp://127.0.0.1:{cat}\"]\n\
                  command = [\"/bin/cat\"]\n\
+                 [[pool]]\nname = \"app\"\nqueue_timeout = \"1min\"\n\
+                 [[listener]]\nservice = \"hand-off\"\noptions.pool = \"app\"\n\
+                 listen = [\"tcp://127.0.0.1:{pool}\"]\n\
                  [admin]\nlisten = \"tcp://127.0.0.1:{admin}\"\n"
             )
     }
@@ -45,6 +55,13 @@ impl Ports {
 
 fn local(port: u16) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], port))
+}
+
+/// An echo-tcp that works for the pool, whichever broker has it.
+fn worker(directory: &Path) -> Daemon {
+    Daemon::build(beside("echo-tcp"))
+        .listen(endpoint(directory, "app") + "=echo")
+        .start()
 }
 
 fn successor(config: &str) -> Daemon {
@@ -61,13 +78,15 @@ fn sixty_successors_under_load_fail_nobody() {
         .listen(endpoint(dir.path(), "web") + "=echo")
         .start();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let app = name("app");
+    let kept = name("kept");
     let expiry = Some(Duration::from_secs(3600));
     holder(dir.path())
-        .store(&app, &[listener.as_fd()], expiry, false)
+        .store(&kept, &[listener.as_fd()], expiry, false)
         .unwrap();
+    let _worker = worker(dir.path());
     let web = Load::start(2, local(ports.web));
     let cat = Load::start(2, local(ports.cat));
+    let pool = Load::start(2, local(ports.pool));
     let place = dir.path().to_owned();
     let asking = Load::of(2, move || {
         let held = Holder::connect_now(&socket(&place), PATIENCE)
@@ -76,6 +95,7 @@ fn sixty_successors_under_load_fail_nobody() {
     });
     for _ in 0..60 {
         cat.wait_for(4);
+        pool.wait_for(4);
         let next = successor(&config);
         let last = serving.wait();
         assert_eq!(last.code, Some(0), "{}", last.stderr);
@@ -83,12 +103,37 @@ fn sixty_successors_under_load_fail_nobody() {
     }
     web.stop().is_perfect();
     cat.stop().is_perfect();
+    pool.stop().is_perfect();
     asking.stop().is_perfect();
     // What a peer had stored has come all the way.
     let listed = holder(dir.path()).list().unwrap();
-    let app = listed.iter().find(|entry| entry.name == app).unwrap();
-    assert!(app.expiry.unwrap() <= Duration::from_secs(3600));
+    let kept = listed.iter().find(|entry| entry.name == kept).unwrap();
+    assert!(kept.expiry.unwrap() <= Duration::from_secs(3600));
     assert_eq!(serving.status()["state"], "ready");
+}
+
+#[test]
+fn connections_that_wait_for_a_worker_are_served_by_the_successor() {
+    let dir = tempfile::tempdir().unwrap();
+    let ports = Ports::new();
+    let config = ports.config(dir.path());
+    let first = broker().config(&config).start();
+    // More than one message takes.
+    let clients: Vec<Client> = (0..BATCH_MAX + 10)
+        .map(|_| {
+            let client = Client::try_connect(local(ports.pool)).unwrap();
+            client.send("ping");
+            client
+        })
+        .collect();
+    let waiting = |broker: &Daemon| broker.status()["pools"][0]["waiting"].as_u64();
+    eventually("all wait", || waiting(&first) == Some(clients.len() as u64));
+    let second = successor(&config);
+    assert_eq!(first.wait().code, Some(0));
+    let _worker = worker(dir.path());
+    for client in &clients {
+        assert_eq!(client.receive(4), b"ping", "{}", second.log());
+    }
 }
 
 #[test]

@@ -11,7 +11,7 @@ fn each_connection_has_a_program_of_its_own() {
     let daemon = start(&service("cat", &["/bin/cat"], ""));
     let clients: Vec<Client> = (0..4).map(|_| connect(&daemon, "cat")).collect();
     assert!(clients.iter().all(Client::is_echoed));
-    assert_eq!(running(&daemon, "cat"), 4);
+    eventually("they are counted", || running(&daemon, "cat") == 4);
     for client in &clients {
         client.send_end();
         assert_eq!(client.receive_all(), (Vec::new(), End::Fin));
@@ -155,6 +155,29 @@ fn what_a_program_says_on_standard_error_goes_to_the_log_and_not_to_the_peer() {
     let log = daemon.log();
     assert!(log.contains("evil") && !log.contains('\u{1b}'), "{log}");
     assert!(!log.contains("secret") && !log.contains("oops"), "{log}");
+}
+
+#[test]
+fn the_log_tells_beginning_end_and_bytes_where_that_is_wanted() {
+    let counted = "log = \"both\"\ncount_bytes = true";
+    let tables = [
+        service("counted", &["/bin/cat"], counted),
+        service("silent", &["/bin/cat"], "log = \"off\""),
+    ];
+    let daemon = start(&tables.concat());
+    for name in ["silent", "counted"] {
+        let client = connect(&daemon, name);
+        client.send(vec![b'x'; 70_000]);
+        client.send_end();
+        assert_eq!(client.receive_all().0.len(), 70_000);
+    }
+    daemon.wait_for_log("received=70000 sent=70000");
+    daemon.wait_for_log("started service=counted");
+    assert!(
+        !daemon.log().contains("service=silent peer"),
+        "{}",
+        daemon.log()
+    );
 }
 
 #[test]
@@ -367,5 +390,5 @@ fn a_program_that_forks_into_the_background_holds_no_place() {
         let client = connect(&daemon, "fork");
         assert_eq!(client.receive_line(), "gone\n");
     }
-    assert_eq!(started(&daemon, "fork"), 2);
+    eventually("they are counted", || started(&daemon, "fork") == 2);
 }

@@ -52,7 +52,7 @@ fn one_process_answers_all_datagrams_and_the_next_starts_another() {
         let client = if n % 2 == 0 { &one } else { &two };
         assert_eq!(ask(client, &format!("n{n}")), (pid, format!("N{n}")));
     }
-    assert_eq!(started(&daemon, "upper"), 1);
+    eventually("they are counted", || started(&daemon, "upper") == 1);
     eventually("it has left", || running(&daemon, "upper") == 0);
     let (other, _) = ask(&one, "again");
     assert_ne!(other, pid);
@@ -73,7 +73,7 @@ fn a_program_that_reads_nothing_is_not_spun_and_its_datagram_is_thrown_away_in_t
     daemon.wait_for_log("a datagram that nobody reads is thrown away");
     // Three starts, with 50, 100 and 200 ms between.
     assert!(begun.elapsed() >= Duration::from_millis(300));
-    assert_eq!(started(&daemon, "idle"), 3);
+    eventually("they are counted", || started(&daemon, "idle") == 3);
     assert_eq!(
         daemon.count("portyard_programs_unread_total{name=\"idle\"}"),
         3
@@ -140,7 +140,7 @@ fn a_stream_program_that_waits_accepts_by_itself() {
     assert!(pids.iter().all(|pid| *pid == pids[0]), "{pids:?}");
     let clients: Vec<Client> = (0..10).map(|_| connect(&daemon, "echo")).collect();
     assert!(clients.iter().all(Client::is_echoed));
-    assert_eq!(started(&daemon, "echo"), 1);
+    eventually("they are counted", || started(&daemon, "echo") == 1);
     // When it has left, the next connection starts another.
     eventually("it has left", || running(&daemon, "accept") == 0);
     assert_ne!(connect(&daemon, "accept").receive_line(), pids[0]);

@@ -6,7 +6,7 @@ use portyard_testkit::{Certificates, Client, End, TlsClient, eventually};
 
 use crate::{build, connect, lives, python, reload, running, start, started};
 
-/// The example of the documentation: answers each line with its number, and says who it is.
+/// Answers each line with its own number and what it was told of the peer.
 const SERVE: &str = "\
 import os, socket\n\
 broker = socket.socket(fileno=0)\n\
@@ -37,6 +37,22 @@ fn warm(name: &str, more: &str) -> String {
 fn leave(client: &Client) {
     client.send_end();
     assert_eq!(client.receive_all(), (Vec::new(), End::Fin));
+}
+
+#[test]
+fn the_example_of_the_documentation_works_as_it_stands() {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/protocols/warm.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let (_, rest) = page.split_once("```python\n").unwrap();
+    let (example, _) = rest.split_once("```").unwrap();
+    let daemon = start(&python("shout", example, "warm = { processes = 2 }"));
+    for _ in 0..5 {
+        let client = connect(&daemon, "shout");
+        client.send("hello\n");
+        assert_eq!(client.receive_line(), "HELLO\n");
+        leave(&client);
+    }
+    eventually("they are counted", || started(&daemon, "shout") == 2);
 }
 
 #[test]
@@ -138,7 +154,7 @@ fn many_clients_share_few_processes() {
             });
         }
     });
-    assert_eq!(started(&daemon, "warm"), 3);
+    eventually("they are counted", || started(&daemon, "warm") == 3);
 }
 
 #[test]
@@ -264,5 +280,5 @@ fn a_warm_program_may_be_behind_tls() {
             "{said:?}"
         );
     }
-    assert_eq!(started(&daemon, "warm"), 1);
+    eventually("they are counted", || started(&daemon, "warm") == 1);
 }

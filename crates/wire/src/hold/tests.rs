@@ -10,7 +10,7 @@ fn name(text: &str) -> Name {
     text.parse().unwrap()
 }
 
-/// The examples of `docs/protocols/fd-broker.md`, byte by byte.
+/// The examples of `docs/protocols/holding.md`, byte by byte, and some more.
 fn requests() -> Vec<(&'static str, Request)> {
     vec![
         ("40 00 00 01 00", Request::List { behind: None }),
@@ -134,6 +134,36 @@ fn the_documented_bytes_are_these_messages() {
             Ok(reply.clone())
         );
     }
+}
+
+#[test]
+fn the_page_shows_these_bytes_and_no_others() {
+    let page = include_str!(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../docs/protocols/holding.md"
+    ));
+    let known: Vec<Vec<u8>> = requests()
+        .into_iter()
+        .map(|(bytes, _)| unhex(bytes))
+        .chain(replies().into_iter().map(|(bytes, _)| unhex(bytes)))
+        .collect();
+    let is_byte = |word: &&str| word.len() == 2 && u8::from_str_radix(word, 16).is_ok();
+    let (mut shown, mut in_block) = (0, false);
+    for line in page.lines() {
+        if line.starts_with("```") {
+            in_block = !in_block;
+        }
+        if !in_block {
+            continue;
+        }
+        let bytes: Vec<&str> = line.split_whitespace().take_while(is_byte).collect();
+        if bytes.len() >= HEADER_LEN {
+            shown += 1;
+            let bytes = unhex(&bytes.join(" "));
+            assert!(known.contains(&bytes), "{line} is no example");
+        }
+    }
+    assert_eq!(shown, 14, "examples on the page");
 }
 
 #[test]

@@ -208,7 +208,11 @@ fn told(name: &Name, what: &str, place: &str, as_json: bool, out: &mut Out) -> R
     if as_json {
         return out.json(&serde_json::json!({ "name": name.as_str(), "endpoint": place }));
     }
-    out.line(format_args!("the broker {what} {name} {place}").to_string().trim_end())
+    out.line(
+        format_args!("the broker {what} {name} {place}")
+            .to_string()
+            .trim_end(),
+    )
 }
 
 /// How long the broker has for an answer.

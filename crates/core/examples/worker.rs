@@ -15,7 +15,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             continue;
         };
         tokio::spawn(async move {
-            let (mut read, mut write) = split(offered.take()?.stream);
+            let (mut read, mut write) = split(offered.take()?);
             write.write_all(b"hello\r\n").await?;
             copy(&mut read, &mut write).await
         });

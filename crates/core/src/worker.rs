@@ -10,7 +10,7 @@
 //!     let Work::Connection(offered) = work else { continue };
 //!     tokio::spawn(async move {
 //!         let mut taken = offered.take()?;
-//!         taken.stream.write_all(b"hello\r\n").await
+//!         taken.write_all(b"hello\r\n").await
 //!     });
 //! }
 //! # Ok(())
@@ -116,12 +116,11 @@ pub struct Details {
     pub first_bytes: Vec<u8>,
 }
 
-/// A connection that is the worker's. Dropping it closes it and tells the broker that it is over.
+/// A connection that is the worker's, to be read from and written to. Dropping it closes it and tells the
+/// broker that it is over; that is why its stream cannot be taken out.
 pub struct Taken {
-    /// The connection, registered with the current runtime.
-    pub stream: Stream,
-    /// What the broker knows of it.
-    pub details: Details,
+    stream: Stream,
+    details: Details,
     /// Tells the broker when it is dropped, as the last of all.
     _ticket: Ticket,
 }
@@ -293,6 +292,18 @@ impl Offered {
     }
 }
 
+impl Taken {
+    /// The connection, registered with the runtime that took it.
+    pub fn stream(&self) -> &Stream {
+        &self.stream
+    }
+
+    /// What the broker knows of it.
+    pub fn details(&self) -> &Details {
+        &self.details
+    }
+}
+
 impl Details {
     fn of(offer: &Offer<'_>) -> Self {
         Self {
@@ -326,28 +337,28 @@ impl Backoff {
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 
-impl AsyncRead for Stream {
+impl AsyncRead for Taken {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
-            Self::Unix(stream) => Pin::new(stream).poll_read(cx, buffer),
+        match &mut self.get_mut().stream {
+            Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Stream::Unix(stream) => Pin::new(stream).poll_read(cx, buffer),
         }
     }
 }
 
-impl AsyncWrite for Stream {
+impl AsyncWrite for Taken {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
-            Self::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
+        match &mut self.get_mut().stream {
+            Stream::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Stream::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
         }
     }
 
@@ -357,9 +368,9 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+        match &mut self.get_mut().stream {
+            Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Stream::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use portyard_core::auth::{Dialect, MinDigest, Prover};
 use portyard_core::wire::auth::{Key, Secret};
 use portyard_core::worker::{JoinError, Terms, Work, Worker};
-use portyard_testkit::{Client, Daemon, End, eventually};
+use portyard_testkit::{Client, Daemon, End, eventually, pythons};
 use tokio::io::AsyncWriteExt;
 
 use common::{BINARY, broker};
@@ -203,11 +203,33 @@ fn a_worker_proves_its_key_message_by_message() {
                 panic!("no connection");
             };
             let mut taken = offered.take().unwrap();
-            taken.stream.write_all(b"x").await.unwrap();
+            taken.write_all(b"x").await.unwrap();
             drop(taken);
             worker.drain();
             assert!(worker.next().await.is_none());
             assert_eq!(client.receive_all(), (b"x".to_vec(), End::Fin));
         });
+    }
+}
+
+#[test]
+fn the_python_worker_of_the_protocol_page_works() {
+    let page = include_str!("../../../docs/protocols/fd-broker.md");
+    let (_, block) = page.split_once("```python\n").unwrap();
+    let (script, _) = block.split_once("```").unwrap();
+    let broker = broker("", "");
+    let socket = broker.dir().join("native.sock");
+    let place = "/run/portyard/fd-broker/native.sock";
+    assert!(script.contains(place), "{script}");
+    let script = script.replace(place, &socket.display().to_string());
+    let pythons = pythons();
+    for python in pythons.iter().filter(|python| python.version >= (3, 9)) {
+        let _worker = common::Worker::python(&python.path, &script, &[]);
+        for _ in 0..3 {
+            let client = connect(&broker);
+            assert!(client.is_echoed(), "{:?}", python.version);
+            client.send_end();
+            assert_eq!(client.end(), End::Fin);
+        }
     }
 }

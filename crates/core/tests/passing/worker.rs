@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
+use std::process::{Child, Command};
 use std::thread::{self, JoinHandle};
 
 use portyard_core::worker::{JoinError, Terms, Work, Worker};
@@ -36,9 +37,9 @@ fn echo_worker(terms: Terms) -> (oneshot::Sender<()>, JoinHandle<()>) {
                 let mut taken = offered.take().unwrap();
                 let mut buffer = [0; 64];
                 loop {
-                    match taken.stream.read(&mut buffer).await {
+                    match taken.read(&mut buffer).await {
                         Ok(0) | Err(_) => return,
-                        Ok(length) => taken.stream.write_all(&buffer[..length]).await.unwrap(),
+                        Ok(length) => taken.write_all(&buffer[..length]).await.unwrap(),
                     }
                 }
             });
@@ -223,4 +224,34 @@ fn why_there_is_no_broker_is_said() {
         JoinError::Closed | JoinError::Io(_) | JoinError::Lost(_)
     ));
     rejecting.join().unwrap();
+}
+
+#[test]
+fn the_example_is_a_worker() {
+    // Cargo builds the examples of a package with its tests, unless it is told which.
+    let test = std::env::current_exe().unwrap();
+    let example = test.ancestors().nth(2).unwrap().join("examples/worker");
+    let broker = Broker::start();
+    let _example = Killed(Command::new(example).arg(broker.path()).spawn().unwrap());
+    let (session, _) = broker.welcome();
+    let (mut client, accepted) = connection();
+    session.offer(1, &[&accepted]);
+    assert_eq!(session.reports(1), [(1, Verdict::Taken)]);
+    drop(accepted);
+    let mut greeting = [0; 7];
+    client.read_exact(&mut greeting).unwrap();
+    assert_eq!(&greeting, b"hello\r\n");
+    echo(&mut client);
+    drop(client);
+    assert_eq!(session.reports(1), [(1, Verdict::Done)]);
+}
+
+/// A child that is killed with its test.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }

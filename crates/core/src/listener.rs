@@ -239,6 +239,14 @@ impl Permit {
         &self.listener
     }
 
+    /// The connection is in another process now, and takes none of our descriptors: it counts for its
+    /// listener and its source, not for the daemon any more.
+    pub fn leave_daemon(&mut self) {
+        if std::mem::take(&mut self.in_total) {
+            self.listener.total.leave();
+        }
+    }
+
     /// Counts the connection as one of its source, unless that has `ceiling` already.
     pub fn try_count(&mut self, source: Prefix, ceiling: u32) -> bool {
         let entered = self.listener.sources.try_enter(source, ceiling);

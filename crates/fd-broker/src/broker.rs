@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit};
@@ -10,11 +10,13 @@ use portyard_core::daemon::{Asked, Boot, Helm, Listening, Shared};
 use portyard_core::exit::Fatal;
 use portyard_core::listen::Inherited;
 use portyard_core::observe::metrics::Metrics;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
+use crate::collector::PoolCollector;
 use crate::commands::{self, Commands};
+use crate::crew::Crew;
 use crate::hold::{self, Holding, HoldingCollector, Succession};
 use crate::inetd::Inetd;
 use crate::pool::{Handed, Pool, PoolConfig, Pulse};
@@ -48,6 +50,11 @@ struct Inner {
     pools: Mutex<BTreeMap<String, Arc<Pool>>>,
     pulse: Arc<Pulse>,
     watch: Watch,
+    crew: Crew,
+    /// The pools of hand-off listeners, by the listener's name.
+    hand_offs: Mutex<BTreeMap<String, String>>,
+    /// Where the daemon listens: names and endpoints.
+    endpoints: Mutex<Vec<(String, String)>>,
     inetd: Inetd,
     holding: Holding,
     succession: Succession,
@@ -106,6 +113,57 @@ impl Broker {
         &self.0.inetd
     }
 
+    /// Everything that an operator may want to see, as JSON.
+    pub fn state(&self) -> Value {
+        let mut state = Shared::status(self);
+        let waiting: Vec<Value> = self
+            .pools()
+            .iter()
+            .flat_map(|pool| pool.waiting())
+            .collect();
+        state.insert("waiting".into(), waiting.into());
+        let hand_offs = lock(&self.0.hand_offs);
+        let listeners: Vec<Value> = lock(&self.0.endpoints)
+            .iter()
+            .map(|(name, endpoint)| {
+                json!({ "name": name, "endpoint": endpoint, "pool": hand_offs.get(name) })
+            })
+            .collect();
+        state.insert("listeners".into(), listeners.into());
+        Value::Object(state)
+    }
+
+    /// The programs that are kept running as workers.
+    pub fn crew(&self) -> &Crew {
+        &self.0.crew
+    }
+
+    /// A hand-off listener of this name is for that pool.
+    pub fn set_hand_off(&self, listener: &str, pool: &str) {
+        let mut hand_offs = lock(&self.0.hand_offs);
+        hand_offs.insert(listener.into(), pool.into());
+    }
+
+    /// Lends the listening sockets of pools whose workers accept by themselves.
+    fn lend(&self, sockets: &[Listening<'_>]) {
+        let hand_offs = lock(&self.0.hand_offs);
+        for pool in self.pools() {
+            let mut lent = Vec::new();
+            for socket in sockets {
+                if hand_offs.get(socket.label) != Some(&pool.name) {
+                    continue;
+                }
+                match socket.socket.try_clone() {
+                    Ok(copy) => lent.push((socket.label.to_owned(), copy.into())),
+                    Err(error) => {
+                        tracing::error!(listener = socket.label, %error, "cannot be lent to workers");
+                    }
+                }
+            }
+            pool.lend(lent);
+        }
+    }
+
     /// The pool of this name; all are there before the first connection comes.
     pub fn pool(&self, name: &str) -> Option<Arc<Pool>> {
         self.lock().get(name).cloned()
@@ -160,9 +218,8 @@ impl Broker {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Arc<Pool>>> {
-        // A map of names; a panic cannot leave it half-changed.
-        self.0.pools.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Pool>>> {
+        lock(&self.0.pools)
     }
 }
 
@@ -214,7 +271,10 @@ impl Shared for Broker {
         self.holding().apply(&settings.holds, &settings.holding);
         let collector = HoldingCollector(self.holding().clone());
         metrics.register(|registry| registry.register_collector(Box::new(collector)));
+        let collector = PoolCollector(self.clone());
+        metrics.register(|registry| registry.register_collector(Box::new(collector)));
         self.set_pools(settings.all_pools());
+        self.crew().plan(&settings.workers);
         tokio::task::spawn_local(self.clone().tick());
         tokio::task::spawn_local(self.0.watch.clone().run());
         self.inetd().start(metrics, faults)
@@ -222,11 +282,19 @@ impl Shared for Broker {
 
     fn reload(&self, settings: &Settings) -> Option<&'static str> {
         self.set_pools(settings.all_pools());
+        self.crew().plan(&settings.workers);
+        self.crew().set_to_work();
         self.holding().apply(&settings.holds, &settings.holding);
         None
     }
 
     fn listening(&self, sockets: &[Listening<'_>]) -> bool {
+        self.lend(sockets);
+        let endpoints = sockets
+            .iter()
+            .map(|socket| (socket.label.to_owned(), socket.endpoint.to_owned()))
+            .collect();
+        *lock(&self.0.endpoints) = endpoints;
         self.holding().listening(sockets)
     }
 
@@ -234,6 +302,7 @@ impl Shared for Broker {
         let holding = self.holding().clone();
         tokio::task::spawn_local(async move { holding.expire().await });
         self.succession().serving();
+        self.crew().set_to_work();
     }
 
     fn drain(&self) {
@@ -247,6 +316,7 @@ impl Shared for Broker {
     }
 
     async fn empty(&self) {
+        self.crew().stop().await;
         self.inetd().empty().await;
     }
 
@@ -257,6 +327,7 @@ impl Shared for Broker {
         for pool in self.pools() {
             pool.close();
         }
+        self.crew().stop().await;
         self.inetd().stop().await;
     }
 
@@ -268,10 +339,16 @@ impl Shared for Broker {
         let pools: Vec<Value> = self.pools().iter().map(|pool| pool.status()).collect();
         Map::from_iter([
             ("pools".into(), pools.into()),
+            ("programs".into(), self.crew().status()),
             ("services".into(), self.inetd().status()),
             ("held".into(), self.holding().status()),
         ])
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Each change of a table is one step; a panic leaves it whole.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// How many descriptors of each pool may be on their way: a quarter of what the process may open, all

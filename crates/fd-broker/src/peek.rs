@@ -14,6 +14,11 @@ pub struct Peeked {
 }
 
 impl Peeked {
+    /// Whether nothing was seen.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
     /// Puts it into an offer.
     pub fn describe<'a>(&'a self, offer: &mut Offer<'a>) {
         offer.server_name = self.server_name.as_deref();

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use portyard_core::access::AccessConfig;
 use portyard_core::config::{ConfigError, Source};
-use portyard_core::daemon::{Build, Daemon, Home, ListenerOf, ServiceRow};
+use portyard_core::daemon::{Build, ConfigOf, Daemon, Home, ListenerOf, ServiceRow};
 use portyard_core::listener::Streams;
 
 use crate::broker::Broker;
-use crate::hand_off::HandOff;
+use crate::hand_off::{HAND_OFF, HandOff};
 use crate::hold::{CONTROL, Control};
 use crate::inetd::{PROGRAM, REDIRECT, Service};
 use crate::pool::Protocol;
@@ -29,10 +29,10 @@ impl Daemon for FdBroker {
         "Hands connections and listening sockets to worker processes, in any language";
     const SERVICES: &'static [ServiceRow<Self>] = &[
         row(
-            "hand-off",
+            HAND_OFF,
             Home::Port(17500),
             "connections for the workers of a pool",
-            |listener, broker| Ok(Arc::new(HandOff::new(broker, &listener.options))),
+            |listener, broker| Ok(Arc::new(HandOff::new(broker, listener)?)),
         ),
         row(
             CONTROL,
@@ -77,6 +77,26 @@ impl Daemon for FdBroker {
             |listener, broker| Ok(Service::new(broker.inetd().clone(), listener)?),
         ),
     ];
+
+    fn check(
+        config: &ConfigOf<Self>,
+        settings: &Settings,
+        source: &Source,
+    ) -> Result<(), ConfigError> {
+        for listener in &config.listeners {
+            let wrong = |message| source.error(&listener.service.span(), message);
+            for pool in listener.options.pools() {
+                settings.known_pool(pool).map_err(wrong)?;
+            }
+            let routes = &listener.options.route;
+            if !routes.is_empty() && listener.service.get_ref() != HAND_OFF {
+                return Err(wrong(
+                    "options.route is for listeners of the service hand-off; take it out".into(),
+                ));
+            }
+        }
+        Ok(())
+    }
 
     fn listeners(
         broker: &Broker,

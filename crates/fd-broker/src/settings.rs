@@ -3,11 +3,14 @@
 use std::num::{NonZeroU16, NonZeroU32};
 use std::sync::Arc;
 
+use portyard_core::config::Span;
 use serde::{Deserialize, Serialize};
 
+use crate::crew::WorkerConfig;
 use crate::hold::{self, HoldConfig, HoldingConfig};
 use crate::inetd::{Entry, ServiceConfig};
 use crate::pool::PoolConfig;
+use crate::route::RouteConfig;
 
 /// The daemon's own tables.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
@@ -16,6 +19,9 @@ pub struct Settings {
     /// The `[[pool]]` tables.
     #[serde(rename = "pool", skip_serializing_if = "Vec::is_empty")]
     pub pools: Vec<PoolConfig>,
+    /// The `[[worker]]` tables.
+    #[serde(rename = "worker", skip_serializing_if = "Vec::is_empty")]
+    pub workers: Vec<WorkerConfig>,
     /// The `[[hold]]` tables.
     #[serde(rename = "hold", skip_serializing_if = "Vec::is_empty")]
     pub holds: Vec<HoldConfig>,
@@ -28,7 +34,7 @@ pub struct Settings {
 
 impl Settings {
     /// The tables' names.
-    pub const TABLES: &'static [&'static str] = &["pool", "hold", "holding", "service"];
+    pub const TABLES: &'static [&'static str] = &["pool", "worker", "hold", "holding", "service"];
 
     /// All pools: those that are configured, and the one of listeners that name none.
     pub fn all_pools(&self) -> Vec<PoolConfig> {
@@ -50,7 +56,32 @@ impl Settings {
                 ));
             }
         }
+        for (at, worker) in self.workers.iter().enumerate() {
+            worker.check()?;
+            if self.workers[..at]
+                .iter()
+                .any(|other| other.name == worker.name)
+            {
+                return Err(format!(
+                    "[[worker]]: there are two of name {:?}; give each its own",
+                    worker.name
+                ));
+            }
+        }
         hold::check(&self.holds, &self.holding)
+    }
+
+    /// Whether there is a pool of this name, or what there is.
+    pub fn known_pool(&self, name: &str) -> Result<(), String> {
+        let pools = self.all_pools();
+        if pools.iter().any(|pool| pool.name == name) {
+            return Ok(());
+        }
+        let known: Vec<&str> = pools.iter().map(|pool| pool.name.as_str()).collect();
+        Err(format!(
+            "there is no pool {name:?}; add a [[pool]] of that name, or use one of {}",
+            known.join(", ")
+        ))
     }
 }
 
@@ -66,12 +97,23 @@ pub struct Options {
     pub weight: NonZeroU16,
     /// native: connections that a worker may ask for at a time.
     pub max_capacity: NonZeroU32,
+    /// hand-off: how long a client has for the first bytes by which its connection is routed.
+    pub peek_timeout: Span,
+    /// hand-off: other pools for some connections; the first that fits has it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub route: Vec<RouteConfig>,
     /// What a `[[service]]` table asks for that this listener was made from.
     #[serde(skip)]
     service: Option<Arc<Entry>>,
 }
 
 impl Options {
+    /// Every pool that is named.
+    pub fn pools(&self) -> impl Iterator<Item = &str> {
+        let routes = self.route.iter().map(|route| route.pool.as_str());
+        std::iter::once(self.pool.as_str()).chain(routes)
+    }
+
     /// The options of a listener that is made from a `[[service]]` table.
     pub fn of_service(entry: Arc<Entry>) -> Self {
         Self {
@@ -93,6 +135,8 @@ impl Default for Options {
             capacity: NonZeroU32::MIN,
             weight: NonZeroU16::MIN,
             max_capacity: DEFAULT_MAX_CAPACITY,
+            peek_timeout: Span::secs(5),
+            route: Vec::new(),
             service: None,
         }
     }

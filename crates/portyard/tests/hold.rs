@@ -102,6 +102,21 @@ fn what_is_stored_is_shown_retrieved_and_deleted() {
         .collect();
     assert_eq!(lines.len(), 2, "{}", shown.stdout);
     assert_eq!(lines[1]["endpoint"], endpoint.as_str());
+    let listed = run(&broker, &["listeners"]);
+    assert_eq!(listed.code, Some(0), "{}", listed.stderr);
+    for word in [
+        "app",
+        &endpoint,
+        "stream",
+        &format!("uid {}", geteuid()),
+        "configuration",
+    ] {
+        assert!(
+            listed.stdout.contains(word),
+            "no {word} in\n{}",
+            listed.stdout
+        );
+    }
     let again = run(&broker, &["store", "app", "tcp://127.0.0.1:0"]);
     assert_eq!(again.code, Some(78), "{}", again.stderr);
     assert!(again.stderr.contains("held already"), "{}", again.stderr);

@@ -59,6 +59,7 @@ pub mod hold;
 pub mod http;
 pub mod jsonrpc;
 pub mod line;
+pub mod operate;
 pub mod pickle;
 pub mod proxy;
 pub mod signature;

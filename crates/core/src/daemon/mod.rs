@@ -51,6 +51,17 @@ pub trait Daemon: Sized + 'static {
     /// The services; the first is the default.
     const SERVICES: &'static [ServiceRow<Self>];
 
+    /// Checks what the listeners and the daemon's own tables say of each other. `source` gives an error
+    /// its place.
+    fn check(
+        config: &ConfigOf<Self>,
+        settings: &SettingsOf<Self>,
+        source: &Source,
+    ) -> Result<(), ConfigError> {
+        let _ = (config, settings, source);
+        Ok(())
+    }
+
     /// Listeners that the daemon's own tables ask for, beside those in `[[listener]]`. `access` is the
     /// daemon's list, `source` gives an error its place. Nothing is opened yet, perhaps never.
     fn listeners(

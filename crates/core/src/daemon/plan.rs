@@ -100,6 +100,7 @@ impl<D: Daemon> Plan<D> {
         }
         // Checked even where every listener has a list of its own.
         AccessList::new(&config.access, &source)?;
+        D::check(&config, &settings, &source)?;
         let mut derived = if listen.is_empty() {
             D::listeners(shared, &settings, &config.access, &source)?
         } else {

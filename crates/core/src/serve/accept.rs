@@ -86,6 +86,9 @@ impl Acceptor {
             // Not accepting is what the limit is for.
             return true;
         }
+        if listener.settings().service.room().is_some() {
+            return true;
+        }
         match self.accept_now() {
             Ok(arrival) => {
                 let (home, listener) = (home.clone(), listener.clone());

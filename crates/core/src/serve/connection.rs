@@ -401,6 +401,10 @@ impl Future for Session {
             return self.end(cut);
         }
         if !self.watched {
+            // Before its first byte is read, and behind the moment in which that it is taken was said.
+            if self.home.registry.is_revoked(self.slot) {
+                return self.end(Ending::Broken);
+            }
             self.home.registry.watch(self.slot, cx.waker());
             self.watched = true;
         }

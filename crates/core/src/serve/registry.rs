@@ -159,6 +159,13 @@ impl Registry {
         }
     }
 
+    /// Whether a broker gave the connection and has not heard that it was taken: another worker may have
+    /// it by now.
+    pub fn is_revoked(&self, slot: Slot) -> bool {
+        let tickets = self.tickets.borrow();
+        !tickets.is_empty() && tickets.get(&slot).is_some_and(|ticket| !ticket.holds())
+    }
+
     /// Why the connection is to be cut, if it is.
     pub fn cut(&self, slot: Slot) -> Option<Ending> {
         self.entries.borrow()[slot.index()].cut

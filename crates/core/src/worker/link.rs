@@ -1,6 +1,6 @@
 //! The connection to the broker.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ use portyard_wire::broker::{
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::UnixStream;
-use tokio::time::timeout;
+use tokio::time::{Sleep, sleep, timeout};
 
 use super::{Outbox, Terms};
 use crate::auth::ProveError;
@@ -24,6 +24,8 @@ use crate::fdpass::{self, ReceiveError};
 pub(crate) struct Link {
     socket: Packets,
     buffer: Vec<u8>,
+    /// When reports go out that may wait for company.
+    later: Option<Pin<Box<Sleep>>>,
 }
 
 /// What the broker wants.
@@ -115,11 +117,15 @@ impl Link {
         };
         let joined = timeout(PATIENCE, join).await;
         let buffer = joined.map_err(|_| JoinError::Silent)??;
-        Ok(Self { socket, buffer })
+        Ok(Self {
+            socket,
+            buffer,
+            later: None,
+        })
     }
 
-    /// Sends what is owed, then waits for the broker. Connections are given out by `give`, each with
-    /// its socket, before this is ready.
+    /// Takes what the broker sends; when that is all, sends what is owed, once for all of it, and waits.
+    /// Connections are given out by `give`, each with its socket, before this is ready.
     ///
     /// An error is the end of the link.
     pub fn poll_order(
@@ -129,16 +135,13 @@ impl Link {
         mut give: impl FnMut(&Offer<'_>, OwnedFd),
     ) -> Poll<Result<Order, JoinError>> {
         loop {
-            while let Some(packet) = outbox.packet(cx.waker()) {
-                match self.socket.poll_send(cx, &packet) {
-                    Poll::Ready(sent) => sent?,
-                    Poll::Pending => {
-                        outbox.put_back(packet);
-                        break;
-                    }
+            let message = match self.socket.poll_receive(cx, &mut self.buffer) {
+                Poll::Ready(message) => message?,
+                Poll::Pending => {
+                    self.settle(cx, outbox)?;
+                    return Poll::Pending;
                 }
-            }
-            let message = ready!(self.socket.poll_receive(cx, &mut self.buffer))?;
+            };
             if message.length == 0 {
                 return Poll::Ready(Err(JoinError::Closed));
             }
@@ -166,6 +169,31 @@ impl Link {
                     return Poll::Ready(Err(BrokerError::Kind(packet[0]).into()));
                 }
             }));
+        }
+    }
+
+    /// Sends what is owed, as far as the broker takes it.
+    fn settle(&mut self, cx: &mut Context<'_>, outbox: &Outbox) -> io::Result<()> {
+        loop {
+            while let Some(packet) = outbox.packet(cx.waker()) {
+                match self.socket.poll_send(cx, &packet) {
+                    Poll::Ready(sent) => sent?,
+                    Poll::Pending => {
+                        outbox.put_back(packet);
+                        return Ok(());
+                    }
+                }
+            }
+            if !outbox.owes_later() {
+                self.later = None;
+                return Ok(());
+            }
+            let later = self.later.get_or_insert_with(|| Box::pin(sleep(COMPANY)));
+            if later.as_mut().poll(cx).is_pending() {
+                return Ok(());
+            }
+            self.later = None;
+            outbox.hurry();
         }
     }
 }
@@ -250,6 +278,8 @@ impl AsyncWrite for Packets {
     }
 }
 
+/// How long reports wait that nobody waits for. So a busy worker wakes its broker once for many.
+const COMPANY: Duration = Duration::from_millis(1);
 /// How long a broker has for its welcome.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The longest message of a dialogue of keys, or two of them in one packet.

@@ -26,6 +26,8 @@ struct Owed {
     /// Connections of earlier links, of which the broker at the other end of this one knows nothing.
     stale: u32,
     draining: bool,
+    /// Something in `reports` is waited for. The rest may wait for company.
+    urgent: bool,
     /// Whom to wake when there is something to send.
     waker: Option<Waker>,
 }
@@ -51,6 +53,7 @@ impl Outbox {
             held: 0,
             stale: 0,
             draining: false,
+            urgent: false,
             waker: None,
         })))
     }
@@ -86,19 +89,33 @@ impl Outbox {
         }
     }
 
-    /// The next packet to send. `None`, and `waker` is woken when there is one.
+    /// The next packet to send. `None`, and `waker` is woken when there is one, or something that may
+    /// wait: see [`Outbox::owes_later`].
     pub fn packet(&self, waker: &Waker) -> Option<Vec<u8>> {
         let mut owed = self.lock();
         if let Some(packet) = owed.packets.pop_front() {
             return Some(packet);
         }
-        if !owed.reports.is_empty() {
+        if owed.urgent && !owed.reports.is_empty() {
+            owed.urgent = false;
             return Some(owed.reports.take());
         }
         if !owed.waker.as_ref().is_some_and(|old| old.will_wake(waker)) {
             owed.waker = Some(waker.clone());
         }
         None
+    }
+
+    /// Whether there are reports that may wait a moment for others to go with: that connections are over,
+    /// while there is room for more.
+    pub fn owes_later(&self) -> bool {
+        let owed = self.lock();
+        !owed.urgent && !owed.reports.is_empty()
+    }
+
+    /// The moment is over.
+    pub fn hurry(&self) {
+        self.lock().urgent = true;
     }
 
     /// Takes back a packet that could not be sent.
@@ -136,6 +153,8 @@ impl Outbox {
                 connection,
                 verdict,
             });
+            let is_tight = owed.held >= owed.told - owed.told / 4;
+            owed.urgent |= verdict != Verdict::Done || is_tight || owed.draining;
             if owed.reports.is_full() {
                 let packet = owed.reports.take();
                 owed.packets.push_back(packet);
@@ -160,6 +179,7 @@ impl Owed {
         self.epoch += 1;
         self.stale += std::mem::take(&mut self.held);
         self.reports = Reports::new();
+        self.urgent = false;
         self.packets.clear();
     }
 
@@ -201,6 +221,12 @@ impl Ticket {
             self.taken = outbox.report(self.epoch, self.connection, Verdict::Taken);
         }
         self.taken
+    }
+
+    /// Whether the link on which the connection was offered is still there: what was said on it has been,
+    /// or will be, heard.
+    pub fn holds(&self) -> bool {
+        self.outbox.lock().epoch == self.epoch
     }
 
     /// Gives back a connection that was not taken, and of which our copy is closed.

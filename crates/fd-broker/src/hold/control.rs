@@ -10,11 +10,13 @@ use portyard_core::fdpass::ReceiveError;
 use portyard_core::serve::{Connection, Ended, Serving, StreamService};
 use portyard_core::wire::broker::ToWorker;
 use portyard_core::wire::hold::{HoldError, MESSAGE_MAX, Name, Reason, Reply, Request};
+use portyard_core::wire::operate::Request as Operating;
 
 use super::Asker;
 use super::rules::Operation;
 use super::socket::HeldSocket;
 use crate::broker::Broker;
+use crate::operate;
 use crate::settings::Options;
 use crate::worker::{Hello, pool_reply, serve_hello};
 
@@ -63,6 +65,14 @@ async fn converse(broker: &Broker, mut connection: Connection, max_capacity: u32
                 return employ(broker, connection, &asker, max_capacity, hello).await;
             }
             Ok(None) => return Ended::Done,
+            Err(NoRequest::Operate(packet)) => {
+                for answer in operate::answer(broker, &asker, &packet) {
+                    if let Err(error) = send(&mut connection, &answer, &[]).await {
+                        return error.into();
+                    }
+                }
+                continue;
+            }
             Err(error) => return error.tell(&mut connection).await,
         };
         if request == Request::TakeOver {
@@ -141,6 +151,8 @@ pub(super) enum Received {
 
 /// Why a packet is no request.
 pub(super) enum NoRequest {
+    /// It is one for who operates the broker.
+    Operate(Vec<u8>),
     /// It is not one of the protocol.
     Malformed(HoldError),
     /// It is one of a worker, and not a HELLO.
@@ -156,6 +168,7 @@ impl NoRequest {
             Self::Lost(ReceiveError::Io(error)) => return error.into(),
             Self::Lost(error @ ReceiveError::Cut) => (Reason::Failed, error.to_string()),
             Self::Lost(error) => (Reason::Malformed, error.to_string()),
+            Self::Operate(_) => (Reason::Malformed, "not in the midst of a hand-over".into()),
             Self::Malformed(error) => (Reason::Malformed, error.to_string()),
             Self::NoHello(text) => (Reason::Malformed, text),
         };
@@ -182,6 +195,9 @@ pub(super) async fn receive(connection: &mut Connection) -> Result<Option<Receiv
                 Poll::Ready(Ok(message)) if message.length == 0 => Poll::Ready(Ok(None)),
                 Poll::Ready(Ok(message)) => {
                     let (packet, came) = (&buffer[..message.length], message.descriptors.len());
+                    if Operating::KINDS.contains(&packet[0]) && came == 0 {
+                        return Poll::Ready(Err(NoRequest::Operate(packet.to_vec())));
+                    }
                     if packet[0] < *Request::KINDS.start() {
                         let hello = Hello::read(packet, came).map_err(NoRequest::NoHello)?;
                         return Poll::Ready(Ok(Some(Received::Hello(hello))));

@@ -20,7 +20,7 @@ use portyard_core::observe::Throttle;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
-pub use config::{Mode, PoolConfig};
+pub use config::{Mode, PoolConfig, is_name};
 pub use counts::Counts;
 pub use handed::Handed;
 use machine::Action;
@@ -49,6 +49,8 @@ struct State {
     config: PoolConfig,
     machine: Machine<Handed>,
     links: HashMap<WorkerId, Link>,
+    /// Listening sockets for the workers, in listener mode.
+    lent: Vec<(String, OwnedFd)>,
     actions: Vec<Action<Handed>>,
 }
 
@@ -92,6 +94,7 @@ impl Pool {
                 machine: Machine::new(config.rules(offers)),
                 config,
                 links: HashMap::new(),
+                lent: Vec::new(),
                 actions: Vec::new(),
             }),
             room: Notify::new(),
@@ -111,6 +114,7 @@ impl Pool {
             state.config = config;
             state.machine.set_rules(rules, now, &mut state.actions);
         });
+        self.room.notify_waiters();
     }
 
     /// A connection for its workers.
@@ -124,16 +128,33 @@ impl Pool {
         });
     }
 
-    /// Whether no more should be accepted for now.
-    pub fn is_full(&self) -> bool {
-        self.lock().machine.is_full()
+    /// What its workers get.
+    pub fn mode(&self) -> Mode {
+        self.lock().config.mode
+    }
+
+    /// Whether connections should be accepted for it now.
+    pub fn accepts(&self) -> bool {
+        let state = self.lock();
+        state.config.mode == Mode::Connections && !state.machine.is_full()
+    }
+
+    /// Lends these listening sockets to its workers, if they accept by themselves.
+    pub fn lend(&self, sockets: Vec<(String, OwnedFd)>) {
+        self.change(|state, _, _| {
+            state.lent = sockets;
+            for link in state.links.values_mut() {
+                link.asked.lent = true;
+                link.wake.notify_one();
+            }
+        });
     }
 
     /// Returns when the queue has room. Not accepting until then is how clients are made to wait.
     pub async fn has_room(&self) {
         loop {
             let room = self.room.notified();
-            if !self.lock().machine.is_full() {
+            if self.accepts() {
                 return;
             }
             room.await;
@@ -188,7 +209,6 @@ impl Pool {
 
     /// Lets workers of this name, or all when the name is the pool's, finish what they have, or takes
     /// them back; how many there were.
-    #[expect(dead_code, reason = "the control socket asks for it next")]
     pub fn set_draining(&self, name: &str, draining: bool) -> usize {
         self.change(|state, now, _| {
             let all = self.name == name;
@@ -211,6 +231,18 @@ impl Pool {
             }
             found
         })
+    }
+
+    /// Workers, and connections that wait, are offered, are served.
+    pub fn sizes(&self) -> [usize; 4] {
+        let state = self.lock();
+        let machine = &state.machine;
+        let (mut workers, mut served) = (0, 0);
+        for (_, worker) in machine.workers() {
+            workers += 1;
+            served += worker.present as usize;
+        }
+        [workers, machine.queue().len(), machine.offered(), served]
     }
 
     /// What the status says of it.
@@ -241,6 +273,7 @@ impl Pool {
                     "offered": worker.offered,
                     "taken": worker.taken,
                     "refused": worker.refused,
+                    "redelivered": worker.redelivered,
                 }))
             })
             .collect();
@@ -268,7 +301,6 @@ impl Pool {
     }
 
     /// Who waits, the next one first.
-    #[expect(dead_code, reason = "the control socket asks for it next")]
     pub fn waiting(&self) -> Vec<Value> {
         let now = Instant::now();
         let state = self.lock();

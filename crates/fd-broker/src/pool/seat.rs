@@ -1,14 +1,14 @@
 //! A worker's place in its pool.
 
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use portyard_wire::broker::{Report, Verdict};
 use tokio::sync::Notify;
 
 use super::machine::{ConnectionId, Joining, Trace, Unknown, WorkerId};
-use super::{Counts, Handed, Link, Pool};
+use super::{Counts, Handed, Link, Mode, Pool};
 
 /// What is told of a worker.
 #[derive(Debug, Clone)]
@@ -52,6 +52,8 @@ pub struct Asked {
     pub cut: bool,
     /// Tell it that it gets nothing more, or that it does again.
     pub drain: Option<bool>,
+    /// Give it the listening sockets.
+    pub lent: bool,
 }
 
 /// What came of sending an outbox.
@@ -85,9 +87,13 @@ impl Seat {
                 about,
                 outbox: Vec::new(),
                 wake: wake.clone(),
-                asked: Asked::default(),
+                asked: Asked {
+                    lent: true,
+                    ..Asked::default()
+                },
                 drained: (false, false),
             };
+            link.wake.notify_one();
             state.links.insert(id, link);
             id
         });
@@ -118,6 +124,16 @@ impl Seat {
         let link = state.links.get_mut(&self.id);
         link.map(|link| std::mem::take(&mut link.asked))
             .unwrap_or_default()
+    }
+
+    /// The listening sockets that the pool lends to its workers, each with its listener's name.
+    pub fn lent(&self) -> io::Result<Vec<(String, OwnedFd)>> {
+        let state = self.pool.lock();
+        if state.config.mode != Mode::Listener {
+            return Ok(Vec::new());
+        }
+        let copy = |(name, socket): &(String, OwnedFd)| Ok((name.clone(), socket.try_clone()?));
+        state.lent.iter().map(copy).collect()
     }
 
     /// Sends what is in the outbox. `send` gets what comes next, at most `batch` connections with their
@@ -189,6 +205,7 @@ impl Seat {
                         let handed = machine.taken(self.id, id)?;
                         Counts::add(&counts.taken);
                         endings.closed.extend(handed.socket.take());
+                        handed.permit.leave_daemon();
                         if self.mute && handed.watched.get().is_none() {
                             // Nobody will tell of its end.
                             endings.dropped.extend(machine.done(None, id, now, actions));
@@ -263,6 +280,11 @@ impl Seat {
     /// connections cannot go to others.
     pub fn linger(&mut self) {
         self.lingers = true;
+    }
+
+    /// The worker is gone after all.
+    pub fn returns(&mut self) {
+        self.lingers = false;
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -354,6 +354,12 @@ impl Session {
                 ToWorker::Resume
             };
             connection.pass(&message.encode(), &[])?;
+        }
+        if asked.lent {
+            for (name, socket) in seat.lent()? {
+                let message = ToWorker::Listener { name: &name };
+                connection.pass(&message.encode(), &[socket.as_fd()])?;
+            }
         }
         if !*blocked {
             let sent = seat.send(false, OFFERS_MAX, |next, descriptors| {

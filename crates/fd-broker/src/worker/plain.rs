@@ -7,6 +7,7 @@
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
+use std::os::fd::AsFd;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -17,10 +18,11 @@ use portyard_core::serve::{Connection, Ended, Serving, StreamService};
 use portyard_wire::framing::{Decoder, Framing};
 use portyard_wire::pickle::{self, Caps};
 use portyard_wire::value::Value;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{about, installed};
 use crate::broker::Broker;
+use crate::crew::Crew;
 use crate::pool::{ConnectionId, Joining, Pool, Protocol, Seat};
 use crate::settings::Options;
 
@@ -40,8 +42,11 @@ struct Session {
     pid: i32,
     /// What it was sent and has not taken, and the inode of that socket.
     offered: Option<(ConnectionId, u64)>,
+    /// Listening sockets that it was sent and has not answered.
+    lent: usize,
     /// What it has answered, as far as that is not complete.
     answer: Vec<u8>,
+    crew: Crew,
 }
 
 /// What happens in a session.
@@ -71,11 +76,12 @@ impl StreamService for Plain {
     fn serve(&self, connection: Connection) -> Serving {
         let pool = self.broker.pool(&self.options.pool);
         let (protocol, options) = (self.protocol, self.options.clone());
+        let crew = self.broker.crew().clone();
         Box::pin(async move {
             let Some(pool) = pool else {
                 return Ended::Broken;
             };
-            match begin(connection, &pool, protocol, &options).await {
+            match begin(connection, &pool, protocol, &options, crew).await {
                 Ok(mut session) => session.run().await,
                 Err(ended) => ended,
             }
@@ -88,6 +94,7 @@ async fn begin(
     pool: &Arc<Pool>,
     protocol: Protocol,
     options: &Options,
+    crew: Crew,
 ) -> Result<Session, Ended> {
     let said = match protocol {
         Protocol::Python => match timeout(HELLO_WAIT, read_pid(&mut connection)).await {
@@ -117,7 +124,9 @@ async fn begin(
         protocol,
         pid,
         offered: None,
+        lent: 0,
         answer: Vec::new(),
+        crew,
     })
 }
 
@@ -155,8 +164,14 @@ impl Session {
                     let Some(seat) = &self.seat else {
                         return Ended::Done;
                     };
-                    if seat.asked().cut {
-                        return self.give_up();
+                    let asked = seat.asked();
+                    if asked.cut {
+                        return self.give_up().await;
+                    }
+                    if asked.lent
+                        && let Err(error) = self.lend()
+                    {
+                        return error.into();
                     }
                     if let Err(error) = self.offer() {
                         return error.into();
@@ -231,12 +246,7 @@ impl Session {
         else {
             return Ok(());
         };
-        // The number of descriptors, as Python counts them; any byte for the others.
-        let byte = if *protocol == Protocol::Python {
-            1
-        } else {
-            b'x'
-        };
+        let byte = first_byte(*protocol);
         seat.send(true, 1, |next, descriptors| {
             connection.pass(&[byte], descriptors)?;
             let inode = installed::inode(descriptors[0]).unwrap_or(0);
@@ -263,8 +273,8 @@ impl Session {
 
     /// Understands what the worker has said.
     fn heed(&mut self) -> Result<(), &'static str> {
-        let (Some(seat), Protocol::Raw, Some((id, _))) = (&self.seat, self.protocol, self.offered)
-        else {
+        let owes = self.offered.is_some() || self.lent > 0;
+        let (Some(seat), Protocol::Raw, true) = (&self.seat, self.protocol, owes) else {
             return Err("it says something where nothing is expected of it");
         };
         if !ANSWER.starts_with(&self.answer) {
@@ -272,8 +282,11 @@ impl Session {
         }
         if self.answer.len() == ANSWER.len() {
             self.answer.clear();
-            self.offered = None;
-            let _ = seat.taken(id);
+            if self.lent > 0 {
+                self.lent -= 1;
+            } else if let Some((id, _)) = self.offered.take() {
+                let _ = seat.taken(id);
+            }
         }
         Ok(())
     }
@@ -285,28 +298,65 @@ impl Session {
             && let Some(seat) = &mut self.seat
         {
             // It may have ended this connection alone, and serve the one it has.
-            let start = tokio::time::Instant::now();
-            while installed::is_alive(self.pid) {
-                if start.elapsed() > DEATH_WAIT {
-                    seat.linger();
-                    break;
-                }
-                sleep(DEATH_LOOK).await;
+            seat.linger();
+            if self.is_gone().await
+                && let Some(seat) = &mut self.seat
+            {
+                seat.returns();
             }
         }
         Ended::Done
     }
 
     /// The worker has not taken what it was sent, in all its time.
-    fn give_up(&mut self) -> Ended {
+    async fn give_up(&mut self) -> Ended {
         let Some(seat) = &mut self.seat else {
             return Ended::Done;
         };
         seat.cut(&"it has not taken an offer in time");
         if self.protocol == Protocol::Python {
+            // Nothing takes back what it was sent; its end does, and it is no use as it is.
             seat.linger();
+            if self.crew.kill(self.pid)
+                && self.is_gone().await
+                && let Some(seat) = &mut self.seat
+            {
+                seat.returns();
+            }
         }
         Ended::Protocol
+    }
+
+    /// Whether the worker's process is over, which may take a moment after its sockets have closed.
+    async fn is_gone(&self) -> bool {
+        let start = Instant::now();
+        while installed::is_alive(self.pid) {
+            if start.elapsed() > DEATH_WAIT {
+                return false;
+            }
+            sleep(DEATH_LOOK).await;
+        }
+        true
+    }
+
+    /// Gives the worker the listening sockets that its pool lends.
+    fn lend(&mut self) -> io::Result<()> {
+        let Self {
+            connection,
+            seat: Some(seat),
+            protocol,
+            lent,
+            ..
+        } = self
+        else {
+            return Ok(());
+        };
+        let byte = first_byte(*protocol);
+        for (_, socket) in seat.lent()? {
+            connection.pass(&[byte], &[socket.as_fd()])?;
+            *lent += 1;
+        }
+        Ok(())
     }
 
     fn part(&self, why: &dyn fmt::Display) -> Ended {
@@ -334,6 +384,15 @@ impl Drop for Session {
             }
         }
         drop(seat);
+    }
+}
+
+/// The number of descriptors, as Python counts them; any byte for the others.
+fn first_byte(protocol: Protocol) -> u8 {
+    if protocol == Protocol::Python {
+        1
+    } else {
+        b'x'
     }
 }
 

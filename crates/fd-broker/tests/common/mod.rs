@@ -51,8 +51,13 @@ pub fn start(builder: DaemonBuilder, pool: &str, more: &str) -> Daemon {
 /// The configuration of [`broker`].
 pub fn configuration(directory: &Path, pool: &str, more: &str) -> String {
     let place = directory.display();
+    // Keys of no table come first.
+    let (top, more) = match more.strip_prefix("loops = 1\n") {
+        Some(rest) => ("loops = 1\n", rest),
+        None => ("", more),
+    };
     format!(
-        "[admin]\nlisten = \"tcp://127.0.0.1:0\"\n\
+        "{top}[admin]\nlisten = \"tcp://127.0.0.1:0\"\n\
          [[pool]]\nname = \"default\"\n{pool}\n\
          [[listener]]\nservice = \"hand-off\"\nlisten = [\"tcp://127.0.0.1:0\"]\n\
          [[listener]]\nservice = \"native\"\nlisten = [\"unix:{place}/native.sock\"]\n\

@@ -1,6 +1,6 @@
 //! A worker of fd-broker: each connection gets a greeting and its own words back.
 //!
-//! Start it with the broker's socket, `worker /run/portyard/fd-broker/native.sock`, as often as you
+//! Start it with the broker's socket, `worker /run/fd-broker/native.sock`, as often as you
 //! like. SIGINT ends it at once; a worker that should finish what it has calls `Worker::drain`.
 
 use portyard_core::worker::{Terms, Work, Worker};

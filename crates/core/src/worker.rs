@@ -5,7 +5,7 @@
 //! use tokio::io::AsyncWriteExt;
 //!
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-//! let mut worker = Worker::join(Terms::new("/run/portyard/fd-broker/native.sock")).await?;
+//! let mut worker = Worker::join(Terms::new("/run/fd-broker/native.sock")).await?;
 //! while let Some(work) = worker.next().await {
 //!     let Work::Connection(offered) = work else { continue };
 //!     tokio::spawn(async move {

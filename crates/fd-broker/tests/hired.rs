@@ -219,7 +219,7 @@ fn the_python_worker_of_the_protocol_page_works() {
     let (script, _) = block.split_once("```").unwrap();
     let broker = broker("", "");
     let socket = broker.dir().join("native.sock");
-    let place = "/run/portyard/fd-broker/native.sock";
+    let place = "/run/fd-broker/native.sock";
     assert!(script.contains(place), "{script}");
     let script = script.replace(place, &socket.display().to_string());
     let pythons = pythons();

@@ -1,6 +1,7 @@
-//! `portyard broker`: who works for fd-broker, who waits, and who is to finish.
+//! `portyard broker`: who works for fd-broker, who waits, who is to finish, and what it holds.
 
 mod ask;
+mod hold;
 mod show;
 
 use std::path::PathBuf;
@@ -15,10 +16,10 @@ use self::ask::Broker;
 use crate::out::Out;
 use crate::stop::Outcome;
 
-/// See and steer fd-broker: its workers, its queue, its listeners.
+/// See and steer fd-broker: its workers, its queue, its listeners, and what it holds.
 ///
-/// Asks a running broker over its control socket, which answers its own user and root. Workers have
-/// the names that they give themselves, or PROTOCOL-PID.
+/// Asks a running broker over its control socket, which answers its own user and root; about sockets that
+/// it holds, whom its rules allow. Workers have the names that they give themselves, or PROTOCOL-PID.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -29,9 +30,13 @@ Examples:
   portyard broker resume web-2
   portyard broker watch --every 2s
   portyard broker --socket /run/fd-broker/control.sock listeners
+  portyard broker store web tcp://0.0.0.0:80 'tcp://[::]:80' --expiry 1h
+  portyard broker retrieve web -- gunicorn app:app
+  portyard broker delete web
 
-Exit codes: 0 done, 64 the command line is wrong, 69 no broker answers there, 75 no answer in time,
-77 it does not let this user operate it, or knows no worker of that name.")]
+Exit codes: 0 done, 64 the command line is wrong, 69 no broker answers there or an address is in use,
+75 no answer in time, 77 it does not let this user operate it or no rule allows it, or it knows no worker
+of that name, 78 nothing is held under that name, or something is already.")]
 pub struct Args {
     /// The broker's control socket.
     ///
@@ -42,6 +47,8 @@ pub struct Args {
     /// JSON instead of a table.
     #[arg(long, global = true)]
     json: bool,
+    #[command(flatten)]
+    keys: hold::Keys,
     #[command(subcommand)]
     what: What,
 }
@@ -74,6 +81,8 @@ enum What {
         #[arg(long, value_name = "N")]
         times: Option<u64>,
     },
+    #[command(flatten)]
+    Hold(hold::What),
 }
 
 /// Runs the subcommand.
@@ -83,6 +92,9 @@ pub fn run(args: &Args) -> Outcome {
         None => runtime_directory("fd-broker").join("control.sock"),
     };
     let mut out = Out::new();
+    if let What::Hold(what) = &args.what {
+        return hold::run(what, &socket, &args.keys, args.json, &mut out);
+    }
     let broker = Broker::connect(&socket)?;
     match &args.what {
         What::Workers => show::workers(&broker.status()?, args.json, &mut out)?,
@@ -96,6 +108,8 @@ pub fn run(args: &Args) -> Outcome {
             let count = broker.tell(Request::Resume(name))?;
             show::told(name, "serves", count, args.json, &mut out)?;
         }
+        // Has been answered above, over a connection of its own.
+        What::Hold(_) => {}
         What::Watch { every, times } => {
             let mut left = times.unwrap_or(u64::MAX);
             while left > 0 {

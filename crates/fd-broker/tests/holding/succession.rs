@@ -289,6 +289,41 @@ fn a_successor_that_dies_half_way_changes_nothing() {
 }
 
 #[test]
+fn a_successor_that_dies_with_what_waits_leaves_it_to_the_old_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let ports = Ports::new();
+    let first = broker().config(&ports.config(dir.path())).start();
+    let client = || {
+        let client = Client::try_connect(local(ports.pool)).unwrap();
+        client.send("ping");
+        client
+    };
+    let mut clients: Vec<Client> = (0..3).map(|_| client()).collect();
+    let waiting = || first.status()["pools"][0]["waiting"].as_u64();
+    eventually("all wait", || waiting() == Some(3));
+    let (by_hand, batches) = take_over(dir.path());
+    by_hand.send(&Request::Serving, &[]).unwrap();
+    let (reply, descriptors) = by_hand.receive().unwrap();
+    let Reply::Batch { number, records } = reply else {
+        panic!("{reply:?}");
+    };
+    assert_eq!(
+        (number, records.len(), descriptors.len()),
+        (batches + 1, 3, 3)
+    );
+    drop((by_hand, descriptors));
+    first.wait_for_log("this broker serves on");
+    // It accepts again, and has them all.
+    clients.push(client());
+    eventually("all wait", || waiting() == Some(4));
+    let _worker = worker(dir.path());
+    for client in &clients {
+        assert_eq!(client.receive(4), b"ping", "{}", first.log());
+    }
+    assert!(Client::try_connect(local(ports.cat)).unwrap().is_echoed());
+}
+
+#[test]
 fn a_connection_that_the_old_one_serves_is_served_to_its_end() {
     let dir = tempfile::tempdir().unwrap();
     let ports = Ports::new();

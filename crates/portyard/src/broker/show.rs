@@ -90,6 +90,41 @@ pub fn listeners(status: &Value, as_json: bool, out: &mut Out) -> Result<(), Sto
             text(&one["pool"]),
         ]);
     }
+    table(&rows, out)?;
+    if list(&status["held"]).is_empty() {
+        return Ok(());
+    }
+    out.line("")?;
+    let mut rows = vec![titles(&[
+        "HELD",
+        "ENDPOINT",
+        "KIND",
+        "BY",
+        "AGE",
+        "EXPIRES",
+        "RETRIEVED",
+    ])];
+    for one in list(&status["held"]) {
+        let by = match &one["origin"]["uid"] {
+            Value::Null => text(&one["origin"]),
+            uid => format!("uid {uid}"),
+        };
+        let expires = match &one["expires_in_seconds"] {
+            Value::Null => "never".into(),
+            seconds => span(seconds),
+        };
+        for socket in list(&one["sockets"]) {
+            rows.push(vec![
+                text(&one["name"]),
+                text(&socket["endpoint"]),
+                text(&socket["kind"]),
+                by.clone(),
+                span(&one["age_seconds"]),
+                expires.clone(),
+                text(&one["retrieved"]),
+            ]);
+        }
+    }
     table(&rows, out)
 }
 

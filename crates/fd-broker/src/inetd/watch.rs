@@ -56,7 +56,7 @@ impl Watched {
     /// Starts the program whenever something comes, until the service is gone or the broker drains.
     pub async fn run(self, launcher: Rc<Launcher>) {
         let Self { bound, mut service } = self;
-        let Bound { socket, file, .. } = bound;
+        let Bound { socket, .. } = bound;
         let socket = Rc::new(socket);
         let mut backoff: Option<Backoff> = None;
         let mut undone = 0_u32;
@@ -92,7 +92,6 @@ impl Watched {
                 }
             }
         }
-        drop(file);
     }
 }
 

@@ -32,7 +32,7 @@ use portyard_core::clock::{Now, Zone};
 use portyard_core::config::{ConfigError, ListenerConfig, Source, StreamLimits};
 use portyard_core::endpoint::{Endpoint, Transport};
 use portyard_core::exit::{Exit, Fatal};
-use portyard_core::listen::{Bound, Inherited, UnixFile, open};
+use portyard_core::listen::{Bound, Inherited, open};
 use serde_json::{Value, json};
 use socket2::Socket;
 use tokio::sync::{mpsc, watch as channel};
@@ -47,7 +47,7 @@ use launcher::Order;
 use metrics::Metrics;
 use tokio_util::sync::CancellationToken;
 use warm::Warm;
-use watch::Watched;
+use watch::{SharedFile, Watched, take_file};
 
 /// The services of a broker. Cheap to clone.
 #[derive(Clone)]
@@ -86,10 +86,10 @@ struct Held {
     endpoint: Endpoint,
     /// What is done with it; `None`: its service is gone. Closed when nobody watches any more.
     service: channel::Sender<Option<Watch>>,
-    /// Another descriptor of it, for whoever comes after us.
-    socket: Socket,
-    /// Removed with it.
-    file: Option<UnixFile>,
+    /// Another descriptor of it, for whoever comes after us; none once its service is gone.
+    socket: Option<Socket>,
+    /// Removed by whoever watches last.
+    file: SharedFile,
 }
 
 /// A socket that is watched, for whoever comes after us.
@@ -146,10 +146,11 @@ impl Inetd {
         // From here on nothing fails.
         self.keep_warm(&mut state, planned.warm);
         self.0.zone.reload();
-        for (key, all) in &state.watched {
+        for (key, all) in &mut state.watched {
             if !opened.iter().any(|(other, ..)| other == key) {
                 for held in all {
                     held.service.send_replace(None);
+                    held.socket = None;
                 }
             }
         }
@@ -164,15 +165,19 @@ impl Inetd {
             };
             let mut all = Vec::new();
             for (mut bound, socket) in bound {
-                let file = bound.file.take();
+                let file: SharedFile = Arc::new(Mutex::new(bound.file.take()));
                 tracing::info!(service = %watch.entry.name, endpoint = %bound.endpoint, "watching");
                 let endpoint = bound.endpoint.clone();
                 let (send, service) = channel::channel(Some(watch.clone()));
-                self.order(Order::Watch(Box::new(Watched { bound, service })));
+                self.order(Order::Watch(Box::new(Watched {
+                    bound,
+                    file: file.clone(),
+                    service,
+                })));
                 all.push(Held {
                     endpoint,
                     service: send,
-                    socket,
+                    socket: Some(socket),
                     file,
                 });
             }
@@ -193,8 +198,12 @@ impl Inetd {
                 let Some(watch) = held.service.borrow().clone() else {
                     continue;
                 };
+                let copy = held
+                    .socket
+                    .as_ref()
+                    .map(|it| it.as_fd().try_clone_to_owned());
                 // One that cannot be duplicated is opened anew by whoever comes after us.
-                if let Ok(socket) = held.socket.as_fd().try_clone_to_owned() {
+                if let Some(Ok(socket)) = copy {
                     all.push(Listening {
                         endpoint: endpoint.to_string(),
                         label: label(&watch.entry.name),
@@ -208,11 +217,11 @@ impl Inetd {
 
     /// Leaves the files of Unix sockets where they are: somebody else has the sockets.
     pub fn leave_files(&self) {
-        let mut state = self.state();
-        let files = state.watched.values_mut().flatten();
-        files
-            .filter_map(|held| held.file.take())
-            .for_each(UnixFile::leave);
+        for held in self.state().watched.values().flatten() {
+            if let Some(file) = take_file(&held.file) {
+                file.leave();
+            }
+        }
     }
 
     /// Keeps the processes that the entries ask for: those there are, where nothing about them changes.

@@ -47,6 +47,8 @@ pub trait Daemon: Sized + 'static {
     const ABOUT: &'static str;
     /// The services; the first is the default.
     const SERVICES: &'static [ServiceRow<Self>];
+    /// The protocols that TLS offers by ALPN where a listener's table names none, best first.
+    const ALPN: &'static [&'static str] = &[];
 }
 
 /// One row of a daemon's table of services.

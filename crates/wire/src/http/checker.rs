@@ -40,16 +40,13 @@ impl Checker {
                 hand_on(&bytes[..taken]);
                 taken
             } else if self.head.is_empty() {
-                match Head::parse(bytes, &self.caps)? {
-                    Some((head, length)) => {
-                        self.body = head.body;
-                        hand_on(&bytes[..length]);
-                        length
-                    }
-                    None => {
-                        self.head.extend_from_slice(bytes);
-                        bytes.len()
-                    }
+                if let Some((head, length)) = Head::parse(bytes, &self.caps)? {
+                    self.body = head.body;
+                    hand_on(&bytes[..length]);
+                    length
+                } else {
+                    self.head.extend_from_slice(bytes);
+                    bytes.len()
                 }
             } else {
                 // No more than could still be a head is kept.

@@ -80,7 +80,7 @@ impl Handler for Router {
             }
             let mut allowed: Vec<&str> = Vec::new();
             for route in routes.iter().filter(|route| route.is_on(&self.listener)) {
-                let Some(captures) = route.pattern().captures(request.path()) else {
+                let Some(captures) = route.captures(request.path()) else {
                     continue;
                 };
                 if route.takes(&request.method) {

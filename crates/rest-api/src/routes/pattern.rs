@@ -15,7 +15,7 @@ enum Segment {
     Fixed(String),
     /// Any one segment that is not empty.
     One(String),
-    /// All that follows, perhaps nothing; only at the end.
+    /// All that follows the slash, perhaps nothing; only at the end.
     Rest(String),
 }
 
@@ -102,7 +102,9 @@ impl Pattern {
                     captures.push((name.clone(), decode(part)));
                 }
                 Segment::Rest(name) => {
-                    let rest: Vec<String> = parts.by_ref().map(decode).collect();
+                    let first = decode(parts.next()?);
+                    let rest: Vec<String> =
+                        std::iter::once(first).chain(parts.map(decode)).collect();
                     captures.push((name.clone(), rest.join("/")));
                     return Some(captures);
                 }
@@ -160,7 +162,7 @@ mod tests {
             ("/a/{id}/b", "/a/7/c", None),
             ("/a/{rest..}", "/a/x/y%2Bz", some(&["rest=x/y+z"])),
             ("/a/{rest..}", "/a/", some(&["rest="])),
-            ("/a/{rest..}", "/a", some(&["rest="])),
+            ("/a/{rest..}", "/a", None),
             ("/{rest..}", "/", some(&["rest="])),
         ] {
             assert_eq!(captures(pattern, path), expected, "{pattern} {path}");

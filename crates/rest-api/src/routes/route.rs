@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use hyper::header::{CACHE_CONTROL, HeaderName, HeaderValue, RETRY_AFTER};
 use hyper::{Method, StatusCode};
-use portyard_core::access::{AccessConfig, AccessList, Action, Identity, Kind};
+use portyard_core::access::{AccessConfig, AccessList, Action, Identity, Kind, Rule};
 use portyard_core::config::{Source, Spanned};
 use portyard_core::limits::{Buckets, Gate, Token};
 use portyard_core::listener::source_of;
@@ -29,7 +29,7 @@ pub struct Route {
     name: String,
     methods: Vec<String>,
     listeners: Vec<String>,
-    access: Option<AccessList>,
+    access: Option<Allowed>,
     key: Option<KeyCheck>,
     max_body: Option<u64>,
     rate: Option<RateRule>,
@@ -132,6 +132,16 @@ impl Route {
     /// Its pattern.
     pub fn pattern(&self) -> &Pattern {
         &self.pattern
+    }
+
+    /// What the parameters stand for, if a path is one of its.
+    pub fn captures(&self, path: &str) -> Option<Captures> {
+        let found = self.pattern.captures(path);
+        if found.is_none() && matches!(self.target, Target::Files(_)) {
+            // A directory of ours without its slash, which it is told to add.
+            return self.pattern.captures(&format!("{path}/"));
+        }
+        found
     }
 
     /// Its name in metrics.
@@ -283,7 +293,14 @@ fn seconds_for(burst: u32, hertz: f64) -> u64 {
     whole
 }
 
-fn access(rules: &[String]) -> Result<AccessList, String> {
+/// Who may use a route.
+struct Allowed {
+    list: AccessList,
+    /// Whether it looks at addresses.
+    addresses: bool,
+}
+
+fn access(rules: &[String]) -> Result<Allowed, String> {
     let config = AccessConfig {
         default: Action::Deny,
         rules: rules
@@ -300,11 +317,19 @@ fn access(rules: &[String]) -> Result<AccessList, String> {
                 .into(),
         );
     }
-    Ok(list)
+    let is_address = |rule: &String| {
+        let parsed = format!("allow {rule}").parse::<Rule>();
+        parsed.is_ok_and(|rule| rule.matcher.kind() == Kind::Address)
+    };
+    Ok(Allowed {
+        addresses: rules.iter().any(is_address),
+        list,
+    })
 }
 
 /// By its address or by its certificate, whichever the list looks at; where it looks at both, both.
-fn is_allowed(access: &AccessList, request: &Request) -> bool {
+fn is_allowed(allowed: &Allowed, request: &Request) -> bool {
+    let access = &allowed.list;
     let certificates = access.concerns(Kind::Certificate);
     let by_certificate = || {
         let facts = request.client.certificate.as_ref();
@@ -315,7 +340,7 @@ fn is_allowed(access: &AccessList, request: &Request) -> bool {
         };
         access.check_identity(identity).action == Action::Allow
     };
-    if access.concerns(Kind::Address) {
+    if allowed.addresses {
         let by_address = request
             .client
             .peer

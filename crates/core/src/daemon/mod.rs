@@ -11,7 +11,7 @@ mod report;
 mod shared;
 mod timers;
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -47,18 +47,29 @@ pub trait Daemon: Sized + 'static {
     const ABOUT: &'static str;
     /// The services; the first is the default.
     const SERVICES: &'static [ServiceRow<Self>];
+    /// The protocols that TLS offers by ALPN where a listener's table names none, best first.
+    const ALPN: &'static [&'static str] = &[];
 }
 
 /// One row of a daemon's table of services.
 pub struct ServiceRow<D: Daemon> {
     /// The name in `service = "…"` and on the command line.
     pub name: &'static str,
-    /// The port on the loopback address that the built-in defaults use.
-    pub port: u16,
+    /// Where the built-in defaults offer it.
+    pub home: Home,
     /// One line for `--help`.
     pub about: &'static str,
     /// Builds the service for a listener, or says which option is wrong and what to do.
     pub build: Build<D>,
+}
+
+/// Where the built-in defaults offer a service.
+#[derive(Debug, Clone, Copy)]
+pub enum Home {
+    /// A port on the loopback address.
+    Port(u16),
+    /// A Unix socket of this name in the daemon's [`life::runtime_directory`].
+    Socket(&'static str),
 }
 
 /// Makes a service of a listener's table and of what the services share.
@@ -71,7 +82,7 @@ pub type ListenerOf<D> =
 /// A daemon's configuration.
 pub type ConfigOf<D> = Config<<<D as Daemon>::Flavour as Flavour>::Limits, <D as Daemon>::Options>;
 
-/// The daemon's own table.
+/// The daemon's own tables.
 pub type SettingsOf<D> = <<D as Daemon>::Shared as Shared>::Settings;
 
 /// The daemon's own arguments.
@@ -160,11 +171,28 @@ fn os_error(what: &str, error: &io::Error) -> Fatal {
     Fatal::new(Exit::OsError, format!("{what}: {error}"))
 }
 
+impl fmt::Display for Home {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Port(port) => port.fmt(f),
+            Self::Socket(file) => f.write_str(file),
+        }
+    }
+}
+
 fn service_table<D: Daemon>() -> String {
-    let mut text = String::from("Services (default port on 127.0.0.1):\n");
-    for row in D::SERVICES {
+    let homes = D::SERVICES.iter().map(|row| row.home);
+    let has_socket = homes.clone().any(|home| matches!(home, Home::Socket(_)));
+    let mut text = String::from(if has_socket {
+        "Services (default port on 127.0.0.1, or socket in the runtime directory):\n"
+    } else {
+        "Services (default port on 127.0.0.1):\n"
+    });
+    let homes: Vec<String> = homes.map(|home| home.to_string()).collect();
+    let width = homes.iter().map(String::len).max().unwrap_or(0).max(6);
+    for (row, home) in D::SERVICES.iter().zip(homes) {
         // Writing into a String does not fail.
-        let _ = writeln!(text, "  {:<12} {:<6} {}", row.name, row.port, row.about);
+        let _ = writeln!(text, "  {:<12} {home:<width$} {}", row.name, row.about);
     }
     text
 }

@@ -1,17 +1,17 @@
 //! A configuration that has passed every check that needs no socket.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use toml::Spanned;
 
-use super::{ConfigOf, Daemon, ListenerOf, ServiceOf, ServiceRow, SettingsOf, Shared};
+use super::{ConfigOf, Daemon, Home, ListenerOf, ServiceOf, ServiceRow, SettingsOf, Shared};
 use crate::access::AccessList;
 use crate::cli::Arguments;
 use crate::config::{ConfigError, LogConfig, SocketOptions, Source};
 use crate::endpoint::{Endpoint, EndpointError, Transport};
 use crate::exit::{Exit, Fatal};
+use crate::life::runtime_directory;
 use crate::listener::{Flavour, Settings};
 use crate::serve::Trust;
 
@@ -34,7 +34,7 @@ pub struct Planned<D: Daemon> {
     pub trust: Option<Arc<Trust>>,
 }
 
-/// A configuration of which only the daemon's own table has been checked.
+/// A configuration of which only the daemon's own tables have been checked.
 pub struct Read<D: Daemon> {
     source: Source,
     pub config: ConfigOf<D>,
@@ -48,15 +48,11 @@ impl<D: Daemon> Read<D> {
             Some(path) => Source::read(path)?,
             None => Source::default(),
         };
-        let (config, settings) = if D::Shared::TABLE.is_empty() {
-            (source.parse()?, SettingsOf::<D>::default())
-        } else {
-            source.parse_apart(D::Shared::TABLE)?
-        };
+        let (config, settings): (_, SettingsOf<D>) = source.parse_apart(D::Shared::TABLES)?;
         D::Shared::check(&settings).map_err(|message| ConfigError {
             path: source.path().map(Into::into),
             place: None,
-            message: format!("[{}]: {message}", D::Shared::TABLE),
+            message,
         })?;
         Ok(Self {
             source,
@@ -138,12 +134,14 @@ impl<D: Daemon> Plan<D> {
     /// The effective configuration as TOML.
     pub fn print(&self) -> Result<String, Fatal> {
         let print = || {
-            let mut text = toml::to_string(&self.config)?;
-            if !D::Shared::TABLE.is_empty() {
-                let own = BTreeMap::from([(D::Shared::TABLE, &self.settings)]);
-                text = toml::to_string(&own)? + "\n" + &text;
-            }
-            Ok(text)
+            let own = toml::to_string(&self.settings)?;
+            let text = toml::to_string(&self.config)?;
+            // Behind the rest: what comes before the first table belongs to none.
+            Ok(if own.is_empty() {
+                text
+            } else {
+                text + "\n" + &own
+            })
         };
         print().map_err(|error: toml::ser::Error| {
             Fatal::new(
@@ -206,6 +204,11 @@ fn plan_listener<D: Daemon>(
                        which keeps them out of loops";
         return Err(source.error(&at_service, message));
     }
+    if let Some(tls) = &mut listener.tls
+        && tls.alpn.is_empty()
+    {
+        tls.alpn = D::ALPN.iter().map(ToString::to_string).collect();
+    }
     let trust = Trust::new(listener, &access, source)?.map(Arc::new);
     if transport == Transport::Datagram && (trust.is_some() || access.knows_identities()) {
         let message = "auth, tls, proxy and access rules on users, certificates and keys are for \
@@ -258,11 +261,12 @@ fn row<D: Daemon>(name: &str) -> Result<&'static ServiceRow<D>, String> {
         })
 }
 
-/// Every service on its default port.
+/// Every service at home.
 fn defaults<D: Daemon>() -> Vec<ListenerOf<D>> {
-    let endpoint = |row: &ServiceRow<D>| match <D::Flavour as Flavour>::TRANSPORT {
-        Transport::Stream => Endpoint::tcp_loopback(row.port),
-        Transport::Datagram => Endpoint::udp_loopback(row.port),
+    let endpoint = |row: &ServiceRow<D>| match (row.home, <D::Flavour as Flavour>::TRANSPORT) {
+        (Home::Port(port), Transport::Stream) => Endpoint::tcp_loopback(port),
+        (Home::Port(port), Transport::Datagram) => Endpoint::udp_loopback(port),
+        (Home::Socket(file), _) => Endpoint::Unix(runtime_directory(D::NAME).join(file)),
     };
     D::SERVICES
         .iter()

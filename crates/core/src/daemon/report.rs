@@ -75,8 +75,8 @@ impl<D: Daemon> Report for State<D> {
             "offload_waiting": self.offload.waiting(),
             "listeners": listeners,
         });
-        if let (Value::Object(status), Some(own)) = (&mut status, self.shared.status()) {
-            status.insert(D::Shared::TABLE.into(), own);
+        if let Value::Object(status) = &mut status {
+            status.extend(self.shared.status());
         }
         status
     }

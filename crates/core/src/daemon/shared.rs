@@ -5,7 +5,7 @@ use std::path::Path;
 use clap::Args;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tokio::sync::mpsc;
 
 use crate::endpoint::Endpoint;
@@ -16,17 +16,17 @@ use crate::observe::metrics::Metrics;
 /// State of the process, handed to every service. It is made empty before the configuration is read,
 /// because services are built for a mere check too, and started before the first listener.
 pub trait Shared: Clone + Default + Send + Sync + 'static {
-    /// A table of the configuration beside those that all daemons have.
+    /// Tables of the configuration beside those that all daemons have: a struct with a field for each.
     type Settings: Clone + Default + PartialEq + DeserializeOwned + Serialize;
-    /// The table's name; empty when there is none.
-    const TABLE: &'static str;
+    /// The tables' names.
+    const TABLES: &'static [&'static str];
     /// Arguments of the command line beside those that all daemons have: what can be done with the
     /// state instead of serving.
     type Commands: Args;
     /// Paths of files on the admin endpoint, for the daemon's user and root alone.
     const DOWNLOADS: &'static [&'static str] = &[];
 
-    /// Checks what types cannot say.
+    /// Checks what types cannot say; the message names the table.
     fn check(settings: &Self::Settings) -> Result<(), String> {
         let _ = settings;
         Ok(())
@@ -55,9 +55,9 @@ pub trait Shared: Clone + Default + Send + Sync + 'static {
         std::future::ready(())
     }
 
-    /// What `/status` shows of it, under the table's name.
-    fn status(&self) -> Option<Value> {
-        None
+    /// What `/status` shows of it, each under a name of its own.
+    fn status(&self) -> Map<String, Value> {
+        Map::new()
     }
 
     /// Makes the file behind one of [`Shared::DOWNLOADS`], or says why not. To be run on the control
@@ -81,7 +81,7 @@ pub trait Shared: Clone + Default + Send + Sync + 'static {
 /// What a command knows of the configuration.
 #[derive(Debug)]
 pub struct Asked<'a, S: Shared> {
-    /// The table.
+    /// The tables.
     pub settings: &'a S::Settings,
     /// Where the admin endpoint of a running daemon is.
     pub admin: Option<&'a Endpoint>,
@@ -100,6 +100,6 @@ pub struct NoCommands {}
 
 impl Shared for () {
     type Settings = NoSettings;
-    const TABLE: &'static str = "";
+    const TABLES: &'static [&'static str] = &[];
     type Commands = NoCommands;
 }

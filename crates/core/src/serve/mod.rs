@@ -21,7 +21,7 @@ use std::pin::Pin;
 
 pub use accept::{Acceptor, serve_connected};
 pub use bulk::Sum;
-pub use connection::{Connection, Peer};
+pub use connection::{Connection, Peer, Place};
 pub use line::{Line, LineReader};
 pub(crate) use registry::Registry;
 pub(crate) use shed::AcceptFault;

@@ -51,6 +51,10 @@ struct Entry {
     /// When the peer stopped taking what we send; 0: it takes it.
     stalled: Ticks,
     cut: Option<Ending>,
+    /// When the task is to be woken; `NEVER`: not.
+    alarm: Ticks,
+    /// Whether the alarm has gone off.
+    due: bool,
     /// Whether the peer has had its chance to say more during a drain.
     finishing: bool,
     received: u64,
@@ -103,6 +107,8 @@ impl Registry {
             heard: now,
             stalled: 0,
             cut: None,
+            alarm: NEVER,
+            due: false,
             finishing: false,
             received: 0,
             sent: 0,
@@ -160,6 +166,21 @@ impl Registry {
     /// The service works by itself until something moves: the idle deadline rests.
     pub fn busy(&self, slot: Slot) {
         self.entries.borrow_mut()[slot.index()].moved = BUSY;
+    }
+
+    /// Wakes the task once, when so much time has passed; `None`: not any more.
+    pub fn wake_in(&self, slot: Slot, span: Option<Duration>) {
+        let now = self.now.get();
+        let entry = &mut self.entries.borrow_mut()[slot.index()];
+        entry.alarm = span.map_or(NEVER, |span| {
+            now.saturating_add(ticks(span).unwrap_or(1)).min(NEVER - 1)
+        });
+        entry.due = false;
+    }
+
+    /// Whether the alarm has gone off. True once.
+    pub fn take_due(&self, slot: Slot) -> bool {
+        std::mem::take(&mut self.entries.borrow_mut()[slot.index()].due)
     }
 
     /// Who is at the other end.
@@ -238,7 +259,7 @@ impl Registry {
                 entry.cut = entry.cut.or_else(|| entry.overdue(now));
                 let finishes = drain.is_some_and(|drain| entry.finishes(now, drain));
                 entry.finishing |= finishes;
-                entry.cut.is_some() || finishes
+                entry.cut.is_some() || finishes || entry.rings(now)
             });
             tokio::time::sleep(TICK).await;
         }
@@ -287,6 +308,16 @@ impl Entry {
     fn finishes(&self, now: Ticks, drain: Drain) -> bool {
         let last = self.heard.max(drain.since);
         !self.finishing && now.saturating_sub(last) >= drain.quiet
+    }
+
+    /// Whether this is the moment that the alarm is for.
+    fn rings(&mut self, now: Ticks) -> bool {
+        let rings = self.alarm != NEVER && now >= self.alarm;
+        if rings {
+            self.alarm = NEVER;
+            self.due = true;
+        }
+        rings
     }
 
     fn overdue(&self, now: Ticks) -> Option<Ending> {
@@ -425,6 +456,33 @@ mod tests {
             assert_eq!((registry.cut(moving), registry.cut(working)), (None, None));
             registry.sent(working, 1);
             assert_eq!(cut_of(&registry, working).await, Ending::Idle);
+        })
+        .await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_alarm_wakes_once_and_can_be_taken_back() {
+        let registry = Rc::new(Registry::new());
+        with_sweep(registry.clone(), async {
+            let slot = enter(&registry, 0, 0, 0);
+            let start = Instant::now();
+            registry.wake_in(slot, Some(Duration::from_millis(100)));
+            registry.wake_in(slot, Some(Duration::from_millis(500)));
+            std::future::poll_fn(|cx| {
+                registry.watch(slot, cx.waker());
+                if registry.take_due(slot) {
+                    Poll::Ready(())
+                } else {
+                    Poll::Pending
+                }
+            })
+            .await;
+            assert!((500..=800).contains(&start.elapsed().as_millis()));
+            assert!(!registry.take_due(slot));
+            registry.wake_in(slot, Some(Duration::from_millis(100)));
+            registry.wake_in(slot, None);
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            assert!(!registry.take_due(slot));
         })
         .await;
     }

@@ -1,0 +1,313 @@
+//! A request as a handler sees it.
+
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::body::{Body as _, Bytes, Incoming};
+use hyper::header::HeaderName;
+use hyper::{HeaderMap, Method, StatusCode, Uri, Version};
+use portyard_core::event_loop::EventLoop;
+use portyard_core::listener::{Listener, Streams};
+use portyard_core::serve::Peer;
+use portyard_core::tls::Facts;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::Problem;
+use crate::settings::Options;
+
+/// A request. Its head has passed every check.
+pub struct Request {
+    /// The method; case matters.
+    pub method: Method,
+    /// The target: path and query, and of HTTP/2 or a proxy's request scheme and authority too.
+    pub uri: Uri,
+    /// HTTP/1.0, 1.1 or 2.
+    pub version: Version,
+    /// The header fields.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: RequestBody,
+    /// Who sent it.
+    pub client: Rc<Client>,
+}
+
+/// Who is at the other end of a connection.
+pub struct Client {
+    /// The address; that which a balancer names, if one does.
+    pub peer: Peer,
+    /// Whether TLS is spoken.
+    pub is_encrypted: bool,
+    /// What the client's certificate says, where it has shown one.
+    pub certificate: Option<Facts>,
+    /// The listener that accepted it.
+    pub listener: Arc<Listener<Streams>>,
+    /// The loop: the time of day, and the pool for work that would stall it.
+    pub home: Rc<EventLoop>,
+}
+
+/// The body of a request: it comes within a deadline and a cap, and nothing is read before somebody
+/// asks for it.
+pub struct RequestBody {
+    incoming: Option<Incoming>,
+    left: u64,
+    deadline: Deadline,
+}
+
+/// When a body must have come.
+struct Deadline {
+    rate: u64,
+    /// Set when the first piece is waited for.
+    at: Option<Instant>,
+    span: Duration,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Request {
+    /// The path, as it came: not decoded.
+    pub fn path(&self) -> &str {
+        self.uri.path()
+    }
+
+    /// The parameters of the query, decoded, in their order.
+    pub fn query(&self) -> Vec<(String, String)> {
+        self.uri.query().map(parameters).unwrap_or_default()
+    }
+
+    /// The first parameter of that name in the query.
+    pub fn parameter(&self, name: &str) -> Option<String> {
+        let found = self.query().into_iter().find(|(other, _)| other == name);
+        found.map(|(_, value)| value)
+    }
+
+    /// The value of a field, where it is there and is text.
+    pub fn header(&self, name: HeaderName) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// The host that was asked for, with the port where one was given.
+    pub fn host(&self) -> &str {
+        let authority = self
+            .uri
+            .authority()
+            .map(hyper::http::uri::Authority::as_str);
+        authority
+            .or_else(|| self.header(hyper::header::HOST))
+            .unwrap_or_default()
+    }
+
+    /// `http` or `https`.
+    pub fn scheme(&self) -> &'static str {
+        if self.client.is_encrypted {
+            "https"
+        } else {
+            "http"
+        }
+    }
+}
+
+impl RequestBody {
+    /// A body as hyper has it, held to a listener's limits.
+    pub fn new(incoming: Incoming, options: &Options) -> Self {
+        Self {
+            incoming: (!incoming.is_end_stream()).then_some(incoming),
+            left: options.max_body.0,
+            deadline: Deadline {
+                rate: options.body_rate.0.max(1),
+                at: None,
+                span: options.body.0,
+                timer: None,
+            },
+        }
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.incoming.is_none()
+    }
+
+    /// How long it is, where the client says so.
+    pub fn length(&self) -> Option<u64> {
+        match &self.incoming {
+            Some(incoming) => incoming.size_hint().exact(),
+            None => Some(0),
+        }
+    }
+
+    /// Lets it have at most so many bytes, and refuses at once a body that says it has more.
+    pub fn limit(&mut self, bytes: u64) -> Result<(), Problem> {
+        self.left = bytes;
+        if self.length().is_some_and(|length| length > bytes) {
+            return Err(too_large(bytes));
+        }
+        Ok(())
+    }
+
+    /// The next piece; `None` at the end.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, Problem> {
+        let Some(incoming) = &mut self.incoming else {
+            return Ok(None);
+        };
+        loop {
+            let deadline = &mut self.deadline;
+            let frame = poll_fn(|cx| {
+                let frame = Pin::new(&mut *incoming).poll_frame(cx);
+                if frame.is_pending() && deadline.is_over(cx) {
+                    return std::task::Poll::Ready(Err(()));
+                }
+                frame.map(Ok)
+            });
+            match frame.await {
+                Err(()) => {
+                    return Err(Problem::new(
+                        StatusCode::REQUEST_TIMEOUT,
+                        "the body came too slowly",
+                    )
+                    .closing());
+                }
+                Ok(None) => {
+                    self.incoming = None;
+                    return Ok(None);
+                }
+                Ok(Some(Err(_))) => {
+                    self.incoming = None;
+                    return Err(Problem::new(
+                        StatusCode::BAD_REQUEST,
+                        "the body broke off, or its chunks are malformed",
+                    )
+                    .closing());
+                }
+                Ok(Some(Ok(frame))) => {
+                    // Trailers are nobody's business here.
+                    let Ok(data) = frame.into_data() else {
+                        continue;
+                    };
+                    self.left = (self.left.checked_sub(data.len() as u64))
+                        .ok_or_else(|| too_large(self.left).closing())?;
+                    self.deadline.earn(data.len());
+                    return Ok(Some(data));
+                }
+            }
+        }
+    }
+
+    /// All of it, at most as much as is allowed.
+    pub async fn collect(&mut self) -> Result<Bytes, Problem> {
+        let limit = self.left;
+        self.limit(limit)?;
+        let Some(first) = self.next().await? else {
+            return Ok(Bytes::new());
+        };
+        let Some(second) = self.next().await? else {
+            return Ok(first);
+        };
+        let mut all = [first, second].concat();
+        while let Some(more) = self.next().await? {
+            all.extend_from_slice(&more);
+        }
+        Ok(all.into())
+    }
+}
+
+impl Deadline {
+    /// A piece has come, which gives the rest more time.
+    fn earn(&mut self, bytes: usize) {
+        if let Some(at) = &mut self.at {
+            let milliseconds = (bytes as u64).saturating_mul(1000) / self.rate;
+            // A client may be early, but time is not saved up for hours.
+            let more = Duration::from_millis(milliseconds.min(SAVED_MAX));
+            *at = (*at + more).min(Instant::now() + self.span + Duration::from_millis(SAVED_MAX));
+        }
+    }
+
+    fn is_over(&mut self, cx: &mut std::task::Context<'_>) -> bool {
+        if self.span.is_zero() {
+            return false;
+        }
+        let at = *self.at.get_or_insert_with(|| Instant::now() + self.span);
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(at)));
+        if timer.deadline() != at {
+            timer.as_mut().reset(at);
+        }
+        timer.as_mut().poll(cx).is_ready()
+    }
+}
+
+fn too_large(limit: u64) -> Problem {
+    Problem::new(
+        StatusCode::PAYLOAD_TOO_LARGE,
+        format!("the body may have {limit} bytes at the most"),
+    )
+    .closing()
+}
+
+/// The parameters of a query or a form, decoded (the URL standard's urlencoded parser). What is no
+/// UTF-8 is replaced.
+pub fn parameters(text: &str) -> Vec<(String, String)> {
+    let pairs = text.split('&').filter(|pair| !pair.is_empty());
+    let split = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    split
+        .map(|(name, value)| (decode_plus(name), decode_plus(value)))
+        .collect()
+}
+
+fn decode_plus(text: &str) -> String {
+    decode(&text.replace('+', " "))
+}
+
+/// Undoes percent-encoding. What is no escape stays, what is no UTF-8 is replaced.
+pub fn decode(text: &str) -> String {
+    if !text.contains('%') {
+        return text.into();
+    }
+    let bytes = text.as_bytes();
+    let (mut out, mut at) = (Vec::with_capacity(bytes.len()), 0);
+    while let Some(&byte) = bytes.get(at) {
+        let digit = |place: usize| {
+            bytes
+                .get(at + place)
+                .and_then(|b| (*b as char).to_digit(16))
+        };
+        match (byte, digit(1), digit(2)) {
+            (b'%', Some(high), Some(low)) => {
+                // Two digits of 16 make a byte.
+                out.push(u8::try_from(high * 16 + low).unwrap_or_default());
+                at += 3;
+            }
+            _ => {
+                out.push(byte);
+                at += 1;
+            }
+        }
+    }
+    String::from_utf8(out).unwrap_or_else(|bad| String::from_utf8_lossy(bad.as_bytes()).into())
+}
+
+/// Ten minutes.
+const SAVED_MAX: u64 = 600_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_is_read_as_browsers_write_it() {
+        let pairs = |text| -> Vec<(String, String)> { parameters(text) };
+        let expected = [
+            ("a", "b c"),
+            ("a", ""),
+            ("ä", "&="),
+            ("", "x"),
+            ("q", "%zz%"),
+        ];
+        let found = pairs("a=b+c&a&%C3%A4=%26%3D&=x&&q=%zz%");
+        let found: Vec<_> = found
+            .iter()
+            .map(|(n, v)| (n.as_str(), v.as_str()))
+            .collect();
+        assert_eq!(found, expected);
+        assert_eq!(decode("%ff"), "\u{fffd}");
+    }
+}

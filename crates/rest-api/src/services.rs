@@ -5,8 +5,8 @@ use std::sync::Arc;
 use portyard_core::daemon::{Build, Daemon, Home, ServiceRow};
 use portyard_core::listener::Streams;
 
-use crate::built_in::BuiltIn;
 use crate::http::Server;
+use crate::routes::Router;
 use crate::settings::Options;
 use crate::state::State;
 
@@ -21,10 +21,16 @@ impl Daemon for RestApi {
     const NAME: &'static str = "rest-api";
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
     const ABOUT: &'static str = "HTTP: small services without code, from a configuration";
-    const SERVICES: &'static [ServiceRow<Self>] =
-        &[row("http", 18080, "/hello, /localtime", |listener, _| {
-            Ok(Arc::new(Server::new(&listener.options, BuiltIn)))
-        })];
+    const SERVICES: &'static [ServiceRow<Self>] = &[row(
+        "http",
+        18080,
+        "/hello, /localtime, and the routes of the configuration",
+        |listener, state| {
+            let router = Router::new(state.clone(), listener.label());
+            let server = Server::new(&listener.options, &state, router)?;
+            Ok(Arc::new(server))
+        },
+    )];
     const ALPN: &'static [&'static str] = &["h2", "http/1.1"];
 }
 

@@ -5,6 +5,8 @@ use std::num::NonZeroU32;
 use portyard_core::config::{Size, Span};
 use serde::{Deserialize, Serialize};
 
+use crate::http::CorsConfig;
+
 /// The tables of rest-api's own.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
@@ -30,6 +32,18 @@ pub struct Options {
     pub max_body: Size,
     /// Requests at a time on one HTTP/2 connection.
     pub streams: NonZeroU32,
+    /// The hosts that are served, without ports; empty: whatever a client says.
+    pub hosts: Vec<String>,
+    /// Compress answers where clients like that.
+    pub compress: bool,
+    /// Give each request an id, or keep that of its client, and show it in the answer.
+    pub request_id: bool,
+    /// A log line for each request.
+    pub access_log: bool,
+    /// How long browsers are told to come by TLS alone; only said over TLS. `"0s"`: nothing is said.
+    pub hsts: Span,
+    /// Whom browsers let read answers.
+    pub cors: CorsConfig,
 }
 
 impl Default for Options {
@@ -43,6 +57,12 @@ impl Default for Options {
             max_uri: Size(8 << 10),
             max_body: Size(1 << 20),
             streams: nonzero(100),
+            hosts: Vec::new(),
+            compress: true,
+            request_id: true,
+            access_log: false,
+            hsts: Span::secs(0),
+            cors: CorsConfig::default(),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! `GET /hello?name=`: a greeting, as HTML, text or JSON.
 
 use hyper::StatusCode;
+use hyper::header::{HeaderValue, VARY};
 use serde_json::json;
 
 use crate::http::{Answer, Offer, Problem, Request, choose, escape_html, respond};
@@ -19,7 +20,11 @@ pub fn answer(request: &Request) -> Answer {
         1 => format!("Hello, {name}!\n"),
         _ => format!("{}\n", json!({ "hello": name })),
     };
-    Ok(respond(StatusCode::OK, FORMS[form].content_type, text))
+    let mut response = respond(StatusCode::OK, FORMS[form].content_type, text);
+    response
+        .headers_mut()
+        .insert(VARY, HeaderValue::from_static("accept"));
+    Ok(response)
 }
 
 const FORMS: &[Offer] = &[

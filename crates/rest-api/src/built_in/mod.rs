@@ -1,17 +1,45 @@
 //! What a listener of service `http` answers without any configuration.
 
 mod hello;
+mod localtime;
 
-use crate::http::{Answering, Handler, Problem, Request, ready};
+use std::sync::Arc;
+
+use crate::http::{Answer, Request, admit};
+use crate::metrics::{RequestMetrics, RouteMetrics};
 
 /// The paths that are there without a route.
-pub struct BuiltIn;
+pub struct BuiltIn {
+    hello: Arc<RouteMetrics>,
+    localtime: Arc<RouteMetrics>,
+}
 
-impl Handler for BuiltIn {
-    fn handle(&self, request: Request) -> Answering {
-        match request.path() {
-            "/hello" => ready(hello::answer(&request)),
-            _ => ready(Problem::not_found()),
+impl BuiltIn {
+    /// Counted by `metrics`.
+    pub fn new(metrics: &RequestMetrics) -> Self {
+        Self {
+            hello: metrics.route("/hello"),
+            localtime: metrics.route("/localtime"),
         }
+    }
+
+    /// The answer, where the path is one of these.
+    pub fn answer(&self, request: &Request) -> Option<Answer> {
+        let path = request.path();
+        let (metrics, form) = if path == "/hello" {
+            (&self.hello, None)
+        } else {
+            let rest = path.strip_prefix("/localtime")?;
+            let form = localtime::form_of_suffix(rest)?;
+            (&self.localtime, Some(form))
+        };
+        request.count_as(metrics);
+        if let Err(answer) = admit(request, &["GET"]) {
+            return Some(answer);
+        }
+        Some(match form {
+            None => hello::answer(request),
+            Some(form) => localtime::answer(request, form),
+        })
     }
 }

@@ -12,6 +12,7 @@ use hyper::HeaderMap;
 use hyper::body::{Bytes, Frame, SizeHint};
 use portyard_core::serve::{Connection, Ended};
 
+use super::record::Record;
 use super::watch::UnderWay;
 
 /// The body of an answer: bytes, or a stream that is asked for the next only when the peer has taken
@@ -21,6 +22,7 @@ pub struct Body {
     kind: Kind,
     /// The request that it answers.
     under_way: Option<UnderWay>,
+    record: Option<Box<Record>>,
 }
 
 #[derive(Default)]
@@ -107,8 +109,9 @@ impl Body {
     }
 
     /// Ties it to the request that it answers: that is under way for as long as there is more of it.
-    pub fn answers(mut self, under_way: UnderWay) -> Self {
+    pub fn answers(mut self, under_way: UnderWay, record: Option<Box<Record>>) -> Self {
         self.under_way = Some(under_way);
+        self.record = record;
         self
     }
 }
@@ -122,7 +125,7 @@ impl hyper::body::Body for Body {
         cx: &mut Context<'_>,
     ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let this = self.get_mut();
-        match &mut this.kind {
+        let polled = match &mut this.kind {
             Kind::Empty | Kind::Upgrade(_) => Poll::Ready(None),
             Kind::Whole(bytes) => {
                 let bytes = std::mem::take(bytes);
@@ -130,15 +133,22 @@ impl hyper::body::Body for Body {
                 Poll::Ready(Some(Ok(Frame::data(bytes))))
             }
             Kind::Stream(stream) => stream.as_mut().poll_frame(cx),
+        };
+        if let Some(record) = &mut this.record {
+            match &polled {
+                Poll::Ready(Some(Ok(frame))) => {
+                    record.sent += frame.data_ref().map_or(0, |data| data.len() as u64);
+                    record.is_whole = this.kind.is_over();
+                }
+                Poll::Ready(None) => record.is_whole = true,
+                _ => {}
+            }
         }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.kind {
-            Kind::Empty | Kind::Upgrade(_) => true,
-            Kind::Whole(bytes) => bytes.is_empty(),
-            Kind::Stream(stream) => stream.is_end_stream(),
-        }
+        self.kind.is_over()
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -146,6 +156,16 @@ impl hyper::body::Body for Body {
             Kind::Empty | Kind::Upgrade(_) => SizeHint::with_exact(0),
             Kind::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Kind::Stream(stream) => stream.size_hint(),
+        }
+    }
+}
+
+impl Kind {
+    fn is_over(&self) -> bool {
+        match self {
+            Self::Empty | Self::Upgrade(_) => true,
+            Self::Whole(bytes) => bytes.is_empty(),
+            Self::Stream(stream) => stream.is_end_stream(),
         }
     }
 }
@@ -235,6 +255,7 @@ impl From<Kind> for Body {
         Self {
             kind,
             under_way: None,
+            record: None,
         }
     }
 }

@@ -1,15 +1,15 @@
 //! The checks that stand before any handler, for HTTP/1.1 and HTTP/2 alike.
 
 use hyper::header::HOST;
-use hyper::http::request::Parts;
 use hyper::http::uri::Authority;
 use hyper::{Method, StatusCode};
 
 use super::Problem;
+use super::request::Head;
 use crate::settings::Options;
 
 /// Whether a head is one that we serve.
-pub fn check(head: &Parts, options: &Options) -> Result<(), Problem> {
+pub fn check(head: &Head, options: &Options) -> Result<(), Problem> {
     let bad = |detail| Err(Problem::new(StatusCode::BAD_REQUEST, detail).closing());
     if !METHODS.contains(&head.method.as_str()) {
         return Err(Problem::new(
@@ -56,6 +56,12 @@ pub fn check(head: &Parts, options: &Options) -> Result<(), Problem> {
         None => None,
     };
     // HTTP/1.0 had none.
+    if !options.hosts.is_empty() && !is_ours(head.host(), &options.hosts) {
+        return Err(Problem::new(
+            StatusCode::MISDIRECTED_REQUEST,
+            "there is no such host here",
+        ));
+    }
     let needs_host = head.version != hyper::Version::HTTP_10 && head.uri.authority().is_none();
     if needs_host && host.is_none() {
         return bad("the request needs exactly one Host");
@@ -78,6 +84,13 @@ pub fn check(head: &Parts, options: &Options) -> Result<(), Problem> {
         }
     }
     Ok(())
+}
+
+/// Whether a host, its port aside, is one of those that are served.
+fn is_ours(host: &str, hosts: &[String]) -> bool {
+    let name = host.parse::<Authority>();
+    let name = name.as_ref().map_or("", Authority::host);
+    hosts.iter().any(|ours| ours.eq_ignore_ascii_case(name))
 }
 
 /// A host with an optional port and without a user (RFC 3986, 3.2).
@@ -105,7 +118,7 @@ fn is_host(text: &str) -> bool {
 }
 
 /// RFC 9110, 9.1, without CONNECT, and PATCH (RFC 5789).
-const METHODS: [&str; 8] = [
+pub const METHODS: &[&str] = &[
     "GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "TRACE", "PATCH",
 ];
 

@@ -6,12 +6,17 @@
 //! told in the form that the client accepts ([`negotiate`]).
 
 mod body;
+pub mod coding;
+pub mod conditions;
+mod cors;
+mod finish;
 mod h1;
 mod h2;
 mod head;
 mod io;
 mod negotiate;
 mod problem;
+mod record;
 mod request;
 mod response;
 mod server;
@@ -21,10 +26,12 @@ use std::future::Future;
 use std::pin::Pin;
 
 pub use body::{Body, Sender, Upgraded};
+pub use cors::CorsConfig;
+pub use finish::mark;
 pub use negotiate::{Offer, choose};
 pub use problem::{Problem, escape_html};
-pub use request::{Client, Request, RequestBody};
-pub use response::{Response, respond};
+pub use request::{Client, Head, Request, RequestBody, decode, parameters};
+pub use response::{Response, admit, respond};
 pub use server::Server;
 
 /// What answers requests. One value answers all of a listener, on all loops.

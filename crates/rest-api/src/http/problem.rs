@@ -87,10 +87,11 @@ impl Problem {
             }
             2 => format!("{code} {title}: {}\n", self.detail),
             _ => {
-                let members = json!({
-                    "type": "about:blank", "title": title, "status": code, "detail": self.detail,
-                });
-                format!("{members}\n")
+                let (title, detail) = (json!(title), json!(self.detail));
+                format!(
+                    "{{\"type\":\"about:blank\",\"title\":{title},\"status\":{code},\
+                     \"detail\":{detail}}}\n"
+                )
             }
         };
         let mut response = Response::new(Body::from(text));

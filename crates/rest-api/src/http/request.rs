@@ -1,13 +1,15 @@
 //! A request as a handler sees it.
 
+use std::cell::OnceCell;
 use std::future::{Future, poll_fn};
+use std::ops::Deref;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::body::{Body as _, Bytes, Incoming};
-use hyper::header::HeaderName;
+use hyper::header::{ACCEPT_ENCODING, CONTENT_ENCODING, HeaderName, HeaderValue};
 use hyper::{HeaderMap, Method, StatusCode, Uri, Version};
 use portyard_core::event_loop::EventLoop;
 use portyard_core::listener::{Listener, Streams};
@@ -16,10 +18,22 @@ use portyard_core::tls::Facts;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::Problem;
+use super::coding::{Coding, DecodeError, Decoder};
+use crate::metrics::RouteMetrics;
 use crate::settings::Options;
 
 /// A request. Its head has passed every check.
 pub struct Request {
+    /// The head.
+    pub head: Rc<Head>,
+    /// The body.
+    pub body: RequestBody,
+    /// Who sent it.
+    pub client: Rc<Client>,
+}
+
+/// The head of a request.
+pub struct Head {
     /// The method; case matters.
     pub method: Method,
     /// The target: path and query, and of HTTP/2 or a proxy's request scheme and authority too.
@@ -28,10 +42,10 @@ pub struct Request {
     pub version: Version,
     /// The header fields.
     pub headers: HeaderMap,
-    /// The body.
-    pub body: RequestBody,
-    /// Who sent it.
-    pub client: Rc<Client>,
+    /// The id by which logs name it, ours and others'.
+    pub id: Option<Rc<str>>,
+    /// What counts its answer.
+    pub counted: OnceCell<Arc<RouteMetrics>>,
 }
 
 /// Who is at the other end of a connection.
@@ -50,10 +64,24 @@ pub struct Client {
 
 /// The body of a request: it comes within a deadline and a cap, and nothing is read before somebody
 /// asks for it.
+///
+/// What is compressed comes out decompressed, unless [`RequestBody::keep_coded`] is asked for.
 pub struct RequestBody {
     incoming: Option<Incoming>,
+    /// What may still come, coded and decoded alike.
     left: u64,
+    decoded_left: u64,
+    coding: Coded,
     deadline: Deadline,
+}
+
+/// The coding of a body.
+enum Coded {
+    Plain,
+    /// Not one of ours.
+    Unknown,
+    Known(Coding),
+    Begun(Box<Decoder>),
 }
 
 /// When a body must have come.
@@ -65,7 +93,32 @@ struct Deadline {
     timer: Option<Pin<Box<Sleep>>>,
 }
 
+impl Deref for Request {
+    type Target = Head;
+
+    fn deref(&self) -> &Head {
+        &self.head
+    }
+}
+
 impl Request {
+    /// `http` or `https`.
+    pub fn scheme(&self) -> &'static str {
+        if self.client.is_encrypted {
+            "https"
+        } else {
+            "http"
+        }
+    }
+}
+
+impl Head {
+    /// Says what is to count its answer; the first to say so is obeyed.
+    pub fn count_as(&self, metrics: &Arc<RouteMetrics>) {
+        // Already set: by who knows better.
+        let _ = self.counted.set(metrics.clone());
+    }
+
     /// The path, as it came: not decoded.
     pub fn path(&self) -> &str {
         self.uri.path()
@@ -97,23 +150,23 @@ impl Request {
             .or_else(|| self.header(hyper::header::HOST))
             .unwrap_or_default()
     }
-
-    /// `http` or `https`.
-    pub fn scheme(&self) -> &'static str {
-        if self.client.is_encrypted {
-            "https"
-        } else {
-            "http"
-        }
-    }
 }
 
 impl RequestBody {
     /// A body as hyper has it, held to a listener's limits.
-    pub fn new(incoming: Incoming, options: &Options) -> Self {
+    pub fn new(incoming: Incoming, headers: &HeaderMap, options: &Options) -> Self {
+        let coding = match headers.get(CONTENT_ENCODING).map(|coding| coding.to_str()) {
+            None | Some(Ok("identity" | "")) => Coded::Plain,
+            Some(name) => {
+                let known = name.ok().and_then(Coding::named);
+                known.map_or(Coded::Unknown, Coded::Known)
+            }
+        };
         Self {
             incoming: (!incoming.is_end_stream()).then_some(incoming),
             left: options.max_body.0,
+            decoded_left: options.max_body.0,
+            coding,
             deadline: Deadline {
                 rate: options.body_rate.0.max(1),
                 at: None,
@@ -138,15 +191,73 @@ impl RequestBody {
 
     /// Lets it have at most so many bytes, and refuses at once a body that says it has more.
     pub fn limit(&mut self, bytes: u64) -> Result<(), Problem> {
-        self.left = bytes;
+        (self.left, self.decoded_left) = (bytes, bytes);
         if self.length().is_some_and(|length| length > bytes) {
             return Err(too_large(bytes));
         }
         Ok(())
     }
 
+    /// Leaves it in the coding in which it comes.
+    pub fn keep_coded(&mut self) {
+        self.coding = Coded::Plain;
+    }
+
     /// The next piece; `None` at the end.
     pub async fn next(&mut self) -> Result<Option<Bytes>, Problem> {
+        if self.is_empty() {
+            return Ok(None);
+        }
+        match &self.coding {
+            Coded::Plain => return self.next_coded().await,
+            Coded::Unknown => {
+                let accepted = HeaderValue::from_static("gzip, deflate, br, zstd");
+                let detail = "the body's Content-Encoding is not known here";
+                let problem = Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail);
+                return Err(problem.with(ACCEPT_ENCODING, accepted).closing());
+            }
+            Coded::Known(coding) => {
+                let decoder = Decoder::new(*coding);
+                let decoder = decoder.map_err(|error| Problem::internal(error.to_string()))?;
+                self.coding = Coded::Begun(Box::new(decoder));
+            }
+            Coded::Begun(_) => {}
+        }
+        loop {
+            let piece = self.next_coded().await?;
+            let Coded::Begun(decoder) = &mut self.coding else {
+                return Ok(None);
+            };
+            let is_last = piece.is_none();
+            let decoded = match piece {
+                Some(piece) => decoder.write(&piece, self.decoded_left),
+                None => {
+                    let decoder = std::mem::replace(&mut self.coding, Coded::Plain);
+                    match decoder {
+                        Coded::Begun(decoder) => decoder.finish(self.decoded_left),
+                        _ => Ok(Vec::new()),
+                    }
+                }
+            };
+            let decoded = decoded.map_err(|error| {
+                let status = match error {
+                    DecodeError::Malformed => StatusCode::BAD_REQUEST,
+                    DecodeError::TooLarge | DecodeError::Ratio => StatusCode::PAYLOAD_TOO_LARGE,
+                };
+                Problem::new(status, error.to_string()).closing()
+            })?;
+            self.decoded_left = self.decoded_left.saturating_sub(decoded.len() as u64);
+            if !decoded.is_empty() {
+                return Ok(Some(decoded.into()));
+            }
+            if is_last {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// The next piece as it comes; `None` at the end.
+    async fn next_coded(&mut self) -> Result<Option<Bytes>, Problem> {
         let Some(incoming) = &mut self.incoming else {
             return Ok(None);
         };

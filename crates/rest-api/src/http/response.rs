@@ -1,9 +1,10 @@
 //! An answer, and the usual ways to make one.
 
 use hyper::StatusCode;
-use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
 
-use super::Body;
+use super::request::Head;
+use super::{Answer, Body, Problem};
 
 /// An answer.
 pub type Response = hyper::Response<Body>;
@@ -16,4 +17,40 @@ pub fn respond(status: StatusCode, content_type: &'static str, body: impl Into<B
         .headers_mut()
         .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
+}
+
+/// Whether a request's method is one of these, of which GET means HEAD too; if it is not, or is
+/// OPTIONS, the answer to it.
+pub fn admit(head: &Head, methods: &[&str]) -> Result<(), Answer> {
+    let method = head.method.as_str();
+    let wanted = if method == "HEAD" { "GET" } else { method };
+    if methods.contains(&method) || methods.contains(&wanted) {
+        Ok(())
+    } else if method == "OPTIONS" {
+        Err(Ok(allowed(methods)))
+    } else {
+        Err(Err(Problem::method(&list(methods))))
+    }
+}
+
+/// The answer to OPTIONS.
+pub fn allowed(methods: &[&str]) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    if let Ok(methods) = HeaderValue::from_str(&list(methods)) {
+        response.headers_mut().insert(ALLOW, methods);
+    }
+    response
+}
+
+/// With those that go without saying.
+fn list(methods: &[&str]) -> String {
+    let mut all = methods.to_vec();
+    if methods.contains(&"GET") {
+        all.push("HEAD");
+    }
+    all.push("OPTIONS");
+    all.sort_unstable();
+    all.dedup();
+    all.join(", ")
 }

@@ -1,21 +1,32 @@
 //! The service of a listener that speaks HTTP.
 
+use std::cell::OnceCell;
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use hyper::body::Incoming;
+use hyper::header::HeaderValue;
 use hyper::service::Service;
 use portyard_core::serve::{Connection, Ended, Serving, StreamService};
 use portyard_wire::http::Caps;
 
 use super::body::Upgraded;
+use super::cors::Cors;
+use super::finish::{finish, request_id};
+use super::head::METHODS;
+use super::record::Record;
+use super::request::Head;
+use super::response::allowed;
 use super::watch::Watch;
-use super::{Client, Handler, Request, RequestBody, Response, h1, h2, head};
+use super::{Answer, Client, Handler, Request, RequestBody, Response, h1, h2, head};
+use crate::metrics::RouteMetrics;
 use crate::settings::Options;
+use crate::state::State;
 
 /// Serves HTTP with a handler.
 pub struct Server(Arc<Site>);
@@ -26,15 +37,27 @@ pub struct Site {
     pub options: Options,
     /// Its handler.
     pub handler: Box<dyn Handler>,
+    /// Whom browsers let read its answers.
+    pub cors: Option<Cors>,
+    /// What browsers are told of TLS.
+    pub hsts: Option<HeaderValue>,
+    /// What counts requests that reach no route.
+    unrouted: Arc<RouteMetrics>,
 }
 
 impl Server {
-    /// HTTP with a listener's options.
-    pub fn new(options: &Options, handler: impl Handler) -> Self {
-        Self(Arc::new(Site {
+    /// HTTP with a listener's options, or what is wrong with them.
+    pub fn new(options: &Options, state: &State, handler: impl Handler) -> Result<Self, String> {
+        let age = options.hsts.0.as_secs();
+        Ok(Self(Arc::new(Site {
             options: options.clone(),
             handler: Box::new(handler),
-        }))
+            cors: Cors::new(&options.cors)?,
+            hsts: (age > 0)
+                .then(|| HeaderValue::from_str(&format!("max-age={age}")).ok())
+                .flatten(),
+            unrouted: state.metrics().route("-"),
+        })))
     }
 }
 
@@ -118,46 +141,51 @@ impl Service<hyper::Request<Incoming>> for Call {
         let (site, watch, client) = (self.site.clone(), self.watch.clone(), self.client.clone());
         let under_way = watch.begin();
         Box::pin(async move {
-            let response = answer(&site, &watch, client, request).await;
-            Ok(response.map(|body| body.answers(under_way)))
+            let started = Instant::now();
+            let (parts, incoming) = request.into_parts();
+            let options = &site.options;
+            let body = RequestBody::new(incoming, &parts.headers, options);
+            let head = Rc::new(Head {
+                id: options.request_id.then(|| request_id(&parts.headers)),
+                method: parts.method,
+                uri: parts.uri,
+                version: parts.version,
+                headers: parts.headers,
+                counted: OnceCell::new(),
+            });
+            let answer = answer(&site, head.clone(), body, client.clone()).await;
+            let mut response = finish(&site, &head, &client, answer);
+            if let Some(upgrade) = response.body_mut().take_upgrade() {
+                *watch.upgrade.borrow_mut() = Some(upgrade);
+            }
+            let status = response.status();
+            let counted = head.counted.get().unwrap_or(&site.unrouted);
+            counted.answered(status, started.elapsed());
+            let record = options
+                .access_log
+                .then(|| Box::new(Record::new(head, client, status, started)));
+            Ok(response.map(|body| body.answers(under_way, record)))
         })
     }
 }
 
-async fn answer(
-    site: &Site,
-    watch: &Watch,
-    client: Rc<Client>,
-    request: hyper::Request<Incoming>,
-) -> Response {
-    let (head, incoming) = request.into_parts();
-    if let Err(problem) = head::check(&head, &site.options) {
+async fn answer(site: &Site, head: Rc<Head>, mut body: RequestBody, client: Rc<Client>) -> Answer {
+    let checked =
+        head::check(&head, &site.options).and_then(|()| body.limit(site.options.max_body.0));
+    if let Err(problem) = checked {
         client.listener.metrics.bad_input.inc();
-        return problem.respond(&head.headers);
+        return Err(problem);
     }
-    // For whatever has to be told afterwards.
-    let headers = head.headers.clone();
-    let mut body = RequestBody::new(incoming, &site.options);
-    let limited = body.limit(site.options.max_body.0);
-    let result = match limited {
-        Ok(()) => {
-            let request = Request {
-                method: head.method,
-                uri: head.uri,
-                version: head.version,
-                headers: head.headers,
-                body,
-                client,
-            };
-            site.handler.handle(request).await
-        }
-        Err(problem) => Err(problem),
-    };
-    let mut response = result.unwrap_or_else(|problem| problem.respond(&headers));
-    if let Some(upgrade) = response.body_mut().take_upgrade() {
-        *watch.upgrade.borrow_mut() = Some(upgrade);
+    if let Some(cors) = &site.cors
+        && let Some(response) = cors.preflight(&head.method, &head.headers)
+    {
+        return Ok(response);
     }
-    response
+    if head.path() == "*" {
+        return Ok(allowed(METHODS));
+    }
+    let request = Request { head, body, client };
+    site.handler.handle(request).await
 }
 
 impl Site {

@@ -168,7 +168,7 @@ fn request_line(line: &[u8]) -> Result<(&str, &str, bool), HttpError> {
         return Err(HttpError::RequestLine);
     }
     // RFC 3986 has no place for them, a fragment is not sent, and others may cut the target there.
-    if target.contains(['"', '<', '>', '#', '\\', '^', '`', '{', '|', '}']) {
+    if target.contains(['"', '<', '>', '#']) {
         return Err(HttpError::Target);
     }
     match version {

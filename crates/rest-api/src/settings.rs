@@ -6,6 +6,7 @@ use portyard_core::config::{Size, Span};
 use serde::{Deserialize, Serialize};
 
 use crate::http::CorsConfig;
+use crate::httpbin::HttpbinOptions;
 
 /// The tables of rest-api's own.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
@@ -44,6 +45,8 @@ pub struct Options {
     pub hsts: Span,
     /// Whom browsers let read answers.
     pub cors: CorsConfig,
+    /// Of service `httpbin`.
+    pub httpbin: HttpbinOptions,
 }
 
 impl Default for Options {
@@ -63,6 +66,7 @@ impl Default for Options {
             access_log: false,
             hsts: Span::secs(0),
             cors: CorsConfig::default(),
+            httpbin: HttpbinOptions::default(),
         }
     }
 }

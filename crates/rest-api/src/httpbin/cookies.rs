@@ -18,15 +18,16 @@ fn parse_python(field: &str) -> Vec<(String, String)> {
         let key_end = rest.find([' ', '\t', '=', '"', ';']).unwrap_or(rest.len());
         let (key, behind) = rest.split_at(key_end);
         let behind = behind.trim_start_matches([' ', '\t']);
-        let (value, behind) = match behind.strip_prefix('=') {
-            None => ("", behind),
-            Some(behind) => {
-                let behind = behind.trim_start_matches([' ', '\t']);
-                behind.split_at(quoted_end(behind).unwrap_or_else(|| {
-                    behind.find([' ', '\t', '"', ';']).unwrap_or(behind.len())
-                }))
-            }
-        };
+        let (value, behind) =
+            match behind.strip_prefix('=') {
+                None => ("", behind),
+                Some(behind) => {
+                    let behind = behind.trim_start_matches([' ', '\t']);
+                    behind.split_at(quoted_end(behind).unwrap_or_else(|| {
+                        behind.find([' ', '\t', '"', ';']).unwrap_or(behind.len())
+                    }))
+                }
+            };
         let behind = behind.trim_start_matches([' ', '\t']);
         let is_good = !key.is_empty() && (behind.is_empty() || behind.starts_with(';'));
         if is_good {
@@ -58,7 +59,9 @@ fn quoted_end(text: &str) -> Option<usize> {
 
 /// Undoes the quotes: backslashes before three octal digits, or before any character.
 fn unslash(value: &str) -> String {
-    let inner = value.strip_prefix('"').and_then(|value| value.strip_suffix('"'));
+    let inner = value
+        .strip_prefix('"')
+        .and_then(|value| value.strip_suffix('"'));
     let Some(inner) = inner else {
         return value.into();
     };
@@ -88,13 +91,20 @@ fn unslash(value: &str) -> String {
 }
 
 fn parse_go(field: &str) -> Vec<(String, String)> {
-    let pairs = field.split(';').map(str::trim).filter(|pair| !pair.is_empty());
+    let pairs = field
+        .split(';')
+        .map(str::trim)
+        .filter(|pair| !pair.is_empty());
     let cookies = pairs.filter_map(|pair| {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let quoted = value.strip_prefix('"').and_then(|value| value.strip_suffix('"'));
+        let quoted = value
+            .strip_prefix('"')
+            .and_then(|value| value.strip_suffix('"'));
         let value = quoted.unwrap_or(value);
         let good = is_token(name)
-            && value.bytes().all(|byte| (0x20..0x7f).contains(&byte) && !b"\";\\".contains(&byte));
+            && value
+                .bytes()
+                .all(|byte| (0x20..0x7f).contains(&byte) && !b"\";\\".contains(&byte));
         good.then(|| (name.to_owned(), value.to_owned()))
     });
     cookies.collect()
@@ -120,7 +130,8 @@ pub fn delete_python(name: &str) -> Vec<u8> {
 }
 
 fn quote_python(value: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_!#$%&'()*+-./:<=>?@[]^`{|}~".contains(&byte);
+    let plain =
+        |byte: u8| byte.is_ascii_alphanumeric() || b"_!#$%&'()*+-./:<=>?@[]^`{|}~".contains(&byte);
     if value.bytes().all(plain) {
         return value.into();
     }
@@ -170,8 +181,13 @@ pub fn set_go(name: &str, value: &str, attributes: &Attributes) -> Option<Vec<u8
     if !path.is_empty() {
         out.push_str(&format!("; Path={path}"));
     }
-    let domain = attributes.domain.strip_prefix('.').unwrap_or(&attributes.domain);
-    let is_domain = domain.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(&byte));
+    let domain = attributes
+        .domain
+        .strip_prefix('.')
+        .unwrap_or(&attributes.domain);
+    let is_domain = domain
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(&byte));
     if !domain.is_empty() && is_domain {
         out.push_str(&format!("; Domain={domain}"));
     }
@@ -239,9 +255,16 @@ mod tests {
             ("v", "k=v; Path=/"),
             ("", "k=; Path=/"),
             ("a b", "k=\"a b\"; Path=/"),
-            ("a,\"\\;ä\r\n", r#"k="a\054\"\\\073\303\244\015\012"; Path=/"#),
+            (
+                "a,\"\\;ä\r\n",
+                r#"k="a\054\"\\\073\303\244\015\012"; Path=/"#,
+            ),
         ] {
-            assert_eq!(set_python("k", value, false), expected.as_bytes(), "{value}");
+            assert_eq!(
+                set_python("k", value, false),
+                expected.as_bytes(),
+                "{value}"
+            );
         }
         assert_eq!(set_python("k", "v", true), b"k=v; Secure; Path=/");
     }

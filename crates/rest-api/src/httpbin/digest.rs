@@ -71,7 +71,14 @@ impl Credentials {
 
     /// Whether they prove the password, for a request with this method, target and body. The hash is
     /// that which they name.
-    pub fn prove(&self, user: &str, password: &str, method: &str, target: &str, body: &[u8]) -> bool {
+    pub fn prove(
+        &self,
+        user: &str,
+        password: &str,
+        method: &str,
+        target: &str,
+        body: &[u8],
+    ) -> bool {
         let text = |name: &str| self.get(name).unwrap_or_default();
         let algorithm = match text("algorithm") {
             name if name.eq_ignore_ascii_case("SHA-256") => Algorithm::Sha256,
@@ -79,7 +86,11 @@ impl Credentials {
             _ => Algorithm::Md5,
         };
         let hash = |text: &str| algorithm.hash(text.as_bytes());
-        let secret = hash(&format!("{}:{}:{password}", text("username"), text("realm")));
+        let secret = hash(&format!(
+            "{}:{}:{password}",
+            text("username"),
+            text("realm")
+        ));
         let request = match self.get("qop") {
             Some("auth-int") => format!("{method}:{target}:{}", algorithm.hash(body)),
             Some("auth") | None => format!("{method}:{target}"),
@@ -89,7 +100,10 @@ impl Credentials {
         let expected = match self.get("qop") {
             None => hash(&format!("{secret}:{}:{request}", text("nonce"))),
             Some(qop) => {
-                if ["nonce", "nc", "cnonce"].iter().any(|name| self.get(name).is_none()) {
+                if ["nonce", "nc", "cnonce"]
+                    .iter()
+                    .any(|name| self.get(name).is_none())
+                {
                     return false;
                 }
                 let (nonce, nc, cnonce) = (text("nonce"), text("nc"), text("cnonce"));
@@ -120,7 +134,9 @@ fn split_list(text: &str) -> Vec<&str> {
 }
 
 fn unquote(value: &str) -> String {
-    let inner = value.strip_prefix('"').and_then(|value| value.strip_suffix('"'));
+    let inner = value
+        .strip_prefix('"')
+        .and_then(|value| value.strip_suffix('"'));
     let Some(inner) = inner else {
         return value.into();
     };
@@ -159,9 +175,8 @@ mod tests {
             ),
         ] {
             let credentials = Credentials::parse(&example(algorithm, response)).unwrap();
-            let prove = |user, password| {
-                credentials.prove(user, password, "GET", "/dir/index.html", b"")
-            };
+            let prove =
+                |user, password| credentials.prove(user, password, "GET", "/dir/index.html", b"");
             assert!(prove("Mufasa", "Circle of Life"));
             assert!(!prove("Mufasa", "circle of life"));
             assert!(!prove("Scar", "Circle of Life"));

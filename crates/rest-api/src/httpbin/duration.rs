@@ -13,7 +13,10 @@ pub fn python_seconds(text: &str) -> Option<f64> {
         return None;
     }
     // Rust reads what Python reads, but for the underscores.
-    text.replace('_', "").parse::<f64>().ok().filter(|seconds| !seconds.is_nan())
+    text.replace('_', "")
+        .parse::<f64>()
+        .ok()
+        .filter(|seconds| !seconds.is_nan())
 }
 
 /// Seconds as a span: nothing below zero, at most `max`.
@@ -37,9 +40,16 @@ pub fn go_nanoseconds(text: &str) -> Result<i64, String> {
     // What is no number of milliseconds in Go either.
     let milliseconds = seconds * 1000.0;
     if !milliseconds.is_finite() || milliseconds.abs() > 9e12 {
-        return Ok(if milliseconds < 0.0 { i64::MIN } else { i64::MAX });
+        return Ok(if milliseconds < 0.0 {
+            i64::MIN
+        } else {
+            i64::MAX
+        });
     }
-    #[expect(clippy::cast_possible_truncation, reason = "the range has been checked")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the range has been checked"
+    )]
     Ok(milliseconds as i64 * 1_000_000)
 }
 
@@ -73,11 +83,17 @@ fn go_units(text: &str) -> Option<i64> {
             "h" => 3_600_000_000_000,
             _ => return None,
         };
-        let whole: i64 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
+        let whole: i64 = if whole.is_empty() {
+            0
+        } else {
+            whole.parse().ok()?
+        };
         let fraction = format!("0.{fraction}0").parse::<f64>().ok()?;
         #[expect(clippy::cast_possible_truncation, reason = "less than an hour")]
         let fraction = (fraction * unit as f64) as i64;
-        total = total.checked_add(whole.checked_mul(unit)?)?.checked_add(fraction)?;
+        total = total
+            .checked_add(whole.checked_mul(unit)?)?
+            .checked_add(fraction)?;
         rest = behind;
     }
     Some(if negative { -total } else { total })
@@ -108,8 +124,16 @@ pub fn go_text(nanoseconds: i64) -> String {
         _ => {
             let (seconds, fraction) = decimal(1_000_000_000);
             let (hours, minutes) = (seconds / 3600, seconds / 60 % 60);
-            let hours = if hours > 0 { format!("{hours}h") } else { String::new() };
-            let minutes = if seconds >= 60 { format!("{minutes}m") } else { String::new() };
+            let hours = if hours > 0 {
+                format!("{hours}h")
+            } else {
+                String::new()
+            };
+            let minutes = if seconds >= 60 {
+                format!("{minutes}m")
+            } else {
+                String::new()
+            };
             format!("{sign}{hours}{minutes}{}{fraction}s", seconds % 60)
         }
     }
@@ -176,7 +200,11 @@ mod tests {
             ("0.25", "250ms"),
             ("-2", "-2s"),
         ] {
-            assert_eq!(go_nanoseconds(text).map(go_text).as_deref(), Ok(expected), "{text}");
+            assert_eq!(
+                go_nanoseconds(text).map(go_text).as_deref(),
+                Ok(expected),
+                "{text}"
+            );
         }
         for text in ["", "x", "1x", "s", ".s", "1..5s", "1s2", "--1s"] {
             assert!(go_nanoseconds(text).is_err(), "{text}");
@@ -189,7 +217,10 @@ mod tests {
     #[test]
     fn pauses_fill_the_span() {
         assert_eq!(pause(Duration::from_secs(1), 1), Duration::from_secs(1));
-        assert_eq!(pause(Duration::from_secs(1), 11), Duration::from_millis(100));
+        assert_eq!(
+            pause(Duration::from_secs(1), 11),
+            Duration::from_millis(100)
+        );
         assert_eq!(pause(Duration::from_nanos(10), 4), Duration::from_nanos(4));
         assert_eq!(pause(Duration::ZERO, 4), Duration::ZERO);
     }

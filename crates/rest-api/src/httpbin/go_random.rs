@@ -36,7 +36,13 @@ impl GoRandom {
 
     /// As `Float64()`.
     pub fn float(&mut self) -> f64 {
-        (self.next() & ((1 << 53) - 1)) as f64 / (1_u64 << 53) as f64
+        loop {
+            let fraction = (self.next() & (u64::MAX >> 1)) as f64 / (1_u64 << 63) as f64;
+            // Rounding may have made it 1, which Go draws again.
+            if fraction < 1.0 {
+                return fraction;
+            }
+        }
     }
 
     fn next(&mut self) -> u64 {
@@ -88,7 +94,7 @@ fn cook() -> Box<[u64; SIZE]> {
 
 /// `x` to a power, modulo `x^607 - x^334 - 1` and 2^64.
 fn power_of_x(power: u64) -> Vec<u64> {
-    let mut result = vec![0; SIZE];
+    let mut result = vec![0_u64; SIZE];
     result[0] = 1;
     for bit in (0..u64::BITS - power.leading_zeros()).rev() {
         let mut square = vec![0_u64; 2 * SIZE];
@@ -129,7 +135,10 @@ mod tests {
             (0, "fa12f92afbe00f8508d0e83bab9cf8cebf42e25e8b14eafc"),
             (1, "210fc7bb818639ac48a4c6afa2f1581a8b9525e20fda6892"),
             (42, "b14b843edf61a58870d3f96fe7dc8c6d0479af10aa16c45b"),
-            (1_234_567_890, "bfcd2afa15a2b372c707985a22024a8e58101cc0b54af388"),
+            (
+                1_234_567_890,
+                "bfcd2afa15a2b372c707985a22024a8e58101cc0b54af388",
+            ),
             (-12_345, "b59f8fa3a66c2155ca5a2b176e3e63ac0d2abeaefa74dbee"),
             (i64::MAX, "210fc7bb818639ac48a4c6afa2f1581a8b9525e20fda6892"),
         ] {
@@ -146,5 +155,7 @@ mod tests {
             let float = GoRandom::seeded(seed).float();
             assert!(range.contains(&float), "{seed}: {float}");
         }
+        // rand.New(rand.NewSource(1)).Float64()
+        assert!((GoRandom::seeded(1).float() - 0.604_660_287_979_619_6).abs() < 1e-15);
     }
 }

@@ -64,6 +64,16 @@ impl Writer {
         self
     }
 
+    /// Whose JSON it is.
+    pub fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
+    /// Whether it is indented, rather than on one line.
+    pub fn is_indented(&self) -> bool {
+        self.indented
+    }
+
     /// The bytes, with a line end.
     pub fn finish(mut self) -> Vec<u8> {
         self.out.push(b'\n');
@@ -280,7 +290,10 @@ mod tests {
                 Value::List(vec![
                     Value::Bool(true),
                     Value::Number("1.5".into()),
-                    object(&[("k", Value::Text(b"<b>&\"\\/\x08\x0c\n\r\t\x01\x7f".to_vec()))]),
+                    object(&[(
+                        "k",
+                        Value::Text(b"<b>&\"\\/\x08\x0c\n\r\t\x01\x7f".to_vec()),
+                    )]),
                 ]),
             ),
             ("t", Value::Text("\u{2028}😀 \u{fffd}".as_bytes().to_vec())),
@@ -311,7 +324,10 @@ mod tests {
         let mut writer = Writer::line(Dialect::Python);
         writer.value(&sample());
         let line = String::from_utf8(writer.finish()).unwrap();
-        assert!(line.starts_with(r#"{"a": {}, "m": [true, 1.5, {"k": "#), "{line}");
+        assert!(
+            line.starts_with(r#"{"a": {}, "m": [true, 1.5, {"k": "#),
+            "{line}"
+        );
     }
 
     #[test]

@@ -136,7 +136,10 @@ impl Reader<'_> {
             };
             match (high.take(), point) {
                 (Some(high), 0xdc00..=0xdfff) => {
-                    push(&mut out, 0x1_0000 + ((high - 0xd800) << 10) + (point - 0xdc00));
+                    push(
+                        &mut out,
+                        0x1_0000 + ((high - 0xd800) << 10) + (point - 0xdc00),
+                    );
                 }
                 (before, 0xd800..=0xdbff) => {
                     flush(&mut out, before);
@@ -166,7 +169,9 @@ impl Reader<'_> {
                 self.at += 4;
                 digits.iter().try_fold(0, |sum, digit| {
                     let digit = (*digit as char).to_digit(16);
-                    digit.map(|digit| sum * 16 + digit).ok_or("an escape is not of four digits")
+                    digit
+                        .map(|digit| sum * 16 + digit)
+                        .ok_or("an escape is not of four digits")
                 })?
             }
             _ => return Err("there is no such escape"),
@@ -210,7 +215,9 @@ impl Reader<'_> {
                 }
                 number(if text == "-0" { "0" } else { text })
             }
-            Dialect::Python => Ok(Value::Number(python_float(text.parse().unwrap_or(f64::NAN)))),
+            Dialect::Python => Ok(Value::Number(python_float(
+                text.parse().unwrap_or(f64::NAN),
+            ))),
             Dialect::Go => {
                 let float: f64 = text.parse().unwrap_or(f64::NAN);
                 if !float.is_finite() {
@@ -229,7 +236,9 @@ impl Reader<'_> {
         self.at = end;
         let text = self.slice(start);
         if text.contains(['.', 'e', 'E']) {
-            Ok(Value::Number(python_float(text.parse().unwrap_or(f64::NAN))))
+            Ok(Value::Number(python_float(
+                text.parse().unwrap_or(f64::NAN),
+            )))
         } else {
             number(text)
         }
@@ -241,7 +250,10 @@ impl Reader<'_> {
     }
 }
 
-#[expect(clippy::unnecessary_wraps, reason = "the last expression of what may fail")]
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "the last expression of what may fail"
+)]
 fn number(text: &str) -> Result<Value, &'static str> {
     Ok(Value::Number(text.into()))
 }
@@ -338,7 +350,12 @@ mod tests {
         let value = loads(text.as_bytes(), dialect).ok()?;
         let mut writer = Writer::line(dialect);
         writer.value(&value);
-        Some(String::from_utf8(writer.finish()).unwrap().trim_end().into())
+        Some(
+            String::from_utf8(writer.finish())
+                .unwrap()
+                .trim_end()
+                .into(),
+        )
     }
 
     // Python 3.11: json.dumps(json.loads(text), sort_keys=True).
@@ -360,10 +377,17 @@ mod tests {
             ("-1e400", "-Infinity"),
             ("5e-324", "5e-324"),
             ("1.7976931348623157e308", "1.7976931348623157e+308"),
-            ("123456789012345678901234567890", "123456789012345678901234567890"),
+            (
+                "123456789012345678901234567890",
+                "123456789012345678901234567890",
+            ),
             ("[NaN, Infinity, -Infinity]", "[NaN, Infinity, -Infinity]"),
         ] {
-            assert_eq!(again(text, Dialect::Python).as_deref(), Some(expected), "{text}");
+            assert_eq!(
+                again(text, Dialect::Python).as_deref(),
+                Some(expected),
+                "{text}"
+            );
         }
         let long = "9".repeat(4300);
         assert_eq!(again(&long, Dialect::Python), Some(long.clone()));
@@ -373,9 +397,31 @@ mod tests {
     #[test]
     fn what_python_does_not_read_is_refused() {
         for text in [
-            "", " ", "01", "1.", ".5", "1e", "+1", "-", "nul", "'a'", "\"a", "\"\n\"", "\"\\x\"",
-            "\"\\u12g4\"", "[1,]", "[1 2]", "{\"a\"}", "{a:1}", "{\"a\":1,}", "1 2", "\u{feff}1",
-            "[", "{", "{\"a\":", "-Inf",
+            "",
+            " ",
+            "01",
+            "1.",
+            ".5",
+            "1e",
+            "+1",
+            "-",
+            "nul",
+            "'a'",
+            "\"a",
+            "\"\n\"",
+            "\"\\x\"",
+            "\"\\u12g4\"",
+            "[1,]",
+            "[1 2]",
+            "{\"a\"}",
+            "{a:1}",
+            "{\"a\":1,}",
+            "1 2",
+            "\u{feff}1",
+            "[",
+            "{",
+            "{\"a\":",
+            "-Inf",
         ] {
             assert_eq!(again(text, Dialect::Python), None, "{text:?}");
         }
@@ -395,7 +441,11 @@ mod tests {
             (r#""\u0041\/\b""#, r#""A/\b""#),
             (r#"{"b":1,"a":2,"b":[]}"#, r#"{"a": 2, "b": []}"#),
         ] {
-            assert_eq!(again(text, Dialect::Python).as_deref(), Some(expected), "{text}");
+            assert_eq!(
+                again(text, Dialect::Python).as_deref(),
+                Some(expected),
+                "{text}"
+            );
         }
     }
 
@@ -412,7 +462,11 @@ mod tests {
             ("-0", "-0"),
             (r#"{"b":1,"a":"<"}"#, r#"{"a":"\u003c","b":1}"#),
         ] {
-            assert_eq!(again(text, Dialect::Go).as_deref(), Some(expected), "{text}");
+            assert_eq!(
+                again(text, Dialect::Go).as_deref(),
+                Some(expected),
+                "{text}"
+            );
         }
         for text in ["NaN", "1e999", "1.", "foo"] {
             assert_eq!(again(text, Dialect::Go), None, "{text}");

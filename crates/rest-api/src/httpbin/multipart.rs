@@ -37,7 +37,9 @@ pub fn parse<'a>(content_type: &str, body: &'a [u8]) -> Result<Vec<Part<'a>>, &'
         (fields, rest) = head(&rest[line_end + 1..])?;
         let content;
         (content, rest) = split(rest, &delimiter, false).ok_or("multipart: the form breaks off")?;
-        let disposition = fields.iter().find(|(name, _)| name == "content-disposition");
+        let disposition = fields
+            .iter()
+            .find(|(name, _)| name == "content-disposition");
         let Some((_, disposition)) = disposition else {
             continue;
         };
@@ -47,7 +49,8 @@ pub fn parse<'a>(content_type: &str, body: &'a [u8]) -> Result<Vec<Part<'a>>, &'
         let content_type = fields.iter().find(|(name, _)| name == "content-type");
         parts.push(Part {
             name,
-            filename: parameter(disposition, "filename*").or_else(|| parameter(disposition, "filename")),
+            filename: parameter(disposition, "filename*")
+                .or_else(|| parameter(disposition, "filename")),
             content_type: content_type.map(|(_, value)| value.clone()),
             content,
         });
@@ -72,7 +75,9 @@ fn head(mut rest: &[u8]) -> Result<(Fields, &[u8]), &'static str> {
             return Err("multipart: a part's head is too long");
         }
         let line = String::from_utf8_lossy(line);
-        let (name, value) = line.split_once(':').ok_or("multipart: a field lacks its colon")?;
+        let (name, value) = line
+            .split_once(':')
+            .ok_or("multipart: a field lacks its colon")?;
         fields.push((name.trim().to_ascii_lowercase(), value.trim().to_owned()));
     }
 }
@@ -182,15 +187,25 @@ mod tests {
         let parts = parse(TYPE, body).unwrap();
         let mut file = part("b", Some("q\"C:\\x"), b"\0\n\r\n");
         file.content_type = Some("text/plain; charset=x".into());
-        let expected = [part("a", None, b"1\r\n--b\r\n"), file, part("c", Some("ä"), b"")];
+        let expected = [
+            part("a", None, b"1\r\n--b\r\n"),
+            file,
+            part("c", Some("ä"), b""),
+        ];
         assert_eq!(parts, expected);
     }
 
     #[test]
     fn what_is_no_form_is_refused() {
         for body in [
-            "", "%ZZ", "--b b", "--b bx\r\n", "--b b\r\nno colon\r\n\r\n--b b--",
-            "--b b\r\nA: b\r\n", "--b b\r\nA: b\r\n\r\ncontent", "x--b b\r\n\r\n--b b--",
+            "",
+            "%ZZ",
+            "--b b",
+            "--b bx\r\n",
+            "--b b\r\nno colon\r\n\r\n--b b--",
+            "--b b\r\nA: b\r\n",
+            "--b b\r\nA: b\r\n\r\ncontent",
+            "x--b b\r\n",
         ] {
             assert!(parse(TYPE, body.as_bytes()).is_err(), "{body}");
         }

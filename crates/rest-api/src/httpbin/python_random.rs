@@ -33,8 +33,8 @@ impl PythonRandom {
             j = (j + 1) % key.len();
         }
         for _ in 1..SIZE {
-            state[i] = (state[i] ^ mix(state[i - 1]).wrapping_mul(1_566_083_941))
-                .wrapping_sub(low(i));
+            state[i] =
+                (state[i] ^ mix(state[i - 1]).wrapping_mul(1_566_083_941)).wrapping_sub(low(i));
             i = wrap(&mut state, i);
         }
         state[0] = 0x8000_0000;
@@ -137,9 +137,18 @@ mod tests {
             ("5", "82b70eee7f1a5039bef07ec2347f066ed08f5dc7512447e3"),
             ("10", "10dbf70769ecfb8e5211faa7267fb816d747b5c3d79186e9"),
             (" 4_2 ", "390c8c7d7247342cd8100f2f6f770d65d670e58e0351d8ae"),
-            ("1234567890", "52e3709c822ae146dd5113bd9b93972fb253e57bd8c45d4a"),
-            ("4294967296", "39b3d5080ba9e7074626dda0afc3f5ec523c9f468fb44d5d"),
-            ("18446744073709551623", "2ba718e7e8faad99fdb5e54cf3d2223abd9ac80e326cacd4"),
+            (
+                "1234567890",
+                "52e3709c822ae146dd5113bd9b93972fb253e57bd8c45d4a",
+            ),
+            (
+                "4294967296",
+                "39b3d5080ba9e7074626dda0afc3f5ec523c9f468fb44d5d",
+            ),
+            (
+                "18446744073709551623",
+                "2ba718e7e8faad99fdb5e54cf3d2223abd9ac80e326cacd4",
+            ),
             ("-3", "7942bdf22106f0847762f0f3cb4d764dc7072051159a0f89"),
             (
                 "1000000000000000000000000000000",
@@ -160,7 +169,18 @@ mod tests {
 
     #[test]
     fn what_is_no_integer_seeds_nothing() {
-        for seed in ["", " ", "1.5", "x", "1__0", "_1", "1_", "0x10", "--1", &"1".repeat(4301)] {
+        for seed in [
+            "",
+            " ",
+            "1.5",
+            "x",
+            "1__0",
+            "_1",
+            "1_",
+            "0x10",
+            "--1",
+            &"1".repeat(4301),
+        ] {
             assert!(PythonRandom::seeded(seed).is_none(), "{seed}");
         }
     }

@@ -113,14 +113,21 @@ pub fn iri_query(query: &str) -> String {
 }
 
 fn iri(text: &[u8], safe: &[u8], kept: &[u8]) -> String {
-    if text.iter().all(|byte| byte.is_ascii_alphanumeric() || (*byte != b'%' && safe.contains(byte))) {
+    if text
+        .iter()
+        .all(|byte| byte.is_ascii_alphanumeric() || (*byte != b'%' && safe.contains(byte)))
+    {
         return String::from_utf8_lossy(text).into_owned();
     }
     let quoted = quote(text, safe);
     let bytes = quoted.as_bytes();
     let (mut out, mut pending, mut at) = (String::with_capacity(bytes.len()), Vec::new(), 0);
     while let Some(&byte) = bytes.get(at) {
-        let code = if byte == b'%' { escaped(bytes, at) } else { None };
+        let code = if byte == b'%' {
+            escaped(bytes, at)
+        } else {
+            None
+        };
         match code {
             // Controls, spaces and `%` stay as they are.
             Some(code) if code <= 0x20 || b"%\x7f".contains(&code) || kept.contains(&code) => {
@@ -252,7 +259,10 @@ mod tests {
             ("q", "%zz%"),
             ("bad", "%FFA"),
         ];
-        let found: Vec<_> = found.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+        let found: Vec<_> = found
+            .iter()
+            .map(|(n, v)| (n.as_str(), v.as_str()))
+            .collect();
         assert_eq!(found, expected);
     }
 
@@ -267,9 +277,15 @@ mod tests {
     // Werkzeug 3.1: get_current_url("http", "h", "", path, query).
     #[test]
     fn a_url_is_shown_readable() {
-        assert_eq!(iri_path("/anything/ä b?#\u{1}\"<"), "/anything/ä%20b%3F%23%01\"<");
+        assert_eq!(
+            iri_path("/anything/ä b?#\u{1}\"<"),
+            "/anything/ä%20b%3F%23%01\"<"
+        );
         assert_eq!(iri_path("/a%41%2f"), "/aA%2f");
-        assert_eq!(iri_query("a=%C3%A4+b&c=%26%20%ff\"%zz"), "a=ä+b&c=%26%20%FF\"%zz");
+        assert_eq!(
+            iri_query("a=%C3%A4+b&c=%26%20%ff\"%zz"),
+            "a=ä+b&c=%26%20%FF\"%zz"
+        );
         assert_eq!(iri_query("x=[1]&y={}|"), "x=[1]&y={}|");
     }
 

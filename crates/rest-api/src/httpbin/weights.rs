@@ -15,7 +15,13 @@ pub fn parse(text: &str) -> Option<Vec<Choice>> {
 
 /// The choice that a fraction from 0 up to 1 falls on.
 pub fn choose(choices: &[Choice], fraction: f64) -> i64 {
-    let usable = |weight: f64| if weight.is_finite() { weight.max(0.0) } else { 0.0 };
+    let usable = |weight: f64| {
+        if weight.is_finite() {
+            weight.max(0.0)
+        } else {
+            0.0
+        }
+    };
     let total: f64 = choices.iter().map(|(_, weight)| usable(*weight)).sum();
     let mut left = fraction * total;
     for (code, weight) in choices {
@@ -47,7 +53,10 @@ mod tests {
         for (fraction, code) in [(0.0, 200), (0.74, 200), (0.75, 500), (0.99, 500)] {
             assert_eq!(choose(&choices, fraction), code);
         }
-        assert_eq!(choose(&[(200, 0.0), (201, f64::NAN), (202, -1.0)], 0.5), 202);
+        assert_eq!(
+            choose(&[(200, 0.0), (201, f64::NAN), (202, -1.0)], 0.5),
+            202
+        );
         assert_eq!(choose(&[(200, f64::INFINITY), (201, 1.0)], 0.9), 201);
     }
 }

@@ -154,11 +154,23 @@ mod tests {
         let mask = Some([0x37, 0xfa, 0x21, 0x3d]);
         let two_power_16 = [0x82, 0x7f, 0, 0, 0, 0, 0, 1, 0, 0];
         for (bytes, expected, length) in [
-            (&[0x81, 0x85, 0x37, 0xfa, 0x21, 0x3d][..], header(true, Opcode::Text, 5, mask), 6),
+            (
+                &[0x81, 0x85, 0x37, 0xfa, 0x21, 0x3d][..],
+                header(true, Opcode::Text, 5, mask),
+                6,
+            ),
             (&[0x01, 0x03], header(false, Opcode::Text, 3, None), 2),
-            (&[0x80, 0x02], header(true, Opcode::Continuation, 2, None), 2),
+            (
+                &[0x80, 0x02],
+                header(true, Opcode::Continuation, 2, None),
+                2,
+            ),
             (&[0x89, 0x05], header(true, Opcode::Ping, 5, None), 2),
-            (&[0x82, 0x7e, 1, 0], header(true, Opcode::Binary, 256, None), 4),
+            (
+                &[0x82, 0x7e, 1, 0],
+                header(true, Opcode::Binary, 256, None),
+                4,
+            ),
             (&two_power_16, header(true, Opcode::Binary, 65536, None), 10),
         ] {
             assert_eq!(Header::parse(bytes), Ok(Some((expected, length))));

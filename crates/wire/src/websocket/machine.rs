@@ -164,7 +164,10 @@ impl Machine {
             _ => {}
         }
         if !header.opcode.is_control() {
-            let before = self.message.as_ref().map_or(0, |message| message.payload.len());
+            let before = self
+                .message
+                .as_ref()
+                .map_or(0, |message| message.payload.len());
             if header.length > self.limits.fragment {
                 return Err(Fault::FragmentTooLarge);
             }
@@ -363,11 +366,22 @@ mod tests {
         for (bytes, fault, code) in [
             (vec![0x81, 0x01, b'a'], Fault::Unmasked, 1002),
             (one(true, Opcode::Continuation, b""), Fault::Unbegun, 1002),
-            ([begun.clone(), one(true, Opcode::Text, b"")].concat(), Fault::Interrupted, 1002),
-            (one(true, Opcode::Binary, &[0; 1001]), Fault::FragmentTooLarge, 1009),
             (
-                [one(false, Opcode::Binary, &[0; 900]), one(false, Opcode::Continuation, &[0; 601])]
-                    .concat(),
+                [begun.clone(), one(true, Opcode::Text, b"")].concat(),
+                Fault::Interrupted,
+                1002,
+            ),
+            (
+                one(true, Opcode::Binary, &[0; 1001]),
+                Fault::FragmentTooLarge,
+                1009,
+            ),
+            (
+                [
+                    one(false, Opcode::Binary, &[0; 900]),
+                    one(false, Opcode::Continuation, &[0; 601]),
+                ]
+                .concat(),
                 Fault::MessageTooLarge,
                 1009,
             ),
@@ -376,8 +390,16 @@ mod tests {
             // Beyond U+10FFFF; the frame and its message are not complete yet.
             (one(false, Opcode::Text, b"\xf4\x90"), Fault::Utf8, 1007),
             (one(true, Opcode::Close, b"x"), Fault::Close, 1002),
-            (one(true, Opcode::Close, &1005_u16.to_be_bytes()), Fault::Close, 1002),
-            (one(true, Opcode::Close, &[0x03, 0xe8, 0xff]), Fault::Utf8, 1007),
+            (
+                one(true, Opcode::Close, &1005_u16.to_be_bytes()),
+                Fault::Close,
+                1002,
+            ),
+            (
+                one(true, Opcode::Close, &[0x03, 0xe8, 0xff]),
+                Fault::Utf8,
+                1007,
+            ),
         ] {
             for step in [1, bytes.len()] {
                 assert_eq!(run(&bytes, step).1, Some(fault));
@@ -392,14 +414,22 @@ mod tests {
             fragment: u64::MAX,
             message: u64::MAX,
         });
-        let mut input = &[0x82, 0xff, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 2, 3, 4, 5][..];
+        let mut input = &[
+            0x82, 0xff, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 2, 3, 4, 5,
+        ][..];
         assert_eq!(machine.receive(&mut input), Ok(None));
-        assert!(machine.message.is_some_and(|message| message.payload.capacity() < 64));
+        assert!(
+            machine
+                .message
+                .is_some_and(|message| message.payload.capacity() < 64)
+        );
     }
 
     #[test]
     fn codes_that_nobody_may_send_are_refused() {
-        for code in [0, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65535] {
+        for code in [
+            0, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65535,
+        ] {
             assert_eq!(Code::received(code), None, "{code}");
         }
         for code in [1000, 1003, 1007, 1011, 1014, 3000, 4999] {

@@ -49,7 +49,7 @@ impl Refusal {
 
     /// As text alone.
     #[must_use]
-    pub fn as_text(mut self) -> Self {
+    pub fn in_text(mut self) -> Self {
         self.form = Form::Text;
         self
     }
@@ -204,7 +204,7 @@ pub fn method_not_allowed(allow: &str, dialect: Dialect) -> Refusal {
         Err(_) => refusal,
     };
     if dialect == Dialect::Go {
-        refusal.as_text()
+        refusal.in_text()
     } else {
         refusal
     }
@@ -214,7 +214,7 @@ pub fn method_not_allowed(allow: &str, dialect: Dialect) -> Refusal {
 pub fn nothing_there(dialect: Dialect) -> Refusal {
     match dialect {
         Dialect::Python => Refusal::new(StatusCode::NOT_FOUND, "There is nothing at this path."),
-        Dialect::Go => Refusal::new(StatusCode::NOT_FOUND, "404 page not found\n").as_text(),
+        Dialect::Go => Refusal::new(StatusCode::NOT_FOUND, "404 page not found\n").in_text(),
     }
 }
 
@@ -249,6 +249,7 @@ fn python_reason(status: StatusCode) -> &'static str {
         416 => "Requested Range Not Satisfiable",
         425 => "Too Early",
         449 => "Retry With",
+        511 => "Network Authentication Failed",
         _ => status.canonical_reason().unwrap_or("Unknown"),
     }
 }

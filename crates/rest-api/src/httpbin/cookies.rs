@@ -140,7 +140,15 @@ fn quote_python(value: &str) -> String {
         match byte {
             b'"' => out.push_str("\\\""),
             b'\\' => out.push_str("\\\\"),
-            0..=0x19 | b',' | b';' | 0x7f.. => out.push_str(&format!("\\{byte:03o}")),
+            0..=0x19 | b',' | b';' | 0x7f.. => {
+                let digits = [
+                    b'\\',
+                    b'0' + (byte >> 6),
+                    b'0' + (byte >> 3 & 7),
+                    b'0' + (byte & 7),
+                ];
+                out.extend(digits.map(char::from));
+            }
             byte => out.push(byte as char),
         }
     }
@@ -179,7 +187,7 @@ pub fn set_go(name: &str, value: &str, attributes: &Attributes) -> Option<Vec<u8
         .filter(|char| (' '..'\x7f').contains(char) && *char != ';')
         .collect();
     if !path.is_empty() {
-        out.push_str(&format!("; Path={path}"));
+        out.extend(["; Path=", &path]);
     }
     let domain = attributes
         .domain
@@ -189,10 +197,10 @@ pub fn set_go(name: &str, value: &str, attributes: &Attributes) -> Option<Vec<u8
         .bytes()
         .all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(&byte));
     if !domain.is_empty() && is_domain {
-        out.push_str(&format!("; Domain={domain}"));
+        out.extend(["; Domain=", domain]);
     }
     if let Some(date) = &attributes.expired {
-        out.push_str(&format!("; Expires={date}; Max-Age=0"));
+        out.extend(["; Expires=", date, "; Max-Age=0"]);
     }
     if attributes.http_only {
         out.push_str("; HttpOnly");
@@ -201,7 +209,7 @@ pub fn set_go(name: &str, value: &str, attributes: &Attributes) -> Option<Vec<u8
         out.push_str("; Secure");
     }
     if let Some(same_site) = attributes.same_site {
-        out.push_str(&format!("; SameSite={same_site}"));
+        out.extend(["; SameSite=", same_site]);
     }
     Some(out.into_bytes())
 }

@@ -3,6 +3,8 @@
 use md5::{Digest as _, Md5};
 use sha2::{Sha256, Sha512};
 
+use super::text::hex;
+
 /// A hash that digests are made with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Algorithm {
@@ -33,9 +35,6 @@ impl Algorithm {
 
     /// The hash, in hexadecimal.
     pub fn hash(self, bytes: &[u8]) -> String {
-        fn hex(bytes: &[u8]) -> String {
-            bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-        }
         match self {
             Self::Md5 => hex(&Md5::digest(bytes)),
             Self::Sha256 => hex(&Sha256::digest(bytes)),

@@ -52,7 +52,8 @@ impl Content {
                         .collect();
                 }
             }
-            "multipart/form-data" => {
+            // Without a boundary it is no form to werkzeug.
+            "multipart/form-data" if multipart::parameter(content_type, "boundary").is_some() => {
                 for part in multipart::parse(content_type, body).unwrap_or_default() {
                     let media = part.content_type.as_deref().unwrap_or(OCTETS);
                     if part.filename.is_none() {

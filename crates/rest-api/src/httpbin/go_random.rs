@@ -143,8 +143,8 @@ mod tests {
             (i64::MAX, "210fc7bb818639ac48a4c6afa2f1581a8b9525e20fda6892"),
         ] {
             let mut random = GoRandom::seeded(seed);
-            let hex: String = (0..24).map(|_| format!("{:02x}", random.byte())).collect();
-            assert_eq!(hex, expected, "{seed}");
+            let bytes: Vec<u8> = (0..24).map(|_| random.byte()).collect();
+            assert_eq!(crate::httpbin::text::hex(&bytes), expected, "{seed}");
         }
     }
 

@@ -114,12 +114,11 @@ pub fn parameter(field: &str, wanted: &str) -> Option<String> {
             continue;
         }
         let behind = behind.trim_start();
-        let (value, behind) = match behind.strip_prefix('"') {
-            Some(quoted) => quoted_value(quoted)?,
-            None => {
-                let (value, behind) = behind.split_once(';').unwrap_or((behind, ""));
-                (value.trim().to_owned(), behind)
-            }
+        let (value, behind) = if let Some(quoted) = behind.strip_prefix('"') {
+            quoted_value(quoted)?
+        } else {
+            let (value, behind) = behind.split_once(';').unwrap_or((behind, ""));
+            (value.trim().to_owned(), behind)
         };
         if name.eq_ignore_ascii_case(wanted) {
             return Some(if wanted.ends_with('*') {

@@ -125,7 +125,8 @@ mod tests {
 
     fn hex(seed: &str) -> String {
         let mut random = PythonRandom::seeded(seed).unwrap();
-        (0..24).map(|_| format!("{:02x}", random.byte())).collect()
+        let bytes: Vec<u8> = (0..24).map(|_| random.byte()).collect();
+        crate::httpbin::text::hex(&bytes)
     }
 
     // Python 3.6 to 3.13 agree: r = random.Random(seed); bytes(r.randint(0, 255) for _ in range(24)).

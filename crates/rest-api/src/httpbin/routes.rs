@@ -98,11 +98,10 @@ impl Route {
             let (part, behind) = rest.split_first()?;
             rest = behind;
             let good = match pattern {
-                "{}" => !part.is_empty(),
                 "{n}" if dialect == Dialect::Python => {
                     !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit())
                 }
-                "{n}" => !part.is_empty(),
+                "{}" | "{n}" => !part.is_empty(),
                 literal => literal == part,
             };
             if !good {
@@ -120,10 +119,10 @@ impl Route {
 pub fn find(asked: &Asked) -> Found {
     let dialect = asked.dialect;
     let path = asked.path.as_str();
-    if dialect == Dialect::Go {
-        if let Some(clean) = cleaned(path) {
-            return Found::Clean(format!("{}{clean}", asked.prefix()));
-        }
+    if dialect == Dialect::Go
+        && let Some(clean) = cleaned(path)
+    {
+        return Found::Clean(format!("{}{clean}", asked.prefix()));
     }
     let decode = |part: &[u8]| String::from_utf8_lossy(&text::unquote(part)).into_owned();
     let parts: Vec<String> = match dialect {
@@ -194,6 +193,13 @@ const fn route(path: &'static str, python: Methods, go: Methods, run: Run) -> Ro
     }
 }
 
+/// An endpoint that needs no waiting and refuses nothing.
+macro_rules! always {
+    ($endpoint:path) => {
+        |asked| Box::pin(ready(Ok($endpoint(&asked))))
+    };
+}
+
 /// An endpoint that needs no waiting.
 macro_rules! at_once {
     ($endpoint:path) => {
@@ -218,12 +224,12 @@ const ANY: Methods = Methods::Any;
 /// The endpoints of both, and those of ours. What one original lacks, its dialect has all the same,
 /// unless it says that it is not there.
 pub static ROUTES: &[Route] = &[
-    route("/get", GET, GET, at_once!(inspect::get)),
+    route("/get", GET, GET, always!(inspect::get)),
     route(
         "/head",
         Methods::Only(&["HEAD"]),
         Methods::Only(&["HEAD"]),
-        at_once!(inspect::get),
+        always!(inspect::get),
     ),
     route(
         "/post",
@@ -251,14 +257,14 @@ pub static ROUTES: &[Route] = &[
     ),
     route("/anything", ALL, ANY, in_time!(inspect::anything)),
     route("/anything/{*}", ALL, ANY, in_time!(inspect::anything)),
-    route("/headers", GET, ANY, at_once!(inspect::headers)),
-    route("/ip", GET, ANY, at_once!(inspect::ip)),
-    route("/user-agent", GET, ANY, at_once!(inspect::user_agent)),
-    route("/uuid", GET, ANY, at_once!(inspect::uuid)),
+    route("/headers", GET, ANY, always!(inspect::headers)),
+    route("/ip", GET, ANY, always!(inspect::ip)),
+    route("/user-agent", GET, ANY, always!(inspect::user_agent)),
+    route("/uuid", GET, ANY, always!(inspect::uuid)),
     route("/dump/request", ALL, ANY, in_time!(inspect::dump)),
-    route("/env", GET, ANY, at_once!(inspect::environment)),
-    route("/hostname", GET, ANY, at_once!(inspect::hostname)),
-    route("/version", GET, ANY, at_once!(inspect::version)),
+    route("/env", GET, ANY, always!(inspect::environment)),
+    route("/hostname", GET, ANY, always!(inspect::hostname)),
+    route("/version", GET, ANY, always!(inspect::version)),
     route("/upload", WRITES, WRITES, in_time!(inspect::upload)),
     route("/status/{}", ALL, ANY, at_once!(status::status)),
     route("/unstable", GET, ANY, at_once!(status::unstable)),
@@ -282,7 +288,7 @@ pub static ROUTES: &[Route] = &[
         at_once!(redirects::absolute),
     ),
     route("/redirect-to", ALL, ANY, at_once!(redirects::to)),
-    route("/cookies", GET, ANY, at_once!(cookies::list)),
+    route("/cookies", GET, ANY, always!(cookies::list)),
     route("/cookies/set", GET, ANY, at_once!(cookies::set)),
     route(
         "/cookies/set/{}/{}",
@@ -298,7 +304,7 @@ pub static ROUTES: &[Route] = &[
         ANY,
         at_once!(auth::hidden_basic),
     ),
-    route("/bearer", GET, ANY, at_once!(auth::bearer)),
+    route("/bearer", GET, ANY, always!(auth::bearer)),
     route("/digest-auth/{}/{}/{}", GET, ANY, in_time!(auth::digest)),
     route("/digest-auth/{}/{}/{}/{}", GET, ANY, in_time!(auth::digest)),
     route(
@@ -329,14 +335,14 @@ pub static ROUTES: &[Route] = &[
     route("/base64/{}/{}", GET, ANY, at_once!(documents::base64)),
     route("/image", GET, ANY, at_once!(documents::any_image)),
     route("/image/{}", GET, ANY, at_once!(documents::image)),
-    route("/", GET, GET, at_once!(documents::index)),
-    route("/html", GET, ANY, at_once!(documents::html)),
-    route("/xml", GET, ANY, at_once!(documents::xml)),
-    route("/json", GET, ANY, at_once!(documents::json)),
-    route("/robots.txt", GET, ANY, at_once!(documents::robots)),
-    route("/deny", GET, ANY, at_once!(documents::deny)),
-    route("/encoding/utf8", GET, GET, at_once!(documents::utf8)),
-    route("/forms/post", GET, GET, at_once!(documents::form)),
+    route("/", GET, GET, always!(documents::index)),
+    route("/html", GET, ANY, always!(documents::html)),
+    route("/xml", GET, ANY, always!(documents::xml)),
+    route("/json", GET, ANY, always!(documents::json)),
+    route("/robots.txt", GET, ANY, always!(documents::robots)),
+    route("/deny", GET, ANY, always!(documents::deny)),
+    route("/encoding/utf8", GET, GET, always!(documents::utf8)),
+    route("/forms/post", GET, GET, always!(documents::form)),
     route("/websocket/echo", GET, GET, at_once!(websocket::echo)),
 ];
 
@@ -346,7 +352,7 @@ mod tests {
 
     fn open(pattern: &'static str, path: &str, dialect: Dialect) -> Option<Vec<String>> {
         let parts: Vec<_> = path[1..].split('/').map(ToOwned::to_owned).collect();
-        route(pattern, GET, GET, at_once!(inspect::get)).matches(&parts, dialect)
+        route(pattern, GET, GET, always!(inspect::get)).matches(&parts, dialect)
     }
 
     #[test]
@@ -389,7 +395,7 @@ mod tests {
 
     #[test]
     fn the_methods_that_are_known_are_listed_with_head() {
-        let get = route("/", GET, ANY, at_once!(inspect::get));
+        let get = route("/", GET, ANY, always!(inspect::get));
         assert_eq!(get.allow(Dialect::Python), "GET, HEAD, OPTIONS");
         assert_eq!(
             route("/", GET, GET, get.run).allow(Dialect::Go),

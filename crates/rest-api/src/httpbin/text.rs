@@ -4,16 +4,13 @@
 pub fn unquote(text: &[u8]) -> Vec<u8> {
     let (mut out, mut at) = (Vec::with_capacity(text.len()), 0);
     while let Some(&byte) = text.get(at) {
-        match (byte, escaped(text, at)) {
-            (b'%', Some(byte)) => {
-                out.push(byte);
-                at += 3;
-            }
-            _ => {
-                out.push(byte);
-                at += 1;
-            }
-        }
+        let code = if byte == b'%' {
+            escaped(text, at)
+        } else {
+            None
+        };
+        out.push(code.unwrap_or(byte));
+        at += if code.is_some() { 3 } else { 1 };
     }
     out
 }
@@ -186,6 +183,15 @@ pub fn latin1(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| char::from(*byte)).collect()
 }
 
+/// Bytes in hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    digits
+        .map(|digit| DIGITS[usize::from(digit)] as char)
+        .collect()
+}
+
 /// Text that Go's `html.EscapeString` gives.
 pub fn escape_html(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
@@ -213,7 +219,8 @@ pub fn go_quoted(text: &str) -> String {
             '\r' => out.push_str("\\r"),
             '\t' => out.push_str("\\t"),
             char if u32::from(char) < 0x20 || char == '\x7f' => {
-                out.push_str(&format!("\\x{:02x}", u32::from(char)));
+                out.push_str("\\x");
+                out.push_str(&hex(&[u8::try_from(char).unwrap_or_default()]));
             }
             char => out.push(char),
         }

@@ -70,7 +70,7 @@ fn authenticated(asked: &Asked, status: StatusCode, good: bool, user: &str) -> R
 }
 
 /// `/bearer`.
-pub fn bearer(asked: &Asked) -> Given {
+pub fn bearer(asked: &Asked) -> Response {
     let field = asked.field(&AUTHORIZATION).unwrap_or_default();
     let token = match asked.dialect {
         Dialect::Python => field.strip_prefix("Bearer ").map(ToOwned::to_owned),
@@ -89,7 +89,7 @@ pub fn bearer(asked: &Asked) -> Given {
         };
         let bearer = HeaderValue::from_static("Bearer");
         response.headers_mut().insert(WWW_AUTHENTICATE, bearer);
-        return Ok(response);
+        return response;
     };
     let mut w = Writer::indented(asked.dialect);
     w.object(|w| {
@@ -97,7 +97,7 @@ pub fn bearer(asked: &Asked) -> Given {
         w.raw("true");
         echo::member(w, "token", &token);
     });
-    Ok(answer::json(StatusCode::OK, asked.dialect, w))
+    answer::json(StatusCode::OK, asked.dialect, w)
 }
 
 /// `/digest-auth/{qop}/{user}/{password}[/{algorithm}[/{stale_after}]]`.

@@ -123,7 +123,8 @@ pub fn range(asked: &Asked) -> Given {
 
 fn range_python(asked: &Asked) -> Given {
     let total = count(asked, 0);
-    let tag = format!("range{}", asked.parameter(0).trim_start_matches('0'));
+    let digits = asked.parameter(0).trim_start_matches('0');
+    let tag = format!("range{}", if digits.is_empty() { "0" } else { digits });
     let with_tag = |response: &mut Response| {
         let accepts = HeaderValue::from_static("bytes");
         response.headers_mut().insert(ACCEPT_RANGES, accepts);
@@ -131,7 +132,7 @@ fn range_python(asked: &Asked) -> Given {
     };
     if total == 0 || total > PYTHON_MAX {
         let body = "number of bytes must be in the range (0, 102400]";
-        let mut response = answer::html(StatusCode::NOT_FOUND, body);
+        let mut response = answer::plain(StatusCode::NOT_FOUND, body);
         with_tag(&mut response)?;
         return Ok(response);
     }
@@ -149,7 +150,7 @@ fn range_python(asked: &Asked) -> Given {
             };
             respond(status, OCTETS, letters(first, last + 1, total, piece, span))
         }
-        None => answer::html(StatusCode::RANGE_NOT_SATISFIABLE, ""),
+        None => answer::plain(StatusCode::RANGE_NOT_SATISFIABLE, ""),
     };
     with_tag(&mut response)?;
     let part = found.map_or("*".into(), |(first, last)| format!("{first}-{last}"));
@@ -198,7 +199,7 @@ fn range_go(asked: &Asked) -> Given {
     let letters = letters(0, length, length, PIECE, Duration::ZERO);
     let mut response = match letters.bytes() {
         // The pause is for the whole row, however much of it is asked for.
-        Some(bytes) if span.is_zero() => serve(asked, there, bytes.clone())?,
+        Some(bytes) if span.is_zero() => serve(asked, there, bytes)?,
         _ => serve_row(asked, there, length, span)?,
     };
     answer::set(&mut response, ETAG, &tag)?;
@@ -239,7 +240,7 @@ fn serve_row(asked: &Asked, there: Validators<'_>, length: u64, span: Duration) 
 }
 
 /// Bytes with conditions and one range, as Go's `ServeContent` has them.
-pub fn serve(asked: &Asked, there: Validators<'_>, bytes: Bytes) -> Given {
+pub fn serve(asked: &Asked, there: Validators<'_>, bytes: &Bytes) -> Given {
     let length = bytes.len() as u64;
     let index = |place: u64| usize::try_from(place).unwrap_or(usize::MAX);
     serve_parts(asked, there, length, |first, end| {

@@ -3,6 +3,7 @@
 use std::time::SystemTime;
 
 use hyper::StatusCode;
+use hyper::body::Bytes;
 use hyper::header::{
     CACHE_CONTROL, ETAG, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED,
 };
@@ -84,8 +85,8 @@ pub fn etag(asked: &Asked) -> Given {
                 etag: Some(&tag),
                 modified: Some(SystemTime::now()),
             };
-            let body = echo::head(asked, true).finish();
-            let mut response = bytes::serve(asked, there, body.into())?;
+            let body = Bytes::from(echo::head(asked, true).finish());
+            let mut response = bytes::serve(asked, there, &body)?;
             let date = httpdate::fmt_http_date(SystemTime::now());
             if response.status() != StatusCode::NOT_MODIFIED {
                 answer::set(&mut response, LAST_MODIFIED, &date)?;

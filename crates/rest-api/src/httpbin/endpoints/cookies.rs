@@ -15,7 +15,7 @@ use crate::httpbin::echo;
 use crate::httpbin::json::Writer;
 
 /// `/cookies`.
-pub fn list(asked: &Asked) -> Given {
+pub fn list(asked: &Asked) -> Response {
     let shows_all = asked.dialect == Dialect::Go || asked.argument("show_env").is_some();
     let mut found = BTreeMap::new();
     for (name, value) in asked.cookies() {
@@ -41,7 +41,7 @@ pub fn list(asked: &Asked) -> Given {
             }
         });
     });
-    Ok(answer::json(StatusCode::OK, asked.dialect, w))
+    answer::json(StatusCode::OK, asked.dialect, w)
 }
 
 /// `/cookies/set`.

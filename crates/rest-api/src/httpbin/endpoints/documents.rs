@@ -19,43 +19,43 @@ use crate::httpbin::echo::{self, Extra};
 use crate::httpbin::{Dialect, documents, text};
 
 /// `/`.
-pub fn index(asked: &Asked) -> Given {
+pub fn index(asked: &Asked) -> Response {
     let page = documents::INDEX.replace("{prefix}", asked.prefix());
     let mut response = answer::html(StatusCode::OK, page);
     let policy = HeaderValue::from_static("default-src 'none'; style-src 'unsafe-inline'");
     response
         .headers_mut()
         .insert(CONTENT_SECURITY_POLICY, policy);
-    Ok(response)
+    response
 }
 
 /// `/html`.
-pub fn html(_: &Asked) -> Given {
-    Ok(answer::html(StatusCode::OK, documents::HTML))
+pub fn html(_: &Asked) -> Response {
+    answer::html(StatusCode::OK, documents::HTML)
 }
 
 /// `/xml`.
-pub fn xml(_: &Asked) -> Given {
-    Ok(respond(StatusCode::OK, "application/xml", documents::XML))
+pub fn xml(_: &Asked) -> Response {
+    respond(StatusCode::OK, "application/xml", documents::XML)
 }
 
 /// `/json`.
-pub fn json(asked: &Asked) -> Given {
+pub fn json(asked: &Asked) -> Response {
     let media = match asked.dialect {
         Dialect::Python => "application/json",
         Dialect::Go => "application/json; charset=utf-8",
     };
-    Ok(respond(StatusCode::OK, media, documents::JSON))
+    respond(StatusCode::OK, media, documents::JSON)
 }
 
 /// `/robots.txt`.
-pub fn robots(asked: &Asked) -> Given {
-    Ok(text_of(asked, "User-agent: *\nDisallow: /deny\n"))
+pub fn robots(asked: &Asked) -> Response {
+    text_of(asked, "User-agent: *\nDisallow: /deny\n")
 }
 
 /// `/deny`: what robots do not see.
-pub fn deny(asked: &Asked) -> Given {
-    Ok(text_of(asked, documents::DENY))
+pub fn deny(asked: &Asked) -> Response {
+    text_of(asked, documents::DENY)
 }
 
 fn text_of(asked: &Asked, text: &'static str) -> Response {
@@ -66,14 +66,14 @@ fn text_of(asked: &Asked, text: &'static str) -> Response {
 }
 
 /// `/encoding/utf8`.
-pub fn utf8(_: &Asked) -> Given {
-    Ok(answer::html(StatusCode::OK, documents::UTF8))
+pub fn utf8(_: &Asked) -> Response {
+    answer::html(StatusCode::OK, documents::UTF8)
 }
 
 /// `/forms/post`.
-pub fn form(asked: &Asked) -> Given {
+pub fn form(asked: &Asked) -> Response {
     let page = documents::FORM.replace("{prefix}", asked.prefix());
-    Ok(answer::html(StatusCode::OK, page))
+    answer::html(StatusCode::OK, page)
 }
 
 /// `/image`: the one that `Accept` names first in the order of the original.
@@ -227,11 +227,13 @@ pub fn links(asked: &Asked) -> Given {
     };
     let mut page = String::from("<html><head><title>Links</title></head><body>");
     for link in 0..links {
-        page.push_str(&if Some(link) == offset {
-            format!("{link} ")
+        let number = link.to_string();
+        if Some(link) == offset {
+            page.extend([&number, " "]);
         } else {
-            format!("<a href={quote}{prefix}/links/{links}/{link}{quote}>{link}</a> ")
-        });
+            let target = format!("{quote}{prefix}/links/{links}/{number}{quote}");
+            page.extend(["<a href=", &target, ">", &number, "</a> "]);
+        }
     }
     page.push_str("</body></html>");
     Ok(answer::html(StatusCode::OK, page))
@@ -254,9 +256,7 @@ pub fn base64(asked: &Asked) -> Given {
         "encode" => safe.encode(data).into_bytes(),
         "decode" => match safe.decode(data).or_else(|_| standard.decode(data)) {
             Ok(bytes) => bytes,
-            Err(_) if asked.dialect == Dialect::Python => {
-                "Incorrect Base64 data try: SFRUUEJJTiBpcyBhd2Vzb21l".into()
-            }
+            Err(_) if asked.dialect == Dialect::Python => NO_BASE64.into(),
             Err(why) => return Err(Refusal::bad(format!("base64 decode failed: {why}"))),
         },
         _ => return Err(Refusal::bad(format!("invalid operation: {operation}"))),
@@ -265,14 +265,11 @@ pub fn base64(asked: &Asked) -> Given {
         .argument("content-type")
         .filter(|_| asked.dialect == Dialect::Go);
     match (asked.dialect, media) {
-        (Dialect::Python, _) => match String::from_utf8(result) {
-            // httpbin calls it HTML, which makes a stranger's text a page of this host.
-            Ok(text) => Ok(answer::plain(StatusCode::OK, text)),
-            Err(_) => {
-                let text = "Incorrect Base64 data try: SFRUUEJJTiBpcyBhd2Vzb21l";
-                Ok(answer::plain(StatusCode::OK, text))
-            }
-        },
+        // httpbin calls it HTML, which makes a stranger's text a page of this host.
+        (Dialect::Python, _) => {
+            let text = String::from_utf8(result).unwrap_or_else(|_| NO_BASE64.into());
+            Ok(answer::plain(StatusCode::OK, text))
+        }
         (Dialect::Go, None) => Ok(respond(StatusCode::OK, answer::TEXT, result)),
         (Dialect::Go, Some(media)) => {
             let body = if status::is_dangerous(&media) {
@@ -286,3 +283,6 @@ pub fn base64(asked: &Asked) -> Given {
         }
     }
 }
+
+/// What httpbin says of what is no base64.
+const NO_BASE64: &str = "Incorrect Base64 data try: SFRUUEJJTiBpcyBhd2Vzb21l";

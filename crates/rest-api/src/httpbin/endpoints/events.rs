@@ -70,7 +70,7 @@ impl Pace {
             }
         };
         if span + delay > asked.options().longest() {
-            return Err(Refusal::bad("Too much time\n").as_text());
+            return Err(Refusal::bad("Too much time\n").in_text());
         }
         Ok(Self {
             count,

@@ -4,17 +4,17 @@ use hyper::header::{TRANSFER_ENCODING, USER_AGENT};
 use hyper::{Method, StatusCode, Version};
 
 use super::random;
-use crate::http::respond;
-use crate::httpbin::Dialect;
+use crate::http::{Response, respond};
 use crate::httpbin::answer::{self, Given, Refusal};
 use crate::httpbin::asked::Asked;
 use crate::httpbin::echo::{self, Content, Extra};
 use crate::httpbin::json::Writer;
+use crate::httpbin::{Dialect, text};
 
 /// `/get`, `/head`.
-pub fn get(asked: &Asked) -> Given {
+pub fn get(asked: &Asked) -> Response {
     let w = echo::head(asked, false);
-    Ok(answer::json(StatusCode::OK, asked.dialect, w))
+    answer::json(StatusCode::OK, asked.dialect, w)
 }
 
 /// `/post`, `/put`, `/patch`, `/delete`.
@@ -27,7 +27,7 @@ pub async fn body(mut asked: Asked) -> Given {
 /// `/anything`.
 pub async fn anything(mut asked: Asked) -> Given {
     if asked.dialect == Dialect::Go && asked.method == Method::HEAD {
-        return get(&asked);
+        return Ok(get(&asked));
     }
     let content = Content::of(&mut asked).await?;
     let w = echo::whole(&asked, &content, true, true);
@@ -35,23 +35,20 @@ pub async fn anything(mut asked: Asked) -> Given {
 }
 
 /// `/headers`.
-pub fn headers(asked: &Asked) -> Given {
+pub fn headers(asked: &Asked) -> Response {
     object(asked, |w| echo::headers(w, asked))
 }
 
 /// `/ip`.
-pub fn ip(asked: &Asked) -> Given {
+pub fn ip(asked: &Asked) -> Response {
     if asked.argument("format").as_deref() == Some("text") {
-        return Ok(answer::plain(
-            StatusCode::OK,
-            format!("{}\n", asked.origin()),
-        ));
+        return answer::plain(StatusCode::OK, format!("{}\n", asked.origin()));
     }
     object(asked, |w| echo::member(w, "origin", &asked.origin()))
 }
 
 /// `/user-agent`.
-pub fn user_agent(asked: &Asked) -> Given {
+pub fn user_agent(asked: &Asked) -> Response {
     let agent = asked.field(&USER_AGENT);
     object(asked, |w| match (agent, asked.dialect) {
         (None, Dialect::Python) => {
@@ -63,11 +60,11 @@ pub fn user_agent(asked: &Asked) -> Given {
 }
 
 /// `/uuid`: a random one (RFC 9562, 5.4).
-pub fn uuid(asked: &Asked) -> Given {
+pub fn uuid(asked: &Asked) -> Response {
     let mut bytes: [u8; 16] = random();
     bytes[6] = bytes[6] & 0x0f | 0x40;
     bytes[8] = bytes[8] & 0x3f | 0x80;
-    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = text::hex(&bytes);
     let parts = [
         &hex[..8],
         &hex[8..12],
@@ -79,7 +76,7 @@ pub fn uuid(asked: &Asked) -> Given {
 }
 
 /// `/env`.
-pub fn environment(asked: &Asked) -> Given {
+pub fn environment(asked: &Asked) -> Response {
     object(asked, |w| {
         w.name(b"env");
         w.object(|w| {
@@ -91,14 +88,14 @@ pub fn environment(asked: &Asked) -> Given {
 }
 
 /// `/hostname`: what the configuration says, not what the host is called.
-pub fn hostname(asked: &Asked) -> Given {
+pub fn hostname(asked: &Asked) -> Response {
     object(asked, |w| {
-        echo::member(w, "hostname", &asked.options().hostname)
+        echo::member(w, "hostname", &asked.options().hostname);
     })
 }
 
 /// `/version`: which service it is, and no more, as that helps attackers alone.
-pub fn version(asked: &Asked) -> Given {
+pub fn version(asked: &Asked) -> Response {
     object(asked, |w| echo::member(w, "service", "rest-api"))
 }
 
@@ -131,7 +128,7 @@ pub async fn dump(mut asked: Asked) -> Given {
     let is_first = |name: &str| name == "Host" || name == "Transfer-Encoding";
     fields.sort_by_key(|(name, _)| !is_first(name));
     for (name, value) in &fields {
-        out.push_str(&format!("{name}: {value}\r\n"));
+        out.extend([name, ": ", value, "\r\n"]);
     }
     out.push_str("\r\n");
     let mut out = out.into_bytes();
@@ -153,8 +150,8 @@ pub async fn dump(mut asked: Asked) -> Given {
 }
 
 /// An object of JSON.
-fn object(asked: &Asked, inner: impl FnOnce(&mut Writer)) -> Given {
+fn object(asked: &Asked, inner: impl FnOnce(&mut Writer)) -> Response {
     let mut w = Writer::indented(asked.dialect);
     w.object(inner);
-    Ok(answer::json(StatusCode::OK, asked.dialect, w))
+    answer::json(StatusCode::OK, asked.dialect, w)
 }

@@ -79,15 +79,15 @@ pub fn to(asked: &Asked) -> Given {
     }
     let hosts = &asked.options().redirect_hosts;
     if !is_allowed(&url, hosts, asked.dialect) {
-        let list: String = hosts.iter().map(|host| format!("\n- {host}")).collect();
+        let list = hosts.join("\n- ");
         let detail = if hosts.is_empty() {
             "Forbidden redirect URL: it must be absolute, or begin with /.".into()
         } else {
             format!(
-                "Forbidden redirect URL. Please be careful with this link.\n\nAllowed redirect destinations:{list}"
+                "Forbidden redirect URL. Please be careful with this link.\n\nAllowed redirect destinations:\n- {list}"
             )
         };
-        return Err(Refusal::new(StatusCode::FORBIDDEN, detail).as_text());
+        return Err(Refusal::new(StatusCode::FORBIDDEN, detail).in_text());
     }
     let status = match asked.dialect {
         Dialect::Python => integer(asked, "status_code")?,

@@ -118,7 +118,7 @@ impl Drip {
         let bytes = integer(asked, "numbytes")?.unwrap_or(10);
         let code = integer(asked, "code")?.unwrap_or(200);
         let Ok(bytes @ 1..) = u64::try_from(bytes) else {
-            return Err(Refusal::bad("number of bytes must be positive").as_text());
+            return Err(Refusal::bad("number of bytes must be positive").in_text());
         };
         Ok(Self {
             delay: seconds(asked, "delay", 0.0)?,

@@ -89,13 +89,11 @@ async fn serve(upgraded: Upgraded, limits: Limits, longest: Duration) -> Ended {
         pending,
     } = upgraded;
     let echo = run(&mut connection, pending, limits);
-    match tokio::time::timeout(longest, echo).await {
-        Ok(ended) => ended.unwrap_or_else(Ended::from),
-        Err(_) => {
-            let _ = end(&mut connection, Some(Code::POLICY), "time is up").await;
-            Ended::Done
-        }
+    if let Ok(ended) = tokio::time::timeout(longest, echo).await {
+        return ended.unwrap_or_else(Ended::from);
     }
+    let _ = end(&mut connection, Some(Code::POLICY), "time is up").await;
+    Ended::Done
 }
 
 async fn run(

@@ -7,11 +7,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::http::CorsConfig;
 use crate::httpbin::HttpbinOptions;
+use crate::routes::RouteConfig;
 
 /// The tables of rest-api's own.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Settings {}
+pub struct Settings {
+    /// The routes, in the order in which they are tried.
+    #[serde(rename = "route", skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<RouteConfig>,
+}
 
 /// The `[listener.options]` table.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]

@@ -9,19 +9,32 @@ use portyard_wire::civil::Civil;
 
 use crate::http::{Answer, Offer, Problem, Request, choose, respond};
 
-/// The form that a suffix of the path names: `Some(None)` where there is none, `None` where the path is
-/// another.
-pub fn form_of_suffix(suffix: &str) -> Option<Option<usize>> {
-    if suffix.is_empty() {
-        return Some(None);
+/// What the path asks for.
+#[derive(Clone, Copy)]
+pub enum Wish {
+    /// What the client accepts.
+    Negotiated,
+    /// A form, by its place.
+    Form(usize),
+}
+
+impl Wish {
+    /// That of a suffix of the path; `None` where the path is another.
+    pub fn of_suffix(suffix: &str) -> Option<Self> {
+        if suffix.is_empty() {
+            return Some(Self::Negotiated);
+        }
+        let place = SUFFIXES.iter().position(|known| *known == suffix)?;
+        Some(Self::Form(place))
     }
-    let place = SUFFIXES.iter().position(|known| *known == suffix)?;
-    Some(Some(place))
 }
 
 /// Tells the time.
-pub fn answer(request: &Request, form: Option<usize>) -> Answer {
-    let chosen = form.or_else(|| choose(&request.headers, FORMS));
+pub fn answer(request: &Request, wish: Wish) -> Answer {
+    let chosen = match wish {
+        Wish::Negotiated => choose(&request.headers, FORMS),
+        Wish::Form(form) => Some(form),
+    };
     let chosen = chosen.ok_or_else(|| Problem::not_acceptable(FORMS))?;
     let clock = &request.client.home.clock;
     let now = clock.now();
@@ -31,7 +44,7 @@ pub fn answer(request: &Request, form: Option<usize>) -> Answer {
     let mut response = respond(StatusCode::OK, FORMS[chosen].content_type, text);
     let fields = response.headers_mut();
     fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    if form.is_none() {
+    if matches!(wish, Wish::Negotiated) {
         fields.append(VARY, HeaderValue::from_static("accept"));
     }
     Ok(response)

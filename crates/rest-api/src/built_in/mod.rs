@@ -5,7 +5,7 @@ mod localtime;
 
 use std::sync::Arc;
 
-use crate::http::{Answer, Request, admit};
+use crate::http::{Answer, Request, turn_away};
 use crate::metrics::{RequestMetrics, RouteMetrics};
 
 /// The paths that are there without a route.
@@ -30,11 +30,11 @@ impl BuiltIn {
             (&self.hello, None)
         } else {
             let rest = path.strip_prefix("/localtime")?;
-            let form = localtime::form_of_suffix(rest)?;
+            let form = localtime::Wish::of_suffix(rest)?;
             (&self.localtime, Some(form))
         };
         request.count_as(metrics);
-        if let Err(answer) = admit(request, &["GET"]) {
+        if let Some(answer) = turn_away(request, &["GET"]) {
             return Some(answer);
         }
         Some(match form {

@@ -1,5 +1,6 @@
 //! The body of an answer.
 
+use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -23,6 +24,8 @@ pub struct Body {
     /// The request that it answers.
     under_way: Option<UnderWay>,
     record: Option<Box<Record>>,
+    /// What lasts as long as the body does.
+    held: Option<Box<dyn Any>>,
 }
 
 #[derive(Default)]
@@ -106,6 +109,14 @@ impl Body {
             Kind::Upgrade(upgrade) => upgrade.take(),
             _ => None,
         }
+    }
+
+    /// Keeps something until it has been sent, or nobody wants it any more.
+    pub fn holding(mut self, held: impl Any) -> Self {
+        if !matches!(self.kind, Kind::Empty | Kind::Whole(_)) {
+            self.held = Some(Box::new(held));
+        }
+        self
     }
 
     /// Ties it to the request that it answers: that is under way for as long as there is more of it.
@@ -256,6 +267,7 @@ impl From<Kind> for Body {
             kind,
             under_way: None,
             record: None,
+            held: None,
         }
     }
 }

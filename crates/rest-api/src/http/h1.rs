@@ -79,12 +79,7 @@ pub async fn serve(connection: Connection, site: Arc<Site>, pending: Vec<u8>) ->
     let pending = [&parts.read_buf[..], &rest].concat();
     match turn {
         Turn::Rest => Ok(Next::Rest(connection, pending)),
-        Turn::Refuse(problem) => {
-            connection.count_bad_input();
-            tell(&mut connection, problem).await?;
-            connection.finish().await;
-            Ok(Next::End(Ended::Protocol))
-        }
+        Turn::Refuse(problem) => Ok(Next::End(refuse(&mut connection, problem).await?)),
         Turn::Done(result) => {
             let upgrade = watch.upgrade.borrow_mut().take();
             if let (Ok(()), Some(upgrade)) = (&result, upgrade) {
@@ -129,11 +124,20 @@ fn leaves(watch: &Watch) -> bool {
     }
 }
 
-fn too_slow() -> Problem {
+/// What a head that does not come gets.
+pub fn too_slow() -> Problem {
     Problem::new(
         StatusCode::REQUEST_TIMEOUT,
         "the head of the request came too slowly",
     )
+}
+
+/// Tells what is wrong with what is no request, and ends the connection.
+pub async fn refuse(connection: &mut Connection, problem: Problem) -> io::Result<Ended> {
+    connection.count_bad_input();
+    tell(connection, problem).await?;
+    connection.finish().await;
+    Ok(Ended::Protocol)
 }
 
 /// Writes an answer to what is no request.

@@ -49,12 +49,6 @@ impl Io {
         }
     }
 
-    /// Whether the next byte would be the first of a request.
-    pub fn is_between(&self) -> bool {
-        let between = self.checker.as_ref().is_some_and(Checker::is_between);
-        between && self.ready.is_empty()
-    }
-
     /// The connection, and what has come of it and not been read.
     pub fn into_parts(self) -> (Connection, Vec<u8>) {
         let mut rest = self.ready;

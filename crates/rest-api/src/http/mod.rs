@@ -25,13 +25,13 @@ mod watch;
 use std::future::Future;
 use std::pin::Pin;
 
-pub use body::{Body, Sender, Upgraded};
+pub use body::Body;
 pub use cors::CorsConfig;
 pub use finish::mark;
-pub use negotiate::{Offer, choose};
+pub use negotiate::{Offer, choose, choose_coding};
 pub use problem::{Problem, escape_html};
-pub use request::{Client, Head, Request, RequestBody, decode, parameters};
-pub use response::{Response, admit, respond};
+pub use request::{Client, Head, Request, RequestBody, decode};
+pub use response::{Response, respond, turn_away};
 pub use server::Server;
 
 /// What answers requests. One value answers all of a listener, on all loops.

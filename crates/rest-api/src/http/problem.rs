@@ -17,7 +17,7 @@ pub struct Problem {
     /// What is wrong, and what to do.
     pub detail: Cow<'static, str>,
     /// Fields of the answer.
-    pub headers: HeaderMap,
+    headers: Option<Box<HeaderMap>>,
 }
 
 impl Problem {
@@ -26,7 +26,7 @@ impl Problem {
         Self {
             status,
             detail: detail.into(),
-            headers: HeaderMap::new(),
+            headers: None,
         }
     }
 
@@ -60,8 +60,13 @@ impl Problem {
     /// With a field.
     #[must_use]
     pub fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.headers.append(name, value);
+        self.headers_mut().append(name, value);
         self
+    }
+
+    /// The fields of the answer.
+    pub fn headers_mut(&mut self) -> &mut HeaderMap {
+        self.headers.get_or_insert_default()
     }
 
     /// The connection ends behind it: where the next request would begin is not known, or not worth
@@ -96,7 +101,7 @@ impl Problem {
         };
         let mut response = Response::new(Body::from(text));
         *response.status_mut() = self.status;
-        *response.headers_mut() = self.headers;
+        *response.headers_mut() = self.headers.map(|fields| *fields).unwrap_or_default();
         let content_type = HeaderValue::from_static(FORMS[form].content_type);
         response.headers_mut().insert(CONTENT_TYPE, content_type);
         let vary = HeaderValue::from_static("accept");

@@ -72,6 +72,8 @@ pub struct RequestBody {
     left: u64,
     decoded_left: u64,
     coding: Coded,
+    /// All of it, where it had to be read before.
+    collected: Option<Bytes>,
     deadline: Deadline,
 }
 
@@ -155,18 +157,12 @@ impl Head {
 impl RequestBody {
     /// A body as hyper has it, held to a listener's limits.
     pub fn new(incoming: Incoming, headers: &HeaderMap, options: &Options) -> Self {
-        let coding = match headers.get(CONTENT_ENCODING).map(|coding| coding.to_str()) {
-            None | Some(Ok("identity" | "")) => Coded::Plain,
-            Some(name) => {
-                let known = name.ok().and_then(Coding::named);
-                known.map_or(Coded::Unknown, Coded::Known)
-            }
-        };
         Self {
             incoming: (!incoming.is_end_stream()).then_some(incoming),
             left: options.max_body.0,
             decoded_left: options.max_body.0,
-            coding,
+            coding: Coded::of(headers),
+            collected: None,
             deadline: Deadline {
                 rate: options.body_rate.0.max(1),
                 at: None,
@@ -176,16 +172,29 @@ impl RequestBody {
         }
     }
 
+    /// Puts a body that has been read back as it came.
+    pub fn replace(&mut self, body: Bytes, headers: &HeaderMap) {
+        self.collected = Some(body).filter(|body| !body.is_empty());
+        self.coding = Coded::of(headers);
+    }
+
+    /// Puts a body that has been read back decompressed.
+    pub fn replace_plain(&mut self, body: Bytes) {
+        self.collected = Some(body).filter(|body| !body.is_empty());
+        self.coding = Coded::Plain;
+    }
+
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.incoming.is_none()
+        self.incoming.is_none() && self.collected.is_none()
     }
 
     /// How long it is, where the client says so.
     pub fn length(&self) -> Option<u64> {
-        match &self.incoming {
-            Some(incoming) => incoming.size_hint().exact(),
-            None => Some(0),
+        match (&self.incoming, &self.collected) {
+            (_, Some(body)) => Some(body.len() as u64),
+            (Some(incoming), None) => incoming.size_hint().exact(),
+            (None, None) => Some(0),
         }
     }
 
@@ -205,7 +214,7 @@ impl RequestBody {
 
     /// The next piece; `None` at the end.
     pub async fn next(&mut self) -> Result<Option<Bytes>, Problem> {
-        if self.is_empty() {
+        if self.is_empty() && !matches!(self.coding, Coded::Begun(_)) {
             return Ok(None);
         }
         match &self.coding {
@@ -231,13 +240,10 @@ impl RequestBody {
             let is_last = piece.is_none();
             let decoded = match piece {
                 Some(piece) => decoder.write(&piece, self.decoded_left),
-                None => {
-                    let decoder = std::mem::replace(&mut self.coding, Coded::Plain);
-                    match decoder {
-                        Coded::Begun(decoder) => decoder.finish(self.decoded_left),
-                        _ => Ok(Vec::new()),
-                    }
-                }
+                None => match std::mem::replace(&mut self.coding, Coded::Plain) {
+                    Coded::Begun(decoder) => decoder.finish(self.decoded_left),
+                    _ => Ok(Vec::new()),
+                },
             };
             let decoded = decoded.map_err(|error| {
                 let status = match error {
@@ -258,6 +264,9 @@ impl RequestBody {
 
     /// The next piece as it comes; `None` at the end.
     async fn next_coded(&mut self) -> Result<Option<Bytes>, Problem> {
+        if let Some(body) = self.collected.take() {
+            return Ok(Some(body));
+        }
         let Some(incoming) = &mut self.incoming else {
             return Ok(None);
         };
@@ -322,6 +331,19 @@ impl RequestBody {
     }
 }
 
+impl Coded {
+    /// What the fields say.
+    fn of(headers: &HeaderMap) -> Self {
+        match headers.get(CONTENT_ENCODING).map(|coding| coding.to_str()) {
+            None | Some(Ok("identity" | "")) => Self::Plain,
+            Some(name) => {
+                let known = name.ok().and_then(Coding::named);
+                known.map_or(Self::Unknown, Self::Known)
+            }
+        }
+    }
+}
+
 impl Deadline {
     /// A piece has come, which gives the rest more time.
     fn earn(&mut self, bytes: usize) {
@@ -381,16 +403,13 @@ pub fn decode(text: &str) -> String {
                 .get(at + place)
                 .and_then(|b| (*b as char).to_digit(16))
         };
-        match (byte, digit(1), digit(2)) {
-            (b'%', Some(high), Some(low)) => {
-                // Two digits of 16 make a byte.
-                out.push(u8::try_from(high * 16 + low).unwrap_or_default());
-                at += 3;
-            }
-            _ => {
-                out.push(byte);
-                at += 1;
-            }
+        if let (b'%', Some(high), Some(low)) = (byte, digit(1), digit(2)) {
+            // Two digits of 16 make a byte.
+            out.push(u8::try_from(high * 16 + low).unwrap_or_default());
+            at += 3;
+        } else {
+            out.push(byte);
+            at += 1;
         }
     }
     String::from_utf8(out).unwrap_or_else(|bad| String::from_utf8_lossy(bad.as_bytes()).into())

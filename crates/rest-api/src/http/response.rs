@@ -19,17 +19,17 @@ pub fn respond(status: StatusCode, content_type: &'static str, body: impl Into<B
     response
 }
 
-/// Whether a request's method is one of these, of which GET means HEAD too; if it is not, or is
-/// OPTIONS, the answer to it.
-pub fn admit(head: &Head, methods: &[&str]) -> Result<(), Answer> {
+/// The answer to a request whose method is none of these, of which GET means HEAD too, or is OPTIONS;
+/// `None` where the request is to be answered.
+pub fn turn_away(head: &Head, methods: &[&str]) -> Option<Answer> {
     let method = head.method.as_str();
     let wanted = if method == "HEAD" { "GET" } else { method };
     if methods.contains(&method) || methods.contains(&wanted) {
-        Ok(())
+        None
     } else if method == "OPTIONS" {
-        Err(Ok(allowed(methods)))
+        Some(Ok(allowed(methods)))
     } else {
-        Err(Err(Problem::method(&list(methods))))
+        Some(Err(Problem::method(&list(methods))))
     }
 }
 

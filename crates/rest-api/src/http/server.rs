@@ -14,6 +14,7 @@ use hyper::header::HeaderValue;
 use hyper::service::Service;
 use portyard_core::serve::{Connection, Ended, Serving, StreamService};
 use portyard_wire::http::Caps;
+use tokio::time::timeout;
 
 use super::body::Upgraded;
 use super::cors::Cors;
@@ -85,13 +86,24 @@ async fn serve(mut connection: Connection, site: Arc<Site>) -> io::Result<Ended>
         return Box::pin(h2::serve(connection, site, pending)).await;
     }
     loop {
-        while !may_begin(&pending) {
-            if connection.read_some(&mut pending, READ).await? == 0 {
+        while pending.len() < PREFACE.len() && PREFACE.starts_with(&pending) {
+            let is_first = pending.is_empty();
+            let reading = connection.read_some(&mut pending, READ);
+            // It may rest as long as it likes, but not in the midst of a preface.
+            let length = if is_first {
+                reading.await?
+            } else {
+                match Box::pin(timeout(site.options.header.0, reading)).await {
+                    Ok(length) => length?,
+                    Err(_) => return h1::refuse(&mut connection, h1::too_slow()).await,
+                }
+            };
+            if length == 0 {
                 connection.finish().await;
                 return Ok(Ended::Done);
             }
         }
-        if pending.starts_with(&PREFACE[..pending.len().min(PREFACE.len())]) {
+        if pending.starts_with(PREFACE) {
             return Box::pin(h2::serve(connection, site, pending)).await;
         }
         match Box::pin(h1::serve(connection, site.clone(), pending)).await? {
@@ -100,11 +112,6 @@ async fn serve(mut connection: Connection, site: Arc<Site>) -> io::Result<Ended>
             Next::End(ended) => return Ok(ended),
         }
     }
-}
-
-/// Whether enough has come to tell HTTP/2 from HTTP/1.1. `PRI` is no method that we know.
-fn may_begin(pending: &[u8]) -> bool {
-    pending.len() >= 4 || (!pending.is_empty() && !PREFACE.starts_with(pending))
 }
 
 /// A connection's requests, as hyper hands them over.

@@ -62,14 +62,15 @@ impl Refusal {
     }
 
     /// What stood in the way before the endpoint was asked, or while it read the body.
-    pub fn of(problem: Problem, dialect: Dialect) -> Self {
+    pub fn of(mut problem: Problem, dialect: Dialect) -> Self {
+        let fields = std::mem::take(problem.headers_mut());
         let too_large = problem.status == StatusCode::PAYLOAD_TOO_LARGE;
         let mut refusal = if too_large && dialect == Dialect::Go {
             Self::bad("error parsing request body: http: request body too large")
         } else {
             Self::new(problem.status, problem.detail)
         };
-        for (name, value) in &problem.headers {
+        for (name, value) in &fields {
             if [ALLOW, CONNECTION].contains(name) {
                 refusal.headers.push((name.clone(), value.clone()));
             }

@@ -61,7 +61,7 @@ impl Asked {
 
     /// Says which row of the table of endpoints counts its answer.
     pub fn count(&self, place: usize) {
-        self.head.count_as(&self.site.metrics[place]);
+        self.head.count_as(self.site.counts(place));
     }
 
     /// The options of the listener.

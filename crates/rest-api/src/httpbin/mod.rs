@@ -24,7 +24,7 @@ mod routes;
 mod text;
 mod weights;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use hyper::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
@@ -64,8 +64,9 @@ pub struct Site {
     max_body: u64,
     /// The variables that `/env` shows.
     environment: Vec<(String, String)>,
-    /// What counts requests, for each row of the table of endpoints.
-    metrics: Vec<Arc<RouteMetrics>>,
+    metrics: RequestMetrics,
+    /// What counts requests, for each row of the table of endpoints that was asked for.
+    counts: Vec<OnceLock<Arc<RouteMetrics>>>,
 }
 
 impl Httpbin {
@@ -79,7 +80,8 @@ impl Httpbin {
             mounts: options.mounts()?,
             environment: options.chosen_environment(std::env::vars_os()),
             options: options.clone(),
-            metrics: routes::names().map(|name| metrics.route(&name)).collect(),
+            metrics: metrics.clone(),
+            counts: routes::ROUTES.iter().map(|_| OnceLock::new()).collect(),
             max_body,
         })))
     }
@@ -120,6 +122,11 @@ impl Site {
             let rest = path.strip_prefix(mount.prefix.as_str());
             rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         })
+    }
+
+    /// What counts the requests for a row of the table of endpoints.
+    fn counts(&self, place: usize) -> &Arc<RouteMetrics> {
+        self.counts[place].get_or_init(|| self.metrics.route(&routes::name(place)))
     }
 
     /// Adds what every answer has.

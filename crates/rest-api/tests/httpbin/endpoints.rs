@@ -9,7 +9,7 @@ fn a_request_is_told_back_as_python_writes_it() {
     let answer = ask(
         &daemon,
         "GET",
-        "/get?b=1&a=ä&b=2",
+        "/get?b=1&a=%C3%A4&b=2",
         "x-y: 1\r\nX-Y: 2\r\n",
         "",
     );
@@ -187,7 +187,7 @@ fn trailers_come_behind_the_body_for_who_takes_them() {
         &url(&daemon, "/go/trailers?X-A=1&X-B=2"),
     ]);
     let (head, rest) = told.split_once("\r\n\r\n").unwrap();
-    assert!(head.contains("Trailer: X-A\r\nTrailer: X-B"), "{head}");
+    assert!(head.contains("Trailer: X-A, X-B"), "{head}");
     assert!(
         rest.contains("X-A: 1\r\nX-B: 2\r\n") || rest.contains("x-a: 1"),
         "{told}"

@@ -70,6 +70,7 @@ fn nothing_that_a_stranger_chose_is_a_page() {
         format!("/response-headers?x={script}"),
         format!("/response-headers?Content-Type=text/html&x={script}"),
         format!("/response-headers?content-type=image/svg%2Bxml&x={script}"),
+        format!("/response-headers?Content-Type=text/plain&content-type=text/html&x={script}"),
         format!("/status/{script}"),
         format!("/cookies/set?{script}=1"),
         format!("/redirect-to?url=%22{script}"),
@@ -199,7 +200,7 @@ fn hidden_fields_are_never_told() {
 fn deep_or_odd_bodies_do_no_harm() {
     let daemon = start("");
     let deep = "[".repeat(100_000);
-    let many = format!("--b\r\nContent-Disposition: form-data; name=a\r\n\r\n\r\n").repeat(5000);
+    let many = "--b\r\nContent-Disposition: form-data; name=a\r\n\r\n\r\n".repeat(5000);
     for prefix in ["", "/go"] {
         for (media, body) in [
             ("application/json", deep.as_str()),
@@ -229,7 +230,7 @@ fn requests_are_counted_by_endpoint() {
     get(&daemon, "/status/404");
     let count = |route: &str, class: &str| {
         daemon.count(&format!(
-            "http_requests_total{{route=\"{route}\",class=\"{class}\"}}"
+            "portyard_http_requests_total{{route=\"{route}\",class=\"{class}\"}}"
         ))
     };
     assert_eq!(count("httpbin/get", "2xx"), 2);

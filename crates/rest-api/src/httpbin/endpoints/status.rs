@@ -198,10 +198,7 @@ fn field_bytes(value: &str, dialect: Dialect) -> Vec<u8> {
 
 /// httpbin tells the length of its answer in its answer.
 fn python_headers(arguments: &[(String, String)]) -> Response {
-    let chosen = arguments
-        .iter()
-        .find(|(name, _)| name.eq_ignore_ascii_case("content-type"));
-    let is_guarded = chosen.is_some_and(|(_, media)| is_dangerous(media));
+    let is_guarded = is_tricky(arguments);
     let mut length = 0;
     loop {
         let mut pairs = vec![
@@ -227,15 +224,11 @@ fn python_headers(arguments: &[(String, String)]) -> Response {
 }
 
 fn go_headers(mut arguments: Vec<(String, String)>) -> Response {
-    let chosen = arguments.iter().find(|(name, _)| name == "Content-Type");
-    let media = chosen
-        .map(|(_, media)| media.clone())
-        .filter(|media| !media.is_empty());
     let json = "application/json; charset=utf-8";
-    if media.is_none() {
+    let is_guarded = is_tricky(&arguments);
+    if !arguments.iter().any(|(name, _)| is_type(name)) {
         arguments.push(("Content-Type".into(), json.into()));
     }
-    let is_guarded = is_dangerous(media.as_deref().unwrap_or(json));
     let escape = |text: String| {
         if is_guarded {
             text::escape_html(&text)
@@ -255,6 +248,16 @@ fn go_headers(mut arguments: Vec<(String, String)>) -> Response {
 /// An object of grouped values, at the top.
 fn all_groups(w: &mut Writer, pairs: Vec<(String, Vec<u8>)>) {
     groups(w, None, pairs);
+}
+
+fn is_type(name: &str) -> bool {
+    name.eq_ignore_ascii_case("content-type")
+}
+
+/// Whether one of the types that a client chose, in whatever case it writes the name, is dangerous.
+fn is_tricky(arguments: &[(String, String)]) -> bool {
+    let mut types = arguments.iter().filter(|(name, _)| is_type(name));
+    types.any(|(_, media)| is_dangerous(media))
 }
 
 /// Whether a browser may take an answer of this type for more than text.

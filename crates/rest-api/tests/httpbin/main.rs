@@ -1,5 +1,7 @@
 //! The service `httpbin`: its endpoints in both dialects, its limits, and suites that others wrote.
 
+#![expect(clippy::expect_used, reason = "a test helper fails by panicking")]
+
 mod endpoints;
 mod limits;
 mod sockets;

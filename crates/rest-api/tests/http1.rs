@@ -191,9 +191,12 @@ fn a_connection_that_has_rested_goes_on() {
 fn pipelined_requests_are_answered_in_order() {
     let daemon = start("", "");
     let client = connect(&daemon);
-    let requests: String = (0..500)
-        .map(|n| format!("GET /hello?name={n} HTTP/1.1\r\nHost: a\r\nAccept: text/plain\r\n\r\n"))
-        .collect();
+    let mut requests = String::new();
+    for n in 0..500 {
+        requests += "GET /hello?name=";
+        requests += &n.to_string();
+        requests += " HTTP/1.1\r\nHost: a\r\nAccept: text/plain\r\n\r\n";
+    }
     client.send(requests);
     for n in 0..500 {
         assert_eq!(answer(&client).text(), format!("Hello, {n}!\n"));

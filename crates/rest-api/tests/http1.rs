@@ -414,3 +414,30 @@ fn sixty_four_descriptors_are_enough_to_go_on() {
         })
     });
 }
+
+#[test]
+fn a_connection_that_rests_costs_less_than_two_kilobytes() {
+    let daemon = start("", "");
+    let request = "GET /hello HTTP/1.1\r\nHost: a\r\n\r\n";
+    let stirring = connect(&daemon);
+    let stir = || {
+        stirring.send(request);
+        assert_eq!(answer(&stirring).status, 200);
+    };
+    let connected = || {
+        let client = connect(&daemon);
+        client.send(request);
+        assert_eq!(answer(&client).status, 200);
+        client
+    };
+    let warm: Vec<_> = (0..50).map(|_| connected()).collect();
+    let before = portyard_testkit::anonymous_bytes(daemon.pid());
+    let held: Vec<_> = (0..800).map(|_| connected()).collect();
+    eventually("memory back", || {
+        // The allocator gives back when it is asked for something.
+        stir();
+        let grown = portyard_testkit::anonymous_bytes(daemon.pid()).saturating_sub(before);
+        grown / 800 < 2048
+    });
+    drop((warm, held));
+}

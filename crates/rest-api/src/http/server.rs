@@ -107,7 +107,10 @@ async fn serve(mut connection: Connection, site: Arc<Site>) -> io::Result<Ended>
             return Box::pin(h2::serve(connection, site, pending)).await;
         }
         match Box::pin(h1::serve(connection, site.clone(), pending)).await? {
-            Next::Rest(same, rest) => (connection, pending) = (same, rest),
+            Next::Rest(same, rest) => {
+                (connection, pending) = (same, rest);
+                connection.place().freed();
+            }
             Next::Upgrade(upgrade, upgraded) => return Ok(upgrade(upgraded).await),
             Next::End(ended) => return Ok(ended),
         }

@@ -2,11 +2,12 @@
 //!
 //! [`http`] turns a connection of core's into requests and answers, strictly and within deadlines, and
 //! gives them to a [`http::Handler`]; [`services`] says which handler a listener has. [`routes`] are the
-//! services that the configuration describes, [`built_in`] those that need none. Everything else (sockets, TLS, limits, reload, drain) is
+//! services that the configuration describes, [`built_in`] those that need none, and [`httpbin`] is what HTTP clients are tested against. Everything else (sockets, TLS, limits, reload, drain) is
 //! core's.
 
 mod built_in;
 mod http;
+mod httpbin;
 mod metrics;
 mod routes;
 mod services;

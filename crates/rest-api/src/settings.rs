@@ -6,6 +6,7 @@ use portyard_core::config::{Size, Span};
 use serde::{Deserialize, Serialize};
 
 use crate::http::CorsConfig;
+use crate::httpbin::HttpbinOptions;
 use crate::routes::RouteConfig;
 
 /// The tables of rest-api's own.
@@ -49,6 +50,8 @@ pub struct Options {
     pub hsts: Span,
     /// Whom browsers let read answers.
     pub cors: CorsConfig,
+    /// Of service `httpbin`.
+    pub httpbin: HttpbinOptions,
 }
 
 impl Default for Options {
@@ -68,6 +71,7 @@ impl Default for Options {
             access_log: false,
             hsts: Span::secs(0),
             cors: CorsConfig::default(),
+            httpbin: HttpbinOptions::default(),
         }
     }
 }

@@ -61,6 +61,7 @@ pub const SERVICES: &[Service] = &[
         17000,
         "portyard kv --door python {endpoint} scan",
     ),
+    rest("http", 18080, "curl 'http://{host}:{port}/hello?name=you'"),
 ];
 
 /// The daemons that `up` looks for, in the order of its table.
@@ -181,6 +182,16 @@ const fn tcp(name: &'static str, port: u16, try_it: &'static str) -> Service {
 const fn kv(name: &'static str, port: u16, try_it: &'static str) -> Service {
     Service {
         daemon: "kv-rpc",
+        name,
+        transport: Transport::Stream,
+        port,
+        try_it,
+    }
+}
+
+const fn rest(name: &'static str, port: u16, try_it: &'static str) -> Service {
+    Service {
+        daemon: "rest-api",
         name,
         transport: Transport::Stream,
         port,

@@ -199,6 +199,10 @@ fn request_line(line: &[u8]) -> Result<(&str, &str, bool), HttpError> {
     if !method_fits || !target_fits {
         return Err(HttpError::RequestLine);
     }
+    // RFC 3986 has no place for them, a fragment is not sent, and others may cut the target there.
+    if target.contains(['"', '<', '>', '#']) {
+        return Err(HttpError::Target);
+    }
     match version {
         "HTTP/1.1" => Ok((method, target, true)),
         "HTTP/1.0" => Ok((method, target, false)),
@@ -356,6 +360,8 @@ mod tests {
                 HttpError::RequestLine,
             ),
             ("GET /\r\nHost: a\r\n\r\n", HttpError::RequestLine),
+            ("GET /<b> HTTP/1.1\r\nHost: a\r\n\r\n", HttpError::Target),
+            ("GET /#a HTTP/1.1\r\nHost: a\r\n\r\n", HttpError::Target),
             (
                 "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n",
                 HttpError::Length,

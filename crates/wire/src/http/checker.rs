@@ -13,6 +13,7 @@ pub struct Checker {
     body: Body,
     /// Content of chunks, which only the decoder looks at.
     content: Vec<u8>,
+    heads: u64,
 }
 
 impl Checker {
@@ -23,6 +24,7 @@ impl Checker {
             head: Vec::new(),
             body: Body::None,
             content: Vec::new(),
+            heads: 0,
         }
     }
 
@@ -42,6 +44,7 @@ impl Checker {
             } else if self.head.is_empty() {
                 if let Some((head, length)) = Head::parse(bytes, &self.caps)? {
                     self.body = head.body;
+                    self.heads += 1;
                     hand_on(&bytes[..length]);
                     length
                 } else {
@@ -67,6 +70,7 @@ impl Checker {
                 match whole {
                     Some((head, length)) => {
                         self.body = head.body;
+                        self.heads += 1;
                         hand_on(&self.head[..length]);
                         self.head = Vec::new();
                         length - before
@@ -82,6 +86,11 @@ impl Checker {
     /// Whether a head has begun and is not complete.
     pub fn is_in_head(&self) -> bool {
         !self.head.is_empty()
+    }
+
+    /// How many heads have passed.
+    pub fn heads(&self) -> u64 {
+        self.heads
     }
 
     /// Whether no body is under way.

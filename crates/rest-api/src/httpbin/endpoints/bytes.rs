@@ -257,7 +257,7 @@ fn serve_parts(
     match evaluate(&asked.method, &asked.headers, there) {
         Verdict::Go => {}
         Verdict::NotModified => return Ok(answer::bare(StatusCode::NOT_MODIFIED)),
-        Verdict::Failed => return Ok(answer::bare(StatusCode::PRECONDITION_FAILED)),
+        Verdict::Failed => return Ok(answer::plain(StatusCode::PRECONDITION_FAILED, "")),
     }
     let (status, first, end) = match part(&asked.headers, there, length) {
         Part::Whole => (StatusCode::OK, 0, length),

@@ -246,6 +246,11 @@ pub fn base64(asked: &Asked) -> Given {
         [operation, data] => (operation.as_str(), data),
         _ => return Err(answer::nothing_there(asked.dialect)),
     };
+    let max = asked.max_body();
+    if data.len() as u64 > max {
+        let why = format!("input data exceeds max length of {max}");
+        return Err(Refusal::bad(why));
+    }
     let config =
         GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::RequireCanonical);
     let (safe, standard) = (

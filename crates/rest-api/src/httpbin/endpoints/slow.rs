@@ -180,7 +180,8 @@ pub fn seconds(asked: &Asked, name: &str, otherwise: f64) -> Result<Duration, Re
     Ok(clamp(seconds, asked.options().longest()))
 }
 
-/// A span of Go's dialect in a query, of at least so many nanoseconds; `otherwise` in seconds.
+/// A span of Go's dialect in a query, of at least so many nanoseconds; `otherwise` in seconds, and at most
+/// half of the longest.
 pub fn duration(
     asked: &Asked,
     name: &str,
@@ -189,7 +190,8 @@ pub fn duration(
 ) -> Result<Duration, Refusal> {
     let longest = asked.options().longest();
     match asked.argument(name) {
-        None => Ok(Duration::from_secs(otherwise)),
+        // Two of them must fit, so that a request that names none is served.
+        None => Ok(Duration::from_secs(otherwise).min(longest / 2)),
         Some(text) => bounded(&text, name, least, longest),
     }
 }

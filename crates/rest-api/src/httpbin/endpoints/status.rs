@@ -95,7 +95,11 @@ pub fn with_status(asked: &Asked, status: StatusCode) -> Given {
         (407, _) => with(PROXY_AUTHENTICATE, realm, ""),
         (418, _) => {
             let what = HeaderValue::from_static("http://tools.ietf.org/html/rfc2324");
-            with(info, what, documents::TEAPOT)
+            let body = match dialect {
+                Dialect::Python => documents::TEAPOT,
+                Dialect::Go => "I'm a teapot!",
+            };
+            with(info, what, body)
         }
         (304, Dialect::Python) => answer::bare(status),
         _ => answer::empty(status, dialect),
@@ -164,7 +168,14 @@ pub fn response_headers(asked: &Asked) -> Given {
     let mut fields = Vec::with_capacity(arguments.len());
     for (name, value) in &arguments {
         let parsed = HeaderName::from_bytes(name.as_bytes());
-        let name = parsed.map_err(|_| Refusal::bad(format!("{name:?} is no name of a field")))?;
+        let name = match (parsed, asked.dialect) {
+            (Ok(name), _) => name,
+            // It is told, and not sent.
+            (Err(_), Dialect::Go) => continue,
+            (Err(_), Dialect::Python) => {
+                return Err(Refusal::bad(format!("{name:?} is no name of a field")));
+            }
+        };
         // They say where the answer ends, which is not for clients to choose.
         if [CONTENT_LENGTH, TRANSFER_ENCODING, CONNECTION].contains(&name) {
             return Err(Refusal::bad(format!("{name} cannot be chosen")));

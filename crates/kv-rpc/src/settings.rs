@@ -31,6 +31,10 @@ pub struct Settings {
     pub max_waiting: u64,
     /// How large they may be.
     pub max_waiting_bytes: Size,
+    /// How many events are kept for watches that begin in the past.
+    pub history_events: u64,
+    /// How large they may be.
+    pub history_bytes: Size,
     /// How large all requests that are being received may be.
     pub max_receiving: Size,
 }
@@ -59,6 +63,8 @@ impl Default for Settings {
             max_total: Size(limits.total_bytes),
             max_waiting: limits.waiting,
             max_waiting_bytes: Size(limits.waiting_bytes),
+            history_events: limits.history,
+            history_bytes: Size(limits.history_bytes),
             max_receiving: Size(256 << 20),
         }
     }
@@ -74,6 +80,8 @@ impl Settings {
             total_bytes: self.max_total.0,
             waiting: self.max_waiting,
             waiting_bytes: self.max_waiting_bytes.0,
+            history: self.history_events,
+            history_bytes: self.history_bytes.0,
             ..Limits::default()
         }
     }
@@ -110,6 +118,8 @@ pub struct Options {
     pub max_request: Size,
     /// json-rpc: requests in a batch.
     pub max_batch: u32,
+    /// json-rpc: subscriptions of one connection.
+    pub max_subscriptions: u32,
     /// xml-rpc: how faults are told.
     pub faults: Faults,
     /// xml-rpc: integers beyond 32 bits go out as `i8`, which not every client knows.
@@ -134,6 +144,7 @@ impl Default for Options {
         Self {
             max_request: Size(8 << 20),
             max_batch: 1000,
+            max_subscriptions: 100,
             faults: Faults::Python,
             emit_i8: false,
             read_only: false,

@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::collector::StoreCollector;
 use crate::commands::Commands;
+use crate::error::MethodError;
 use crate::settings::{Engine, Settings};
 use crate::store::{self, Health, OpenError, Store, SystemClock};
 
@@ -46,6 +47,14 @@ impl State {
     /// The store, which is open before the first connection comes.
     pub fn store(&self) -> Option<&Store> {
         self.0.store.get()
+    }
+
+    /// The store, for a call.
+    pub fn opened(&self) -> Result<&Store, MethodError> {
+        self.store().ok_or_else(|| MethodError::Unavailable {
+            why: "the store is not open yet".into(),
+            maybe_applied: false,
+        })
     }
 
     /// Writes a backup, which has no name any more when it is returned. Blocks.
@@ -173,6 +182,12 @@ impl Shared for State {
         Some("changes of [store] take effect at the next start")
     }
 
+    fn drain(&self) {
+        if let Some(store) = self.store() {
+            store.dismiss_watchers();
+        }
+    }
+
     async fn stop(&self) {
         // The loops are gone, so nothing more comes; what is queued is synced.
         if let Some(store) = self.store()
@@ -185,6 +200,7 @@ impl Shared for State {
     fn status(&self) -> Option<Value> {
         let store = self.store()?;
         let capabilities = store.capabilities();
+        let history = store.history();
         Some(json!({
             "engine": capabilities.engine,
             "durable": capabilities.durable,
@@ -198,6 +214,12 @@ impl Shared for State {
             "revision": store.revision(),
             "bytes": store.metrics().bytes.load(Ordering::Relaxed),
             "waiting": store.metrics().waiting.load(Ordering::Relaxed),
+            "watchers": store.metrics().watchers.load(Ordering::Relaxed),
+            "history": {
+                "oldest": history.oldest,
+                "events": history.events,
+                "bytes": history.bytes,
+            },
             "receiving_bytes": self.0.receiving.load(Ordering::Relaxed),
         }))
     }

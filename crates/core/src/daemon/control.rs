@@ -302,6 +302,7 @@ impl<'a, D: Daemon> Control<'a, D> {
         // Half the grace at most, so that a short one still leaves time to finish.
         let quiet = DRAIN_QUIET.min(grace / 2);
         loops.send_all(|| Order::Drain(quiet));
+        self.state.shared.drain();
         let over = tokio::select! {
             () = loops.empty() => {
                 tracing::info!("drained");

@@ -50,6 +50,9 @@ pub trait Shared: Clone + Default + Send + Sync + 'static {
         None
     }
 
+    /// The daemon is about to stop: what waits for something that may never happen is to end now.
+    fn drain(&self) {}
+
     /// Ends in order, after the last connection.
     fn stop(&self) -> impl Future<Output = ()> {
         std::future::ready(())

@@ -5,15 +5,20 @@ use std::sync::Arc;
 
 use portyard_core::serve::{Connection, Ended, Serving, StreamService};
 use portyard_wire::http::Head;
-use portyard_wire::jsonrpc::{self, Caps, Decoder, Framing, Incoming, Item, Params, Replies};
+use portyard_wire::jsonrpc::{
+    self, Caps, Decoder, Framing, Incoming, Item, Params, Replies, json,
+};
 use portyard_wire::value::Value;
 
 use super::http::{Exchange, HttpDoor, Response};
-use super::{Call, in_order};
+use super::sayable::{rescued, without};
+use super::subscriptions::{OverHttp, Subscriptions, Word};
+use super::{Call, OwnMethods, in_order_with};
 use crate::error::MethodError;
 use crate::methods::{Arguments, Reply};
 use crate::settings::Options;
 use crate::state::State;
+use crate::store::Store;
 
 /// The service.
 pub struct JsonRpc(Arc<Door>);
@@ -66,10 +71,12 @@ impl Door {
         self.framed(connection, pending).await
     }
 
-    /// Messages one after the other, each answered in the framing in which they come.
+    /// Messages one after the other, each answered in the framing in which they come; in between, what
+    /// is told to subscribers.
     async fn framed(&self, connection: &mut Connection, mut pending: Vec<u8>) -> io::Result<Ended> {
         let mut decoder = Decoder::new(self.options.max_request.bytes());
         let mut room = self.state.room();
+        let mut subscriptions = Subscriptions::new(self.options.max_subscriptions as usize);
         loop {
             decoder.feed(&pending);
             pending.clear();
@@ -87,7 +94,7 @@ impl Door {
                 // While we work, nothing need move.
                 connection.busy();
             }
-            let (replies, bad_inputs) = self.answer_all(&messages).await;
+            let (replies, bad_inputs) = self.answer_all(&messages, &mut subscriptions).await;
             (0..bad_inputs).for_each(|_| connection.count_bad_input());
             for reply in replies.into_iter().flatten() {
                 if !framing.frame(&reply, &mut out) {
@@ -118,13 +125,16 @@ impl Door {
             if decoder.at_boundary() {
                 // A client that is never silent would be cut in the midst of a message later.
                 if connection.draining() {
+                    self.push_rest(connection, &mut subscriptions, framing).await?;
                     connection.finish().await;
                     return Ok(Ended::Done);
                 }
                 // An idle connection keeps nothing.
                 (pending, room) = (Vec::new(), self.state.room());
             }
-            if connection.read_some(&mut pending, READ).await? == 0 {
+            let read = self.read(connection, &mut subscriptions, framing, &mut pending);
+            if read.await? == 0 {
+                self.push_rest(connection, &mut subscriptions, framing).await?;
                 connection.finish().await;
                 let whole = decoder.at_boundary();
                 return Ok(if whole { Ended::Done } else { Ended::Protocol });
@@ -132,9 +142,75 @@ impl Door {
         }
     }
 
+    /// Reads what comes; meanwhile subscribers are told what happens.
+    async fn read(
+        &self,
+        connection: &mut Connection,
+        subscriptions: &mut Subscriptions,
+        framing: Framing,
+        pending: &mut Vec<u8>,
+    ) -> io::Result<usize> {
+        loop {
+            if subscriptions.is_empty() {
+                return connection.read_some(pending, READ).await;
+            }
+            // It may be silent for as long as it likes: we speak, and find out if it is gone.
+            connection.busy();
+            let word = tokio::select! {
+                read = connection.read_some(pending, READ) => return read,
+                word = subscriptions.next() => word,
+            };
+            self.push(connection, word, framing).await?;
+        }
+    }
+
+    /// Tells the last words, where the daemon stops and the peer may not have them yet.
+    async fn push_rest(
+        &self,
+        connection: &mut Connection,
+        subscriptions: &mut Subscriptions,
+        framing: Framing,
+    ) -> io::Result<()> {
+        // Nobody is at the other end where it is the peer that has ended.
+        while connection.draining() && !subscriptions.is_empty() {
+            let word = subscriptions.next().await;
+            self.push(connection, word, framing).await?;
+        }
+        Ok(())
+    }
+
+    async fn push(
+        &self,
+        connection: &mut Connection,
+        word: Word,
+        framing: Framing,
+    ) -> io::Result<()> {
+        let now = self.state.store().map_or(0, Store::now);
+        let (method, members) = word.notification(now);
+        let params = Params::Named(members);
+        let mut message = Vec::new();
+        let mut said = jsonrpc::encode_request(None, method, &params, &mut message);
+        if let (Err(_), Params::Named(members)) = (&said, params) {
+            let members = members.into_iter();
+            let members = members.map(|(name, told)| (name, without(&told, &why_not)));
+            let params = Params::Named(members.collect());
+            said = jsonrpc::encode_request(None, method, &params, &mut message);
+        }
+        let mut out = Vec::new();
+        if said.is_ok() && framing.frame(&message, &mut out) {
+            connection.write_all(&out).await?;
+        }
+        Ok(())
+    }
+
     /// The reply to each message, where there is one, and how many messages were no request, or held
-    /// one that was none. All calls are made in their order, and their writes share a sync.
-    async fn answer_all(&self, messages: &[Vec<u8>]) -> (Vec<Option<Vec<u8>>>, usize) {
+    /// one that was none. All calls are made in their order, and their writes share a sync. `own`
+    /// are the methods of this kind of connection.
+    async fn answer_all(
+        &self,
+        messages: &[Vec<u8>],
+        own: &mut impl OwnMethods,
+    ) -> (Vec<Option<Vec<u8>>>, usize) {
         let mut incoming: Vec<Incoming> = messages
             .iter()
             .map(|message| jsonrpc::decode(message, &self.caps))
@@ -149,7 +225,8 @@ impl Door {
                 });
             }
         }
-        let results = in_order(&self.state, self.options.read_only, calls).await;
+        let read_only = self.options.read_only;
+        let results = in_order_with(&self.state, read_only, calls, own).await;
         let mut results = results.into_iter();
         let mut replies = Vec::with_capacity(incoming.len());
         let mut bad_inputs = 0;
@@ -178,6 +255,12 @@ impl Door {
     }
 }
 
+/// Why a value has no JSON, if so.
+fn why_not(value: &Value) -> Option<String> {
+    let said = json::encode(value, &mut Vec::new());
+    said.err().map(|error| error.to_string())
+}
+
 fn items(incoming: &mut Incoming) -> &mut [Item] {
     match incoming {
         Incoming::Single(item) => std::slice::from_mut(item),
@@ -195,15 +278,27 @@ fn arguments(params: Params) -> Arguments {
 
 fn tell(reply: &mut Replies, id: Option<&jsonrpc::Id>, result: Result<Reply, MethodError>) {
     let error = match result {
-        Ok(value) => match reply.result(id, value.value()) {
-            Ok(()) => return,
-            Err(error) => MethodError::Value(error.to_string()),
-        },
+        Ok(value) => {
+            let mut said = reply.result(id, value.value());
+            if said.is_err()
+                && let Some(rescue) = rescued(&value, why_not)
+            {
+                said = reply.result(id, &rescue);
+            }
+            match said {
+                Ok(()) => return,
+                Err(error) => MethodError::Value(error.to_string()),
+            }
+        }
         Err(error) => error,
     };
     let mut data = vec![(Value::from("type"), Value::from(error.class()))];
     if let MethodError::Unavailable { maybe_applied, .. } = &error {
         data.push(("maybe_applied".into(), Value::Bool(*maybe_applied)));
+    }
+    if let MethodError::History { resume, .. } = &error {
+        let resume = i64::try_from(*resume).unwrap_or(i64::MAX);
+        data.push(("resume".into(), Value::Int(resume)));
     }
     let message = error.to_string();
     reply.error(id, error.code().into(), &message, Some(&Value::Map(data)));
@@ -222,7 +317,7 @@ impl HttpDoor for Door {
     }
 
     async fn answer(&self, (): (), body: &[u8]) -> Response {
-        let (mut replies, bad_inputs) = self.answer_all(&[body.to_vec()]).await;
+        let (mut replies, bad_inputs) = self.answer_all(&[body.to_vec()], &mut OverHttp).await;
         let reply = replies.pop().flatten();
         Response {
             status: if reply.is_some() { 200 } else { 204 },

@@ -9,6 +9,7 @@ use portyard_wire::value::Value;
 use portyard_wire::xmlrpc::{self, Caps, EncodeError, XmlError, encode_fault, encode_response};
 
 use super::http::{Exchange, HttpDoor, Response};
+use super::sayable::rescued;
 use super::{Call, gzip, in_order};
 use crate::error::MethodError;
 use crate::methods::{Arguments, Reply};
@@ -156,7 +157,18 @@ impl Door {
                 |name: &Value| matches!(name, Value::String(name) if **name < *MULTICALL);
             names.insert(names.partition_point(is_before), MULTICALL.into());
         }
-        encode_response(reply.value(), options, out).map_err(Failed::Encode)
+        let said = encode_response(reply.value(), options, out);
+        let why_not = |value: &Value| {
+            let said = encode_response(value, options, &mut Vec::new());
+            said.err().map(|error| error.to_string())
+        };
+        match said {
+            Ok(()) => Ok(()),
+            Err(error) => match rescued(&reply, why_not) {
+                Some(rescue) => encode_response(&rescue, options, out).map_err(Failed::Encode),
+                None => Err(Failed::Encode(error)),
+            },
+        }
     }
 
     async fn calls(&self, calls: Vec<Call>) -> Vec<Result<Reply, MethodError>> {

@@ -119,11 +119,7 @@ fn signatures(own: &[Signature]) -> impl Iterator<Item = &Signature> {
 }
 
 /// `system.listMethods`, `system.methodHelp`, `system.methodSignature`, as Python's server has them.
-fn introspect(
-    name: &str,
-    arguments: Arguments,
-    own: &[Signature],
-) -> Result<Value, MethodError> {
+fn introspect(name: &str, arguments: Arguments, own: &[Signature]) -> Result<Value, MethodError> {
     let unknown = || MethodError::NoSuchMethod(name.into());
     let Arguments::Positional(arguments) = arguments else {
         return Err(unknown());

@@ -315,7 +315,10 @@ fn cas(store: &Store, arguments: Vec<Value>) -> Result<Begun, MethodError> {
 
 fn expire(store: &Store, arguments: Vec<Value>) -> Result<Begun, MethodError> {
     let [name, seconds] = take(arguments);
-    let operation = Operation::Expire(Key::try_from(name)?, Ttl::For(milliseconds("seconds", &seconds)?));
+    let operation = Operation::Expire(
+        Key::try_from(name)?,
+        Ttl::For(milliseconds("seconds", &seconds)?),
+    );
     Ok(apply(store, operation.into(), was_there))
 }
 

@@ -492,7 +492,8 @@ fn a_page_of_events_ends_with_a_revision_and_says_where_the_next_begins() {
         let mut rare = bench.store.watch(Some("none".into()), 1).unwrap();
         assert_eq!(rare.page(1, 1).unwrap().next, 6);
         wait(async {
-            let (changed, _) = tokio::join!(rare.changed(), bench.store.apply(set("none", 1).into()));
+            let (changed, _) =
+                tokio::join!(rare.changed(), bench.store.apply(set("none", 1).into()));
             changed.unwrap();
         });
         let page = rare.page(1, 1).unwrap();
@@ -647,9 +648,7 @@ fn an_empty_batch_is_answered() {
 #[test]
 fn metrics_tell_what_happened() {
     everywhere(|bench| {
-        let load = |counter: &std::sync::atomic::AtomicU64| {
-            counter.load(Ordering::SeqCst)
-        };
+        let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::SeqCst);
         bench.set("a", 1);
         bench.run(vec![set_for("b", 1, Ttl::For(1))]);
         let _ = bench.when(Compare::Absent("a".into()), Operation::Clear);

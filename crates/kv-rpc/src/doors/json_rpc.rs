@@ -5,9 +5,7 @@ use std::sync::Arc;
 
 use portyard_core::serve::{Connection, Ended, Serving, StreamService};
 use portyard_wire::http::Head;
-use portyard_wire::jsonrpc::{
-    self, Caps, Decoder, Framing, Incoming, Item, Params, Replies, json,
-};
+use portyard_wire::jsonrpc::{self, Caps, Decoder, Framing, Incoming, Item, Params, Replies, json};
 use portyard_wire::value::Value;
 
 use super::http::{Exchange, HttpDoor, Response};
@@ -125,7 +123,8 @@ impl Door {
             if decoder.at_boundary() {
                 // A client that is never silent would be cut in the midst of a message later.
                 if connection.draining() {
-                    self.push_rest(connection, &mut subscriptions, framing).await?;
+                    self.push_rest(connection, &mut subscriptions, framing)
+                        .await?;
                     connection.finish().await;
                     return Ok(Ended::Done);
                 }
@@ -134,7 +133,8 @@ impl Door {
             }
             let read = self.read(connection, &mut subscriptions, framing, &mut pending);
             if read.await? == 0 {
-                self.push_rest(connection, &mut subscriptions, framing).await?;
+                self.push_rest(connection, &mut subscriptions, framing)
+                    .await?;
                 connection.finish().await;
                 let whole = decoder.at_boundary();
                 return Ok(if whole { Ended::Done } else { Ended::Protocol });

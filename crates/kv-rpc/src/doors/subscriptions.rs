@@ -255,6 +255,11 @@ impl Word {
     }
 }
 
+/// Whether there is a method of that name for connections that can push.
+pub fn have(method: &str) -> bool {
+    SIGNATURES.iter().any(|own| own.name == method)
+}
+
 /// The methods of a connection that can push.
 const SIGNATURES: &[Signature] = &[
     Signature {

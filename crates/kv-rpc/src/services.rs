@@ -28,19 +28,28 @@ impl Daemon for KvRpc {
             "xml-rpc",
             15000,
             "as Python's SimpleXMLRPCServer speaks it",
-            |listener, state| Ok(Arc::new(XmlRpc::new(state, &listener.options))),
+            |listener, state| {
+                listener.options.check("xml-rpc")?;
+                Ok(Arc::new(XmlRpc::new(state, &listener.options)))
+            },
         ),
         row(
             "json-rpc",
             15001,
             "JSON-RPC 2.0 over HTTP and framed",
-            |listener, state| Ok(Arc::new(JsonRpc::new(state, &listener.options))),
+            |listener, state| {
+                listener.options.check("json-rpc")?;
+                Ok(Arc::new(JsonRpc::new(state, &listener.options)))
+            },
         ),
         row(
             "python-rpc",
             17000,
             "calls over multiprocessing.connection",
-            |listener, state| Ok(Arc::new(PythonRpc::new(state, &listener.options))),
+            |listener, state| {
+                listener.options.check("python-rpc")?;
+                Ok(Arc::new(PythonRpc::new(state, &listener.options)))
+            },
         ),
     ];
 }

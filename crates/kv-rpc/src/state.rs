@@ -119,12 +119,8 @@ impl Shared for State {
     const DOWNLOADS: &'static [&'static str] = &[BACKUP_PAGE];
 
     fn check(settings: &Settings) -> Result<(), String> {
+        settings.check()?;
         match settings.engine {
-            Engine::Memory if settings.require_durable => Err(
-                "require_durable = true needs engine = \"redb\": what \"memory\" has acknowledged \
-                 is gone with the process"
-                    .into(),
-            ),
             Engine::Memory => Ok(()),
             Engine::Redb => settings.directory().map(|_| ()),
         }

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use portyard_testkit::{Daemon, DaemonBuilder};
 
 /// A wrong configuration, and words that must be in the message.
-const WRONG: [(&str, &[&str]); 7] = [
+const WRONG: [(&str, &[&str]); 13] = [
     (
         "[store]\nengine = \"memory\"\nrequire_durable = true\n",
         &["[store]", "require_durable", "engine = \"redb\""],
@@ -24,6 +24,30 @@ const WRONG: [(&str, &[&str]); 7] = [
     (
         "[[listener]]\nservice = \"xml-rpc\"\nlisten = [\"tcp://[::1]:0\"]\noptions.faults = \"soap\"\n",
         &["config.toml:4:", "soap", "interop"],
+    ),
+    (
+        "[store]\nmax_waiting = 0\n",
+        &["[store]", "max_waiting", "read_only"],
+    ),
+    (
+        "[[listener]]\nservice = \"xml-rpc\"\nlisten = [\"tcp://[::1]:0\"]\noptions.max_request = 10\n",
+        &["config.toml:2:", "max_request", "256 bytes"],
+    ),
+    (
+        "[[listener]]\nservice = \"python-rpc\"\nlisten = [\"tcp://[::1]:0\"]\noptions.max_request = \"3GiB\"\n",
+        &["config.toml:2:", "max_request", "2GiB"],
+    ),
+    (
+        "[[listener]]\nservice = \"json-rpc\"\nlisten = [\"tcp://[::1]:0\"]\noptions.max_batch = 0\n",
+        &["config.toml:2:", "max_batch", "1 or more"],
+    ),
+    (
+        "[[listener]]\nservice = \"json-rpc\"\nlisten = [\"tcp://[::1]:0\"]\noptions.max_subscriptions = 20000\n",
+        &["config.toml:2:", "max_subscriptions", "10000"],
+    ),
+    (
+        "[[listener]]\nservice = \"json-rpc\"\nlisten = [\"tcp://[::1]:0\"]\noptions.faults = \"interop\"\n",
+        &["config.toml:2:", "faults", "xml-rpc alone", "take it out"],
     ),
     (
         "[[listener]]\nservice = \"soap\"\nlisten = [\"tcp://[::1]:0\"]\n",

@@ -1,6 +1,5 @@
 //! Clients of Ruby, PHP and JavaScript, as their users write them. Those of Perl and C are in
 //! `xml_rpc.rs`.
-#![expect(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
 
 #[path = "common/doors.rs"]
 mod doors;

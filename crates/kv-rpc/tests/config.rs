@@ -96,7 +96,7 @@ fn without_a_configuration_the_data_is_in_the_state_directory_of_service_or_user
             .start();
         let mode = fs::metadata(&expected).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o700, "{expected}");
-        assert!(daemon.log().contains(&expected), "{}", daemon.log());
+        daemon.wait_for_log(&expected);
         assert_eq!(daemon.terminate().code, Some(0));
     }
 }

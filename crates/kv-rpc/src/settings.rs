@@ -172,7 +172,7 @@ impl Options {
         if !(REQUEST_MIN..=REQUEST_MAX).contains(&bytes) {
             return Err(format!(
                 "options.max_request is {bytes} bytes; it can be from {REQUEST_MIN} bytes, which a \
-                 short call takes, to 2GiB"
+                 short call takes, to 4GiB"
             ));
         }
         if self.max_batch == 0 {
@@ -222,6 +222,6 @@ impl Default for Options {
 
 /// Bytes of the shortest call in XML, and some.
 const REQUEST_MIN: u64 = 256;
-/// A length of Python's connections ends there.
-const REQUEST_MAX: u64 = 2 << 30;
+/// Four bytes of length announce no more.
+const REQUEST_MAX: u64 = 4 << 30;
 const SUBSCRIPTIONS_MAX: u32 = 10_000;

@@ -34,8 +34,8 @@ const WRONG: [(&str, &[&str]); 13] = [
         &["config.toml:2:", "max_request", "256 bytes"],
     ),
     (
-        "[[listener]]\nservice = \"python-rpc\"\nlisten = [\"tcp://[::1]:0\"]\noptions.max_request = \"3GiB\"\n",
-        &["config.toml:2:", "max_request", "2GiB"],
+        "[[listener]]\nservice = \"python-rpc\"\nlisten = [\"tcp://[::1]:0\"]\noptions.max_request = \"5GiB\"\n",
+        &["config.toml:2:", "max_request", "4GiB"],
     ),
     (
         "[[listener]]\nservice = \"json-rpc\"\nlisten = [\"tcp://[::1]:0\"]\noptions.max_batch = 0\n",

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use portyard_core::daemon::{Build, Daemon, ServiceRow};
+use portyard_core::daemon::{Build, Daemon, Home, ServiceRow};
 use portyard_core::listener::Streams;
 
 use crate::doors::json_rpc::JsonRpc;
@@ -62,7 +62,7 @@ const fn row(
 ) -> ServiceRow<KvRpc> {
     ServiceRow {
         name,
-        port,
+        home: Home::Port(port),
         about,
         build,
     }

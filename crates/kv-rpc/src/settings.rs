@@ -8,6 +8,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::store::Limits;
 
+/// The daemon's own tables.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Tables {
+    /// The `[store]` table.
+    pub store: Settings,
+}
+
 /// The `[store]` table.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]

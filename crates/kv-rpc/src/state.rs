@@ -12,13 +12,13 @@ use portyard_core::daemon::{Asked, Shared};
 use portyard_core::exit::{Exit, Fatal};
 use portyard_core::observe::admin::Download;
 use portyard_core::observe::metrics::Metrics;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::collector::StoreCollector;
 use crate::commands::Commands;
 use crate::error::MethodError;
-use crate::settings::{Engine, Settings};
+use crate::settings::{Engine, Tables};
 use crate::store::{self, Health, OpenError, Store, SystemClock};
 
 /// The state. Cheap to clone.
@@ -113,25 +113,30 @@ impl Drop for Room {
 }
 
 impl Shared for State {
-    type Settings = Settings;
-    const TABLE: &'static str = "store";
+    type Settings = Tables;
+    const TABLES: &'static [&'static str] = &["store"];
     type Commands = Commands;
     const DOWNLOADS: &'static [&'static str] = &[BACKUP_PAGE];
 
-    fn check(settings: &Settings) -> Result<(), String> {
-        settings.check()?;
+    fn check(tables: &Tables) -> Result<(), String> {
+        let settings = &tables.store;
+        settings.check().map_err(|why| format!("[store]: {why}"))?;
         match settings.engine {
             Engine::Memory => Ok(()),
-            Engine::Redb => settings.directory().map(|_| ()),
+            Engine::Redb => match settings.directory() {
+                Ok(_) => Ok(()),
+                Err(message) => Err(format!("[store]: {message}")),
+            },
         }
     }
 
     fn start(
         &self,
-        settings: &Settings,
+        tables: &Tables,
         metrics: &Metrics,
         faults: &mpsc::UnboundedSender<Fatal>,
     ) -> Result<(), Fatal> {
+        let settings = &tables.store;
         let clock = Arc::new(SystemClock);
         let store = match settings.engine {
             Engine::Memory => Store::memory(settings.limits(), clock),
@@ -174,7 +179,7 @@ impl Shared for State {
         Ok(())
     }
 
-    fn reload(&self, _: &Settings) -> Option<&'static str> {
+    fn reload(&self, _: &Tables) -> Option<&'static str> {
         Some("changes of [store] take effect at the next start")
     }
 
@@ -193,11 +198,13 @@ impl Shared for State {
         }
     }
 
-    fn status(&self) -> Option<Value> {
-        let store = self.store()?;
+    fn status(&self) -> Map<String, Value> {
+        let Some(store) = self.store() else {
+            return Map::new();
+        };
         let capabilities = store.capabilities();
         let history = store.history();
-        Some(json!({
+        let status = json!({
             "engine": capabilities.engine,
             "durable": capabilities.durable,
             "directory": self.0.directory.get(),
@@ -217,7 +224,8 @@ impl Shared for State {
                 "bytes": history.bytes,
             },
             "receiving_bytes": self.0.receiving.load(Ordering::Relaxed),
-        }))
+        });
+        Map::from_iter([("store".into(), status)])
     }
 
     fn download(&self, _: &str) -> Download {

@@ -6,6 +6,10 @@ pub mod json_rpc;
 pub mod python_rpc;
 pub mod xml_rpc;
 
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::Poll;
+
 use portyard_wire::value::Value;
 
 use crate::error::MethodError;
@@ -20,6 +24,36 @@ pub struct Call {
     pub arguments: Arguments,
 }
 
+/// What a request comes to.
+pub enum Answer<'a, T> {
+    /// It is known.
+    Done(T),
+    /// It waits: for the disk, or for time to pass.
+    Waits(Later<'a, T>),
+}
+
+/// What will be known.
+pub type Later<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
+
+/// What it has come to, if that is known by now.
+pub async fn by_now<T>(later: &mut Later<'_, T>) -> Option<T> {
+    poll_fn(|cx| {
+        Poll::Ready(match later.as_mut().poll(cx) {
+            Poll::Ready(known) => Some(known),
+            Poll::Pending => None,
+        })
+    })
+    .await
+}
+
+impl Call {
+    /// Whether it can change something. Such a call may begin while those before it wait for the disk,
+    /// as the store keeps the order of writes; any other one must see what they did.
+    pub fn writes(&self) -> bool {
+        methods::find(&self.method).is_some_and(|method| method.writes)
+    }
+}
+
 /// Makes calls in their order, so that each sees what those before it did. Writes that follow each
 /// other wait for the disk together.
 pub async fn in_order(
@@ -30,8 +64,7 @@ pub async fn in_order(
     let mut results = Vec::with_capacity(calls.len());
     let mut waiting = Vec::new();
     for call in calls {
-        let is_write = methods::find(&call.method).is_some_and(|method| method.writes);
-        if !is_write {
+        if !waiting.is_empty() && !call.writes() {
             settle(&mut results, &mut waiting).await;
         }
         match begin(state, read_only, call) {
@@ -48,7 +81,7 @@ pub async fn in_order(
     results.into_iter().flatten().collect()
 }
 
-type Waiting = std::pin::Pin<Box<dyn Future<Output = Result<Reply, MethodError>>>>;
+type Waiting = Later<'static, Result<Reply, MethodError>>;
 
 async fn settle(
     results: &mut [Option<Result<Reply, MethodError>>],
@@ -59,7 +92,7 @@ async fn settle(
     }
 }
 
-/// Begins one call.
+/// Begins one call. What it changes is queued when this returns.
 fn begin(state: &State, read_only: bool, call: Call) -> Result<Begun, MethodError> {
     let Call { method, arguments } = call;
     if method.starts_with("system.") {
@@ -112,3 +145,9 @@ fn introspect(name: &str, arguments: Arguments) -> Result<Value, MethodError> {
         _ => Err(unknown()),
     }
 }
+
+/// How many requests of a connection may be under way: more would let one client fill the queue of
+/// the store.
+const UNDER_WAY_MAX: usize = 256;
+/// Replies are sent when they are so long together, though more requests have come.
+const REPLIES_MAX: usize = 64 << 10;

@@ -14,7 +14,7 @@ use portyard_wire::value::Value;
 
 use crate::error::MethodError;
 use crate::store::{
-    Answer, Batch, Compare, Cursor, Entry, Key, Only, Operation, Outcome, Prefix, Store,
+    Answer, Applied, Batch, Compare, Cursor, Entry, Key, Only, Operation, Outcome, Prefix, Store,
     StoreError, Ttl,
 };
 
@@ -95,6 +95,10 @@ impl Method {
             Arguments::Named(positional, named) => (positional, named),
         };
         let most = self.parameters.len();
+        if named.is_empty() && (self.required..=most).contains(&positional.len()) {
+            positional.resize(most, Value::Nil);
+            return Ok(positional);
+        }
         if positional.len() > most {
             return Err(MethodError::Type(self.too_many(positional.len())));
         }
@@ -327,14 +331,17 @@ fn get(store: &Store, arguments: Vec<Value>) -> Result<Begun, MethodError> {
 
 /// What is under a key, or the complaint that nothing is.
 fn stored(store: &Store, key: Value) -> Result<Entry, MethodError> {
-    let entry = store.get(&Key::try_from(key.clone())?);
-    entry.ok_or(MethodError::Missing { key })
+    let key = Key::try_from(key)?;
+    let entry = store.get(&key);
+    entry.ok_or_else(|| MethodError::Missing {
+        key: key.to_value(),
+    })
 }
 
 fn set(store: &Store, arguments: Vec<Value>) -> Result<Begun, MethodError> {
     let [name, value] = take(arguments);
     let operation = Operation::set(Key::try_from(name)?, value);
-    Ok(apply(store, operation.into(), |_| Ok(Value::Nil)))
+    apply(store, operation.into(), |_| Ok(Value::Nil))
 }
 
 fn setex(store: &Store, arguments: Vec<Value>) -> Result<Begun, MethodError> {
@@ -345,16 +352,19 @@ fn setex(store: &Store, arguments: Vec<Value>) -> Result<Begun, MethodError> {
         ttl: Ttl::For(milliseconds(&seconds)?),
         only: Only::Always,
     };
-    Ok(apply(store, operation.into(), |_| Ok(Value::Nil)))
+    apply(store, operation.into(), |_| Ok(Value::Nil))
 }
 
 fn delete(store: &Store, arguments: Vec<Value>) -> Result<Begun, MethodError> {
     let [name] = take(arguments);
-    let operation = Operation::Delete(Key::try_from(name.clone())?);
-    Ok(apply(store, operation.into(), move |answer| match answer {
-        Answer::Deleted(None) => Err(MethodError::Missing { key: name }),
+    let key = Key::try_from(name)?;
+    let operation = Operation::Delete(key.clone());
+    apply(store, operation.into(), move |answer| match answer {
+        Answer::Deleted(None) => Err(MethodError::Missing {
+            key: key.to_value(),
+        }),
         _ => Ok(Value::Nil),
-    }))
+    })
 }
 
 fn exists(store: &Store, arguments: Vec<Value>) -> Result<Begun, MethodError> {
@@ -380,32 +390,36 @@ fn cas(store: &Store, arguments: Vec<Value>) -> Result<Begun, MethodError> {
         ttl: Ttl::Keep,
         only: Only::Always,
     };
-    let applied = store.apply(Batch {
+    let batch = Batch {
         compares: vec![compare],
         operations: vec![operation],
-    });
-    Ok(Begun::Waits(Box::pin(async move {
-        match applied.await {
-            Ok(_) => Ok(Reply::Owned(Value::Bool(true))),
-            Err(StoreError::Conflict { .. }) => Ok(Reply::Owned(Value::Bool(false))),
-            Err(error) => Err(error.into()),
-        }
-    })))
+    };
+    let read = |applied| match applied {
+        Ok(_) => Ok(Reply::Owned(Value::Bool(true))),
+        Err(StoreError::Conflict { .. }) => Ok(Reply::Owned(Value::Bool(false))),
+        Err(error) => Err(error.into()),
+    };
+    match store.submit(batch) {
+        Applied::Done(applied) => read(applied).map(Begun::Done),
+        Applied::Queued(safe) => Ok(Begun::Waits(Box::pin(
+            async move { read(safe.wait().await) },
+        ))),
+    }
 }
 
 fn expire(store: &Store, arguments: Vec<Value>) -> Result<Begun, MethodError> {
     let [name, seconds] = take(arguments);
     let operation = Operation::Expire(Key::try_from(name)?, Ttl::For(milliseconds(&seconds)?));
-    Ok(apply(store, operation.into(), was_there))
+    apply(store, operation.into(), was_there)
 }
 
 fn persist(store: &Store, arguments: Vec<Value>) -> Result<Begun, MethodError> {
     let [name] = take(arguments);
-    Ok(apply(
+    apply(
         store,
         Operation::persist(Key::try_from(name)?).into(),
         was_there,
-    ))
+    )
 }
 
 #[expect(
@@ -437,10 +451,10 @@ fn incr(store: &Store, arguments: Vec<Value>) -> Result<Begun, MethodError> {
         other => return Err(wrong_kind("by", "an integer", &other)),
     };
     let operation = Operation::Increment(Key::try_from(name)?, by);
-    Ok(apply(store, operation.into(), |answer| match answer {
+    apply(store, operation.into(), |answer| match answer {
         Answer::Number(sum) => Ok(Value::Int(sum)),
         _ => Ok(Value::Nil),
-    }))
+    })
 }
 
 fn scan(store: &Store, arguments: Vec<Value>) -> Result<Begun, MethodError> {
@@ -539,14 +553,18 @@ fn apply(
     store: &Store,
     batch: Batch,
     read: impl FnOnce(Answer) -> Result<Value, MethodError> + 'static,
-) -> Begun {
-    let applied = store.apply(batch);
-    Begun::Waits(Box::pin(async move {
-        let Outcome { answers, .. } = applied.await?;
+) -> Result<Begun, MethodError> {
+    let read = |outcome: Outcome| {
         // A batch of one operation has one answer.
-        let answer = answers.into_iter().next();
+        let answer = outcome.answers.into_iter().next();
         answer.map_or(Ok(Value::Nil), read).map(Reply::Owned)
-    }))
+    };
+    match store.submit(batch) {
+        Applied::Done(outcome) => read(outcome?).map(Begun::Done),
+        Applied::Queued(safe) => Ok(Begun::Waits(Box::pin(
+            async move { read(safe.wait().await?) },
+        ))),
+    }
 }
 
 /// Seconds, whole or not, from 0 up, as milliseconds; beyond a hundred years they are that.

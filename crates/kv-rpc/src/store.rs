@@ -47,7 +47,7 @@ pub use metrics::{BUCKETS, Histogram, Metrics};
 pub use persistence::{Changes, Memory, Persistence, State};
 
 use clock::Time;
-use committer::{Shared, Submitted};
+use committer::{Promise, Shared, Submitted};
 use index::Record;
 
 /// A handle to a store. Cheap to clone, and usable from any thread and any loop. Dropping the last one
@@ -57,6 +57,20 @@ pub struct Store {
     shared: Arc<Shared>,
     capabilities: Capabilities,
     _owner: Arc<Owner>,
+}
+
+/// A batch that was handed over.
+pub enum Applied {
+    /// Nothing was to wait for.
+    Done(Result<Outcome, StoreError>),
+    /// It waits for the disk.
+    Queued(Safe),
+}
+
+/// The moment from which a batch is on the disk.
+pub struct Safe {
+    promise: Promise,
+    shared: Arc<Shared>,
 }
 
 /// What a store promises.
@@ -266,27 +280,24 @@ impl Store {
         &self,
         batch: Batch,
     ) -> impl Future<Output = Result<Outcome, StoreError>> + Send + use<> {
-        let submitted = self.shared.submit(batch);
-        let shared = self.shared.clone();
+        let applied = self.submit(batch);
         async move {
-            let promise = match submitted? {
-                Submitted::Done(outcome) => return Ok(outcome),
-                Submitted::Queued(promise) => promise,
-            };
-            if let Ok(answer) = promise.await {
-                return answer;
+            match applied {
+                Applied::Done(outcome) => outcome,
+                Applied::Queued(safe) => safe.wait().await,
             }
-            // The committer has ended in the middle of it.
-            let mut status = shared.status();
-            let end = status.wait_for(|status| status.health != Health::Serving);
-            let reason = match end.await.map(|status| status.health.clone()) {
-                Ok(Health::Failed(reason)) => reason,
-                _ => "the committer has ended".into(),
-            };
-            Err(StoreError::Failed {
-                reason,
-                maybe_applied: true,
-            })
+        }
+    }
+
+    /// As [`Store::apply`], for who can go on at once where there is no disk to wait for.
+    pub fn submit(&self, batch: Batch) -> Applied {
+        match self.shared.submit(batch) {
+            Ok(Submitted::Done(outcome)) => Applied::Done(Ok(outcome)),
+            Ok(Submitted::Queued(promise)) => Applied::Queued(Safe {
+                promise,
+                shared: self.shared.clone(),
+            }),
+            Err(error) => Applied::Done(Err(error)),
         }
     }
 
@@ -304,14 +315,10 @@ impl Store {
     /// Waits until the store has failed, and says why. Never ready when it is closed in peace. The
     /// daemon should then close its doors and end, and tell so by its exit code.
     pub async fn failed(&self) -> Arc<str> {
-        let mut status = self.shared.status();
-        let failed = status.wait_for(|status| matches!(status.health, Health::Failed(_)));
-        if let Ok(status) = failed.await
-            && let Health::Failed(reason) = &status.health
-        {
-            return reason.clone();
+        match self.shared.ended().await {
+            Health::Failed(reason) => reason,
+            Health::Serving | Health::Closed => std::future::pending().await,
         }
-        std::future::pending().await
     }
 
     /// What the store promises.
@@ -333,10 +340,7 @@ impl Store {
     /// memory.
     pub async fn close(&self) -> Health {
         self.shared.close();
-        let mut status = self.shared.status();
-        let ended = status.wait_for(|status| status.health != Health::Serving);
-        let health = ended.await.map(|status| status.health.clone());
-        health.unwrap_or(Health::Closed)
+        self.shared.ended().await
     }
 
     /// All records at one revision, ended ones among them.
@@ -344,6 +348,24 @@ impl Store {
         self.shared.view(|index, _| {
             let records = index.after(None).cloned().collect();
             (index.state, records)
+        })
+    }
+}
+
+impl Safe {
+    /// Waits for it. Dropping the future does not take the batch back.
+    pub async fn wait(self) -> Result<Outcome, StoreError> {
+        if let Ok(answer) = self.promise.await {
+            return answer;
+        }
+        // The committer has ended in the middle of it.
+        let reason = match self.shared.ended().await {
+            Health::Failed(reason) => reason,
+            Health::Serving | Health::Closed => "the committer has ended".into(),
+        };
+        Err(StoreError::Failed {
+            reason,
+            maybe_applied: true,
         })
     }
 }

@@ -1,7 +1,9 @@
 //! JSON-RPC 2.0: over HTTP, or framed on the bare stream, told apart by the first byte.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
 use portyard_core::serve::{Connection, Ended, Serving, StreamService};
 use portyard_wire::http::Head;
@@ -9,9 +11,9 @@ use portyard_wire::jsonrpc::{self, Caps, Decoder, Framing, Incoming, Item, Param
 use portyard_wire::value::Value;
 
 use super::http::{Exchange, HttpDoor, Response};
-use super::{Call, in_order};
+use super::{Answer, Call, Later, REPLIES_MAX, UNDER_WAY_MAX, begin, by_now, in_order};
 use crate::error::MethodError;
-use crate::methods::{Arguments, Reply};
+use crate::methods::{self, Arguments, Begun, Reply};
 use crate::settings::Options;
 use crate::state::State;
 
@@ -72,46 +74,21 @@ impl Door {
         let mut room = self.state.room();
         loop {
             decoder.feed(&pending);
-            pending.clear();
-            let mut messages = Vec::new();
-            let broken = loop {
-                match decoder.next() {
-                    Ok(Some(message)) => messages.push(message),
-                    Ok(None) => break None,
-                    Err(error) => break Some(error),
-                }
+            pending = Vec::new();
+            let mut turn = Turn {
+                door: self,
+                connection: &mut *connection,
+                framing: decoder.framing().unwrap_or(Framing::Lines),
+                under_way: VecDeque::new(),
+                out: Vec::new(),
+                too_long: false,
             };
-            let framing = decoder.framing().unwrap_or(Framing::Lines);
-            let mut out = Vec::new();
-            if !messages.is_empty() {
-                // While we work, nothing need move.
-                connection.busy();
-            }
-            let (replies, bad_inputs) = self.answer_all(&messages).await;
-            (0..bad_inputs).for_each(|_| connection.count_bad_input());
-            for reply in replies.into_iter().flatten() {
-                if !framing.frame(&reply, &mut out) {
-                    connection.write_all(&out).await?;
-                    return Ok(Ended::Protocol);
-                }
-            }
-            if let Some(error) = broken {
-                connection.count_bad_input();
-                let mut reply = Vec::new();
-                let id = jsonrpc::Id::null();
-                let text = error.to_string();
-                jsonrpc::encode_error(&id, jsonrpc::PARSE_ERROR, &text, None, &mut reply);
-                // Short enough for every framing.
-                let _ = framing.frame(&reply, &mut out);
-            }
-            if out.is_empty() {
-                // Notifications alone have no reply that would show that we are done.
-                connection.rested();
-            } else {
-                connection.write_all(&out).await?;
+            let broken = turn.take(&mut decoder).await?;
+            if turn.too_long {
+                return Ok(Ended::Protocol);
             }
             let full = !room.grow(decoder.memory() as u64);
-            if broken.is_some() || full {
+            if broken || full {
                 connection.finish().await;
                 return Ok(if full { Ended::Done } else { Ended::Protocol });
             }
@@ -122,7 +99,7 @@ impl Door {
                     return Ok(Ended::Done);
                 }
                 // An idle connection keeps nothing.
-                (pending, room) = (Vec::new(), self.state.room());
+                room = self.state.room();
             }
             if connection.read_some(&mut pending, READ).await? == 0 {
                 connection.finish().await;
@@ -132,56 +109,200 @@ impl Door {
         }
     }
 
-    /// The reply to each message, where there is one, and how many messages were no request, or held
-    /// one that was none. All calls are made in their order, and their writes share a sync.
-    async fn answer_all(&self, messages: &[Vec<u8>]) -> (Vec<Option<Vec<u8>>>, usize) {
-        let mut incoming: Vec<Incoming> = messages
-            .iter()
-            .map(|message| jsonrpc::decode(message, &self.caps))
-            .collect();
-        let mut calls = Vec::new();
-        for item in incoming.iter_mut().flat_map(items) {
-            if let Item::Call(call) = item {
-                let params = std::mem::take(&mut call.params);
-                calls.push(Call {
-                    method: call.method.clone(),
-                    arguments: arguments(params),
-                });
-            }
-        }
-        let results = in_order(&self.state, self.options.read_only, calls).await;
-        let mut results = results.into_iter();
-        let mut replies = Vec::with_capacity(incoming.len());
-        let mut bad_inputs = 0;
-        for mut one in incoming {
-            let mut reply = Replies::to(&one);
-            let mut is_bad_input = false;
-            for item in items(&mut one) {
-                match item {
-                    Item::Invalid { id, code, message } => {
-                        is_bad_input = true;
-                        reply.error(id.as_ref(), *code, message, None);
+    /// Begins what a message asks for. What it changes is queued when this returns.
+    fn start(&self, incoming: Incoming) -> Answer<'_, Told> {
+        let mut items = match incoming {
+            Incoming::Single(Item::Call(jsonrpc::Call { id, method, params })) => {
+                let arguments = arguments(params);
+                let call = Call { method, arguments };
+                return match begin(&self.state, self.options.read_only, call) {
+                    Ok(Begun::Done(reply)) => Answer::Done(Told::One(id, Ok(reply))),
+                    Ok(Begun::Waits(reply)) => {
+                        Answer::Waits(Box::pin(async { Told::One(id, reply.await) }))
                     }
-                    Item::Call(call) => {
-                        // There is a result for each call.
-                        let Some(result) = results.next() else {
-                            continue;
-                        };
-                        tell(&mut reply, call.id.as_ref(), result);
-                    }
-                }
+                    Err(error) => Answer::Done(Told::One(id, Err(error))),
+                };
             }
-            replies.push(reply.finish());
-            bad_inputs += usize::from(is_bad_input);
+            Incoming::Single(Item::Invalid { id, code, message }) => {
+                return Answer::Done(Told::Invalid { id, code, message });
+            }
+            Incoming::Batch(items) => items,
+        };
+        let calls = items.iter_mut().filter_map(|item| match item {
+            Item::Call(call) => Some(Call {
+                method: call.method.clone(),
+                arguments: arguments(std::mem::take(&mut call.params)),
+            }),
+            Item::Invalid { .. } => None,
+        });
+        let results = in_order(&self.state, self.options.read_only, calls.collect());
+        let mut later: Later<'_, Told> = Box::pin(async { Told::Many(items, results.await) });
+        // So that it begins; whoever waits for it looks again.
+        match later.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(told) => Answer::Done(told),
+            Poll::Pending => Answer::Waits(later),
         }
-        (replies, bad_inputs)
     }
 }
 
-fn items(incoming: &mut Incoming) -> &mut [Item] {
+/// What a message came to.
+enum Told {
+    /// A call, with its id.
+    One(Option<jsonrpc::Id>, Result<Reply, MethodError>),
+    /// No request.
+    Invalid {
+        id: Option<jsonrpc::Id>,
+        code: i64,
+        message: String,
+    },
+    /// A batch, with the results of its calls.
+    Many(Vec<Item>, Vec<Result<Reply, MethodError>>),
+}
+
+impl Told {
+    /// Appends the reply, if there is one; whether the message was no request, or held one that was
+    /// none.
+    fn reply(self, out: &mut Vec<u8>) -> bool {
+        let is_batch = matches!(self, Self::Many(..));
+        let mut replies = Replies::behind(std::mem::take(out), is_batch);
+        let mut is_bad_input = false;
+        match self {
+            Self::One(id, result) => tell(&mut replies, id.as_ref(), result),
+            Self::Invalid { id, code, message } => {
+                is_bad_input = true;
+                replies.error(id.as_ref(), code, &message, None);
+            }
+            Self::Many(items, results) => {
+                let mut results = results.into_iter();
+                for item in items {
+                    match item {
+                        Item::Invalid { id, code, message } => {
+                            is_bad_input = true;
+                            replies.error(id.as_ref(), code, &message, None);
+                        }
+                        Item::Call(call) => {
+                            // There is a result for each call.
+                            if let Some(result) = results.next() {
+                                tell(&mut replies, call.id.as_ref(), result);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        *out = replies.into_bytes();
+        is_bad_input
+    }
+}
+
+/// The messages that came with one read, and their replies.
+struct Turn<'a, 'c> {
+    door: &'a Door,
+    connection: &'c mut Connection,
+    framing: Framing,
+    /// Messages that have begun and are not answered, in their order.
+    under_way: VecDeque<Answer<'a, Told>>,
+    /// Replies that are not sent yet.
+    out: Vec<u8>,
+    /// A reply was too long for its framing: nothing can follow it.
+    too_long: bool,
+}
+
+impl Turn<'_, '_> {
+    /// Answers all messages that are whole; whether the stream is broken behind them.
+    async fn take(&mut self, decoder: &mut Decoder) -> io::Result<bool> {
+        let broken = loop {
+            let message = match decoder.next() {
+                Ok(Some(message)) => message,
+                Ok(None) => break None,
+                Err(error) => break Some(error),
+            };
+            let incoming = jsonrpc::decode(&message, &self.door.caps);
+            drop(message);
+            let full = self.under_way.len() == UNDER_WAY_MAX;
+            if !self.under_way.is_empty() && (full || !writes(&incoming)) {
+                self.settle().await?;
+            }
+            match self.door.start(incoming) {
+                Answer::Done(told) if self.under_way.is_empty() => self.reply(told).await?,
+                answer => self.under_way.push_back(answer),
+            }
+            if self.too_long {
+                return Ok(true);
+            }
+        };
+        self.settle().await?;
+        if let Some(error) = &broken
+            && !self.too_long
+        {
+            self.connection.count_bad_input();
+            let start = self.framing.begin(&mut self.out);
+            let (id, text) = (jsonrpc::Id::null(), error.to_string());
+            jsonrpc::encode_error(&id, jsonrpc::PARSE_ERROR, &text, None, &mut self.out);
+            // Short enough for every framing.
+            let _ = self.framing.end(start, &mut self.out);
+        }
+        if self.out.is_empty() {
+            // Notifications alone have no reply that would show that we are done.
+            self.connection.rested();
+        } else {
+            self.send().await?;
+        }
+        Ok(broken.is_some() || self.too_long)
+    }
+
+    /// Answers all that is under way. What is known is sent before we wait for what is not.
+    async fn settle(&mut self) -> io::Result<()> {
+        while let Some(answer) = self.under_way.pop_front() {
+            let told = match answer {
+                Answer::Done(told) => told,
+                Answer::Waits(mut later) => {
+                    if let Some(told) = by_now(&mut later).await {
+                        told
+                    } else {
+                        self.send().await?;
+                        // While we work, nothing need move.
+                        self.connection.busy();
+                        later.await
+                    }
+                }
+            };
+            self.reply(told).await?;
+        }
+        Ok(())
+    }
+
+    async fn reply(&mut self, told: Told) -> io::Result<()> {
+        if self.too_long {
+            return Ok(());
+        }
+        let start = self.framing.begin(&mut self.out);
+        if told.reply(&mut self.out) {
+            self.connection.count_bad_input();
+        }
+        self.too_long = !self.framing.end(start, &mut self.out);
+        if self.too_long || self.out.len() >= REPLIES_MAX {
+            self.send().await?;
+        }
+        Ok(())
+    }
+
+    /// Sends the replies so far.
+    async fn send(&mut self) -> io::Result<()> {
+        let out = std::mem::take(&mut self.out);
+        self.connection.write_all(&out).await
+    }
+}
+
+/// Whether all that a message asks for can only change something.
+fn writes(incoming: &Incoming) -> bool {
+    let writes = |item: &Item| match item {
+        Item::Call(call) => methods::find(&call.method).is_some_and(|method| method.writes),
+        Item::Invalid { .. } => true,
+    };
     match incoming {
-        Incoming::Single(item) => std::slice::from_mut(item),
-        Incoming::Batch(items) => items,
+        Incoming::Single(item) => writes(item),
+        Incoming::Batch(items) => items.iter().all(writes),
     }
 }
 
@@ -211,6 +332,8 @@ fn tell(reply: &mut Replies, id: Option<&jsonrpc::Id>, result: Result<Reply, Met
 
 impl HttpDoor for Door {
     type Plan = ();
+    type Asked = Incoming;
+    type Told = Told;
 
     fn plan(&self, head: &Head<'_>) -> Result<(), Response> {
         if head.method != "POST" {
@@ -221,15 +344,28 @@ impl HttpDoor for Door {
         Ok(())
     }
 
-    async fn answer(&self, (): (), body: &[u8]) -> Response {
-        let (mut replies, bad_inputs) = self.answer_all(&[body.to_vec()]).await;
-        let reply = replies.pop().flatten();
+    fn read(&self, (): (), body: &[u8]) -> Result<Incoming, Response> {
+        Ok(jsonrpc::decode(body, &self.caps))
+    }
+
+    fn may_follow(&self, incoming: &Incoming) -> bool {
+        writes(incoming)
+    }
+
+    fn begin(&self, incoming: Incoming) -> Answer<'_, Told> {
+        self.start(incoming)
+    }
+
+    fn tell(&self, told: Told) -> Response {
+        let mut reply = Vec::with_capacity(SHORT_REPLY);
+        let is_bad_input = told.reply(&mut reply);
+        let body = Some(reply).filter(|reply| !reply.is_empty());
         Response {
-            status: if reply.is_some() { 200 } else { 204 },
+            status: if body.is_some() { 200 } else { 204 },
             content_type: "application/json",
             more: "",
-            body: reply,
-            is_bad_input: bad_inputs > 0,
+            body,
+            is_bad_input,
         }
     }
 }
@@ -238,3 +374,5 @@ impl HttpDoor for Door {
 const SIZE_FACTOR: usize = 8;
 /// What one read takes at the most.
 const READ: usize = 64 << 10;
+/// Room for most replies.
+const SHORT_REPLY: usize = 256;

@@ -9,9 +9,9 @@ use portyard_wire::value::Value;
 use portyard_wire::xmlrpc::{self, Caps, EncodeError, XmlError, encode_fault, encode_response};
 
 use super::http::{Exchange, HttpDoor, Response};
-use super::{Call, gzip, in_order};
+use super::{Answer, Call, begin, gzip, in_order};
 use crate::error::MethodError;
-use crate::methods::{Arguments, Reply};
+use crate::methods::{Arguments, Begun, Reply};
 use crate::settings::{Faults, Options};
 use crate::state::State;
 
@@ -24,9 +24,29 @@ struct Door {
     caps: Caps,
 }
 
-/// What a request asks of its answer.
+/// How the bodies are coded.
+#[derive(Clone, Copy)]
 struct Plan {
     is_gzip: bool,
+    takes_gzip: bool,
+}
+
+/// A request.
+struct Asked {
+    what: Result<Wanted, XmlError>,
+    takes_gzip: bool,
+}
+
+/// What it wants.
+enum Wanted {
+    One(Call),
+    /// The parameters of `system.multicall`.
+    Many(Vec<Value>),
+}
+
+/// What a request came to.
+struct Told {
+    result: Result<Reply, Failed>,
     takes_gzip: bool,
 }
 
@@ -65,6 +85,8 @@ impl StreamService for XmlRpc {
 
 impl HttpDoor for Door {
     type Plan = Plan;
+    type Asked = Asked;
+    type Told = Told;
 
     fn plan(&self, head: &Head<'_>) -> Result<Plan, Response> {
         if head.method != "POST" {
@@ -88,7 +110,7 @@ impl HttpDoor for Door {
         })
     }
 
-    async fn answer(&self, plan: Plan, body: &[u8]) -> Response {
+    fn read(&self, plan: Plan, body: &[u8]) -> Result<Asked, Response> {
         let expanded;
         let body = if plan.is_gzip {
             match gzip::expand(body, self.options.max_request.bytes()) {
@@ -97,23 +119,83 @@ impl HttpDoor for Door {
                     &expanded[..]
                 }
                 None => {
-                    return Response {
+                    return Err(Response {
                         is_bad_input: true,
                         ..Response::text(400, "error decoding gzip content\n")
-                    };
+                    });
                 }
             }
         } else {
             body
         };
-        let mut out = Vec::new();
+        let call = xmlrpc::decode_call(body, &self.caps);
+        let what = call.map(|xmlrpc::Call { method, params }| {
+            if method == MULTICALL {
+                Wanted::Many(params)
+            } else {
+                Wanted::One(Call {
+                    method,
+                    arguments: Arguments::Positional(params),
+                })
+            }
+        });
+        let takes_gzip = plan.takes_gzip;
+        Ok(Asked { what, takes_gzip })
+    }
+
+    fn may_follow(&self, asked: &Asked) -> bool {
+        matches!(&asked.what, Ok(Wanted::One(call)) if call.writes())
+    }
+
+    fn begin(&self, asked: Asked) -> Answer<'_, Told> {
+        let Asked { what, takes_gzip } = asked;
+        let told = move |result: Result<Reply, MethodError>| Told {
+            result: result.map_err(Failed::Method),
+            takes_gzip,
+        };
+        let call = match what {
+            Ok(Wanted::One(call)) => call,
+            Ok(Wanted::Many(params)) => {
+                let many = async move { told(self.multicall(params).await.map(Reply::Owned)) };
+                return Answer::Waits(Box::pin(many));
+            }
+            Err(error) => {
+                return Answer::Done(Told {
+                    result: Err(Failed::Xml(error)),
+                    takes_gzip,
+                });
+            }
+        };
+        let lists_methods = call.method == "system.listMethods";
+        match begin(&self.state, self.options.read_only, call) {
+            Ok(Begun::Done(mut reply)) => {
+                if lists_methods && let Reply::Owned(Value::List(names)) = &mut reply {
+                    // The one method that only this door has.
+                    let is_before =
+                        |name: &Value| matches!(name, Value::String(name) if **name < *MULTICALL);
+                    names.insert(names.partition_point(is_before), MULTICALL.into());
+                }
+                Answer::Done(told(Ok(reply)))
+            }
+            Ok(Begun::Waits(reply)) => Answer::Waits(Box::pin(async move { told(reply.await) })),
+            Err(error) => Answer::Done(told(Err(error))),
+        }
+    }
+
+    fn tell(&self, told: Told) -> Response {
+        let options = xmlrpc::Options {
+            emit_i8: self.options.emit_i8,
+        };
+        let mut out = Vec::with_capacity(SHORT_ANSWER);
         let mut is_bad_input = false;
-        if let Err(failed) = self.call(body, &mut out).await {
+        let written = told.result.and_then(|reply| {
+            encode_response(reply.value(), options, &mut out).map_err(Failed::Encode)
+        });
+        if let Err(failed) = written {
             is_bad_input = matches!(failed, Failed::Xml(_));
-            out.clear();
             self.fault(&failed, &mut out);
         }
-        let shrunk = (plan.takes_gzip && out.len() > GZIP_FROM)
+        let shrunk = (told.takes_gzip && out.len() > GZIP_FROM)
             .then(|| gzip::shrink(&out))
             .flatten();
         Response {
@@ -131,34 +213,6 @@ impl HttpDoor for Door {
 }
 
 impl Door {
-    async fn call(&self, body: &[u8], out: &mut Vec<u8>) -> Result<(), Failed> {
-        let xmlrpc::Call { method, params } =
-            xmlrpc::decode_call(body, &self.caps).map_err(Failed::Xml)?;
-        let options = xmlrpc::Options {
-            emit_i8: self.options.emit_i8,
-        };
-        if method == MULTICALL {
-            let results = self.multicall(params).await.map_err(Failed::Method)?;
-            return encode_response(&results, options, out).map_err(Failed::Encode);
-        }
-        let lists_methods = method == "system.listMethods";
-        let call = Call {
-            method,
-            arguments: Arguments::Positional(params),
-        };
-        let reply = self.calls(vec![call]).await.pop();
-        let mut reply = reply
-            .unwrap_or(Ok(Reply::Owned(Value::Nil)))
-            .map_err(Failed::Method)?;
-        if lists_methods && let Reply::Owned(Value::List(names)) = &mut reply {
-            // The one method that only this door has.
-            let is_before =
-                |name: &Value| matches!(name, Value::String(name) if **name < *MULTICALL);
-            names.insert(names.partition_point(is_before), MULTICALL.into());
-        }
-        encode_response(reply.value(), options, out).map_err(Failed::Encode)
-    }
-
     async fn calls(&self, calls: Vec<Call>) -> Vec<Result<Reply, MethodError>> {
         in_order(&self.state, self.options.read_only, calls).await
     }
@@ -246,3 +300,5 @@ const MULTICALL: &str = "system.multicall";
 const PATHS: [&str; 3] = ["/", "/RPC2", "/pydoc.css"];
 /// As Python's server: below that gzip is not worth it.
 const GZIP_FROM: usize = 1400;
+/// Room for most answers.
+const SHORT_ANSWER: usize = 512;

@@ -58,6 +58,8 @@ pub struct Shared {
     /// Whether the engine keeps nothing, so that nobody need wait.
     at_once: bool,
     status: watch::Sender<Status>,
+    /// The health for those who wait for the end alone, whom no commit wakes.
+    health: watch::Sender<Health>,
 }
 
 /// The answer that a batch will get.
@@ -102,6 +104,7 @@ impl Shared {
             work: Condvar::new(),
             turn: Mutex::default(),
             at_once: !durable,
+            health: watch::Sender::new(health.clone()),
             status: watch::Sender::new(Status { revision, health }),
             view: RwLock::new((index, History::after(revision))),
         };
@@ -146,12 +149,11 @@ impl Shared {
         if self.queue().closed {
             return Err(self.refusal());
         }
-        let end_before = self.view(|index, _| index.next_end());
-        let (settled, answer) = self.view(|index, _| {
+        let (settled, answer, end_before) = self.view(|index, _| {
             let mut draft = Draft::new(index, &self.limits, self.time.now());
             draft.sweep(SWEEP_MAX);
             let answer = draft.run(batch, bytes);
-            (draft.settle(), answer)
+            (draft.settle(), answer, index.next_end())
         });
         if !settled.events.is_empty() {
             self.metrics.batches_per_commit.observe(1);
@@ -159,16 +161,15 @@ impl Shared {
                 .commit_microseconds
                 .observe_duration(Duration::ZERO);
             add(&self.metrics.commits, 1);
-            self.publish(settled);
+            let end = self.publish(settled);
+            if end.is_some_and(|end| end_before.is_none_or(|before| end < before)) {
+                self.queue().sooner = true;
+                self.work.notify_one();
+            }
         }
         add(&self.metrics.batches, 1);
         if matches!(answer, Err(StoreError::Conflict { .. })) {
             add(&self.metrics.conflicts, 1);
-        }
-        let end = self.view(|index, _| index.next_end());
-        if end.is_some_and(|end| end_before.is_none_or(|before| end < before)) {
-            self.queue().sooner = true;
-            self.work.notify_one();
         }
         answer
     }
@@ -198,7 +199,15 @@ impl Shared {
 
     /// The health now.
     pub fn health(&self) -> Health {
-        self.status.borrow().health.clone()
+        self.health.borrow().clone()
+    }
+
+    /// Waits until the store does not serve any more, and says why.
+    pub async fn ended(&self) -> Health {
+        let mut health = self.health.subscribe();
+        let ended = health.wait_for(|health| *health != Health::Serving).await;
+        // The sender is ours, so it is there.
+        ended.map_or(Health::Closed, |health| health.clone())
     }
 
     /// Why nothing is let in.
@@ -289,10 +298,10 @@ impl Shared {
         })
     }
 
-    /// Lets readers and watchers see what is committed.
-    fn publish(&self, settled: Settled) {
+    /// Lets readers and watchers see what is committed, and says when the next entry ends.
+    fn publish(&self, settled: Settled) -> Option<u64> {
         let revision = settled.state.revision;
-        {
+        let next_end = {
             let mut view = self.view.write().unwrap_or_else(PoisonError::into_inner);
             let (index, history) = &mut *view;
             for (key, record) in settled.changed {
@@ -302,9 +311,11 @@ impl Shared {
             index.bytes = settled.bytes;
             history.add(settled.events, &self.limits);
             self.measure(index);
-        }
+            index.next_end()
+        };
         add(&self.metrics.expired, settled.expired);
         self.status.send_modify(|status| status.revision = revision);
+        next_end
     }
 
     fn measure(&self, index: &Index) {
@@ -326,6 +337,7 @@ impl Shared {
 
     /// Takes nothing more, and refuses what has not begun.
     fn end(&self, health: Health) {
+        self.health.send_replace(health.clone());
         self.status.send_modify(|status| status.health = health);
         let jobs = {
             let mut queue = self.queue();

@@ -1,6 +1,5 @@
 //! Batches applied to a copy: the index, and what the batches of one commit change in it.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use portyard_wire::value::Value;
@@ -10,7 +9,7 @@ use super::encoding::encode;
 use super::error::StoreError;
 use super::history::{Change, Event};
 use super::index::{Index, Record};
-use super::key::{Key, Prefix};
+use super::key::{Key, KeyMap, Prefix};
 use super::limits::Limits;
 use super::persistence::{Changes, State};
 
@@ -21,7 +20,7 @@ pub struct Draft<'a> {
     now: u64,
     state: State,
     bytes: u64,
-    changed: HashMap<Key, Slot>,
+    changed: KeyMap<Slot>,
     events: Vec<Event>,
     expired: u64,
 }
@@ -30,7 +29,7 @@ pub struct Draft<'a> {
 pub struct Settled {
     pub state: State,
     pub bytes: u64,
-    pub changed: HashMap<Key, Slot>,
+    pub changed: KeyMap<Slot>,
     pub events: Vec<Event>,
     /// How many of the changes are entries that ended.
     pub expired: u64,
@@ -50,7 +49,7 @@ impl<'a> Draft<'a> {
             now,
             state: index.state,
             bytes: index.bytes,
-            changed: HashMap::new(),
+            changed: KeyMap::default(),
             events: Vec::new(),
             expired: 0,
         }
@@ -338,30 +337,40 @@ impl<'a> Draft<'a> {
     /// Turns what a batch changed in the end into events, in the order of each key's last change, and
     /// counts the revision if there are any.
     fn record(&mut self, journal: Journal) {
-        let mut net: HashMap<Key, (usize, Slot)> = HashMap::new();
-        for (step, (key, before)) in journal.into_iter().enumerate() {
-            net.entry(key).or_insert((0, before)).0 = step;
-        }
-        let mut net: Vec<_> = net.into_iter().collect();
-        net.sort_unstable_by_key(|(_, (step, _))| *step);
-        let revision = self.state.revision + 1;
         let events = self.events.len();
-        for (key, (_, before)) in net {
-            let (key, change) = match (self.find(&key), before) {
-                (Some(record), _) => (record.key.clone(), Change::Set(record.entry.clone())),
-                (None, Some(before)) => (before.key.clone(), Change::Deleted),
-                // Set and deleted again: nobody has seen it.
-                (None, None) => continue,
-            };
-            self.events.push(Event {
-                revision,
-                key,
-                change,
-            });
+        let revision = self.state.revision + 1;
+        if journal.len() < 2 {
+            for (key, before) in journal {
+                self.record_one(revision, &key, before);
+            }
+        } else {
+            let mut net: KeyMap<(usize, Slot)> = KeyMap::default();
+            for (step, (key, before)) in journal.into_iter().enumerate() {
+                net.entry(key).or_insert((0, before)).0 = step;
+            }
+            let mut net: Vec<_> = net.into_iter().collect();
+            net.sort_unstable_by_key(|(_, (step, _))| *step);
+            for (key, (_, before)) in net {
+                self.record_one(revision, &key, before);
+            }
         }
         if self.events.len() > events {
             self.state.revision = revision;
         }
+    }
+
+    fn record_one(&mut self, revision: u64, key: &Key, before: Slot) {
+        let (key, change) = match (self.find(key), before) {
+            (Some(record), _) => (record.key.clone(), Change::Set(record.entry.clone())),
+            (None, Some(before)) => (before.key.clone(), Change::Deleted),
+            // Set and deleted again: nobody has seen it.
+            (None, None) => return,
+        };
+        self.events.push(Event {
+            revision,
+            key,
+            change,
+        });
     }
 
     fn entry(&self, key: &Key) -> Option<Entry> {

@@ -1,11 +1,11 @@
 //! All entries in memory: by key, in the order of their places, and by their ends.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
 use super::batch::Entry;
-use super::key::Key;
+use super::key::{Key, KeyMap};
 use super::persistence::State;
 
 /// An entry with its key, in the form first set, and its place. Places grow: a new key gets the next
@@ -25,7 +25,7 @@ pub struct Index {
     pub state: State,
     /// Bytes of all records.
     pub bytes: u64,
-    by_key: HashMap<Key, Arc<Record>>,
+    by_key: KeyMap<Arc<Record>>,
     by_place: BTreeMap<u64, Arc<Record>>,
     /// When, and at which place.
     by_end: BTreeSet<(u64, u64)>,
@@ -86,18 +86,40 @@ impl Index {
 
     /// Puts `record` under `key`, or nothing. The state is the caller's to keep.
     pub fn replace(&mut self, key: &Key, record: Option<Arc<Record>>) {
+        if let Some(record) = &record
+            && let Some(slot) = self.by_key.get_mut(key)
+            && slot.place == record.place
+            && let Some(placed) = self.by_place.get_mut(&record.place)
+        {
+            // An overwritten key stays where it is.
+            *placed = record.clone();
+            let old = std::mem::replace(slot, record.clone());
+            if old.entry.expires != record.entry.expires {
+                self.unset_end(&old);
+                self.set_end(record);
+            }
+            return;
+        }
         if let Some(old) = self.by_key.remove(key) {
             self.by_place.remove(&old.place);
-            if let Some(end) = old.entry.expires {
-                self.by_end.remove(&(end, old.place));
-            }
+            self.unset_end(&old);
         }
         if let Some(record) = record {
-            if let Some(end) = record.entry.expires {
-                self.by_end.insert((end, record.place));
-            }
+            self.set_end(&record);
             self.by_place.insert(record.place, record.clone());
             self.by_key.insert(record.key.clone(), record);
+        }
+    }
+
+    fn set_end(&mut self, record: &Record) {
+        if let Some(end) = record.entry.expires {
+            self.by_end.insert((end, record.place));
+        }
+    }
+
+    fn unset_end(&mut self, record: &Record) {
+        if let Some(end) = record.entry.expires {
+            self.by_end.remove(&(end, record.place));
         }
     }
 }

@@ -1,8 +1,9 @@
 //! Keys: typed, and equal where Python's are.
 
+use std::collections::HashMap;
 use std::fmt;
-use std::hash::{Hash, Hasher};
-use std::sync::Arc;
+use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState};
+use std::sync::{Arc, LazyLock};
 
 use portyard_wire::value::Value;
 
@@ -10,8 +11,19 @@ use portyard_wire::value::Value;
 /// so are `0.0` and `-0.0`. Text and bytes never are.
 ///
 /// It keeps the form in which it was made, and the store the form in which it was first set.
-#[derive(Clone, Debug)]
-pub struct Key(Form);
+#[derive(Clone)]
+pub struct Key {
+    form: Form,
+    /// Made once, as a write looks into several maps.
+    hash: u64,
+}
+
+/// A map of keys, which takes the hash that a key brings. Nobody outside can foresee it.
+pub type KeyMap<T> = HashMap<Key, T, BuildHasherDefault<Brought>>;
+
+/// Hands on what a key has hashed already.
+#[derive(Default)]
+pub struct Brought(u64);
 
 /// Why a value is no key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -55,9 +67,15 @@ enum Canon<'a> {
 }
 
 impl Key {
+    fn new(form: Form) -> Self {
+        static STATE: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+        let hash = STATE.hash_one(form.canon());
+        Self { form, hash }
+    }
+
     /// The key as a value, in its form.
     pub fn to_value(&self) -> Value {
-        match &self.0 {
+        match &self.form {
             Form::Nil => Value::Nil,
             Form::Bool(truth) => Value::Bool(*truth),
             Form::Int(number) => Value::Int(*number),
@@ -69,7 +87,7 @@ impl Key {
 
     /// The text, when it is one.
     pub fn as_text(&self) -> Option<&str> {
-        match &self.0 {
+        match &self.form {
             Form::String(text) => Some(text),
             _ => None,
         }
@@ -77,7 +95,7 @@ impl Key {
 
     /// The bytes, when it is bytes.
     pub fn as_bytes(&self) -> Option<&[u8]> {
-        match &self.0 {
+        match &self.form {
             Form::Bytes(bytes) => Some(bytes),
             _ => None,
         }
@@ -85,7 +103,7 @@ impl Key {
 
     /// About how many bytes it takes in memory, itself included.
     pub fn size(&self) -> usize {
-        let inside = match &self.0 {
+        let inside = match &self.form {
             Form::String(text) => text.len(),
             Form::Bytes(bytes) => bytes.len(),
             _ => 0,
@@ -95,15 +113,17 @@ impl Key {
 
     /// How many bytes of text or of bytes it has: what the limit on keys counts. Numbers have 8.
     pub fn length(&self) -> usize {
-        match &self.0 {
+        match &self.form {
             Form::String(text) => text.len(),
             Form::Bytes(bytes) => bytes.len(),
             _ => 8,
         }
     }
+}
 
+impl Form {
     fn canon(&self) -> Canon<'_> {
-        match &self.0 {
+        match self {
             Form::Nil => Canon::Nil,
             Form::Bool(truth) => Canon::Int(i64::from(*truth)),
             Form::Int(number) => Canon::Int(*number),
@@ -143,7 +163,7 @@ impl From<&str> for Prefix {
 
 impl PartialEq for Key {
     fn eq(&self, other: &Self) -> bool {
-        self.canon() == other.canon()
+        self.hash == other.hash && self.form.canon() == other.form.canon()
     }
 }
 
@@ -151,7 +171,27 @@ impl Eq for Key {}
 
 impl Hash for Key {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.canon().hash(state);
+        state.write_u64(self.hash);
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.form.fmt(f)
+    }
+}
+
+impl Hasher for Brought {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, _: &[u8]) {
+        debug_assert!(false, "a key brings its hash as one number");
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
     }
 }
 
@@ -159,7 +199,7 @@ impl TryFrom<Value> for Key {
     type Error = KeyError;
 
     fn try_from(value: Value) -> Result<Self, KeyError> {
-        Ok(Self(match value {
+        Ok(Self::new(match value {
             Value::Nil => Form::Nil,
             Value::Bool(truth) => Form::Bool(truth),
             Value::Int(number) => Form::Int(number),
@@ -176,26 +216,26 @@ impl TryFrom<Value> for Key {
 
 impl From<&str> for Key {
     fn from(text: &str) -> Self {
-        Self(Form::String(text.into()))
+        Self::new(Form::String(text.into()))
     }
 }
 
 impl From<i64> for Key {
     fn from(number: i64) -> Self {
-        Self(Form::Int(number))
+        Self::new(Form::Int(number))
     }
 }
 
 impl From<&[u8]> for Key {
     fn from(bytes: &[u8]) -> Self {
-        Self(Form::Bytes(bytes.into()))
+        Self::new(Form::Bytes(bytes.into()))
     }
 }
 
 /// For messages: text as Rust quotes it, which escapes what a terminal would obey, and long keys cut.
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
+        match &self.form {
             Form::Nil => f.write_str("nil"),
             Form::Bool(truth) => truth.fmt(f),
             Form::Int(number) => number.fmt(f),

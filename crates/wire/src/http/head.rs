@@ -1,6 +1,7 @@
 //! The head of a request: one line, and fields.
 
 use super::{Body, HttpError};
+use crate::plain;
 
 /// What a request may be at the most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,22 +59,25 @@ impl<'a> Head<'a> {
             .map_err(|_| HttpError::RequestLine)?;
         let (method, target, is_1_1) = request_line(line)?;
         let mut fields = Vec::with_capacity(16);
+        let mut framing = Framing::default();
         for line in lines {
             if fields.len() == caps.fields {
                 return Err(HttpError::HeadTooLarge);
             }
-            fields.push(field(line?)?);
+            let (name, value) = field(line?)?;
+            framing.see(name, value);
+            fields.push((name, value));
         }
         let head = Self {
             method,
             target,
             is_1_1,
-            keep_alive: is_1_1,
-            expects_continue: false,
-            body: Body::None,
+            keep_alive: (is_1_1 || framing.keep_alive) && !framing.close,
+            expects_continue: is_1_1 && framing.expects_continue,
+            body: framing.body(is_1_1, caps.body)?,
             fields,
         };
-        head.interpret(caps).map(|head| Some((head, end)))
+        Ok(Some((head, end)))
     }
 
     /// The value of the first field of that name, which is written in lower case.
@@ -89,9 +93,7 @@ impl<'a> Head<'a> {
 
     /// Whether a list-valued field names `token`.
     pub fn lists(&self, name: &str, token: &str) -> bool {
-        self.values(name)
-            .flat_map(|value| value.split(|byte| *byte == b','))
-            .any(|item| item.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
+        self.values(name).any(|value| lists(value, token))
     }
 
     /// The path without its query.
@@ -100,40 +102,70 @@ impl<'a> Head<'a> {
             .split_once('?')
             .map_or(self.target, |(path, _)| path)
     }
+}
 
-    fn interpret(mut self, caps: &Caps) -> Result<Self, HttpError> {
-        let hosts = self.values("host").count();
-        if hosts > 1 || (self.is_1_1 && hosts == 0) {
+/// What the fields say that decides where a request ends, and what follows it.
+#[derive(Default)]
+struct Framing<'a> {
+    hosts: usize,
+    codings: usize,
+    coding: &'a [u8],
+    lengths: usize,
+    length: &'a [u8],
+    close: bool,
+    keep_alive: bool,
+    expects_continue: bool,
+}
+
+impl<'a> Framing<'a> {
+    fn see(&mut self, name: &str, value: &'a [u8]) {
+        let is = |other: &str| name.eq_ignore_ascii_case(other);
+        if is("host") {
+            self.hosts += 1;
+        } else if is("content-length") {
+            self.lengths += 1;
+            self.length = value;
+        } else if is("transfer-encoding") {
+            self.codings += 1;
+            self.coding = value;
+        } else if is("connection") {
+            self.close |= lists(value, "close");
+            self.keep_alive |= lists(value, "keep-alive");
+        } else if is("expect") {
+            self.expects_continue |= lists(value, "100-continue");
+        }
+    }
+
+    fn body(&self, is_1_1: bool, cap: u64) -> Result<Body, HttpError> {
+        if self.hosts > 1 || (is_1_1 && self.hosts == 0) {
             return Err(HttpError::Host);
         }
-        let coded = self.values("transfer-encoding").count();
-        let lengths: Vec<&[u8]> = self.values("content-length").take(2).collect();
-        self.body = match (coded, &lengths[..]) {
-            (0, []) => Body::None,
-            (0, [length]) => Body::sized(length, caps.body)?,
-            (1, []) if self.is_1_1 => {
-                if self.field("transfer-encoding").map(<[u8]>::trim_ascii) != Some(&b"chunked"[..])
-                {
+        match (self.codings, self.lengths) {
+            (0, 0) => Ok(Body::None),
+            (0, 1) => Body::sized(self.length, cap),
+            (1, 0) if is_1_1 => {
+                if self.coding != b"chunked" {
                     return Err(HttpError::TransferCoding);
                 }
-                Body::chunked(caps.body)
+                Ok(Body::chunked(cap))
             }
-            _ => return Err(HttpError::Length),
-        };
-        if self.lists("connection", "close") {
-            self.keep_alive = false;
-        } else if self.lists("connection", "keep-alive") {
-            self.keep_alive = true;
+            _ => Err(HttpError::Length),
         }
-        self.expects_continue = self.is_1_1 && self.lists("expect", "100-continue");
-        Ok(self)
     }
+}
+
+/// Whether a value is a list that names `token`.
+fn lists(value: &[u8], token: &str) -> bool {
+    value
+        .split(|byte| *byte == b',')
+        .any(|item| item.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
 }
 
 /// Behind the empty line.
 fn find_end(bytes: &[u8]) -> Option<usize> {
-    let at = bytes.windows(4).position(|four| four == b"\r\n\r\n")?;
-    Some(at + 4)
+    let ends = memchr::memchr_iter(b'\n', bytes).map(|lf| lf + 1);
+    ends.into_iter()
+        .find(|end| bytes[..*end].ends_with(b"\r\n\r\n"))
 }
 
 /// Whether bytes can be the beginning of a request line: who speaks another protocol learns it
@@ -176,17 +208,14 @@ fn request_line(line: &[u8]) -> Result<(&str, &str, bool), HttpError> {
 }
 
 fn field(line: &[u8]) -> Result<(&str, &[u8]), HttpError> {
-    let colon = line
-        .iter()
-        .position(|byte| *byte == b':')
-        .ok_or(HttpError::Field)?;
+    let colon = memchr::memchr(b':', line).ok_or(HttpError::Field)?;
     let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
     // A line that begins with a blank would be a folded one; a blank before the colon hides a name.
     if name.is_empty() || !name.iter().copied().all(is_token) {
         return Err(HttpError::Field);
     }
-    let is_text = |byte: &u8| *byte == b'\t' || (*byte >= b' ' && *byte != 0x7f);
-    if !value.iter().all(is_text) {
+    let is_text = |byte: u8| byte == b'\t' || (byte >= b' ' && byte != 0x7f);
+    if plain::leading(value, is_text) < value.len() {
         return Err(HttpError::Field);
     }
     let name = str::from_utf8(name).map_err(|_| HttpError::Field)?;
@@ -195,7 +224,7 @@ fn field(line: &[u8]) -> Result<(&str, &[u8]), HttpError> {
 
 /// RFC 9110, 5.6.2.
 fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+    TOKEN[usize::from(byte)]
 }
 
 /// Lines that end in CRLF and hold neither CR nor LF.
@@ -208,7 +237,7 @@ impl<'a> Iterator for Lines<'a> {
         if self.0.is_empty() {
             return None;
         }
-        let end = self.0.iter().position(|byte| matches!(byte, b'\r' | b'\n'));
+        let end = memchr::memchr2(b'\r', b'\n', self.0);
         let line = end.map(|end| self.0.split_at(end));
         match line {
             Some((line, rest)) if rest.starts_with(b"\r\n") => {
@@ -224,6 +253,21 @@ impl<'a> Iterator for Lines<'a> {
 }
 
 const METHOD_MAX: usize = 32;
+const TOKEN: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0_u8;
+    while byte < 128 {
+        table[byte as usize] = byte.is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let marks = b"!#$%&'*+-.^_`|~";
+    let mut at = 0;
+    while at < marks.len() {
+        table[marks[at] as usize] = true;
+        at += 1;
+    }
+    table
+};
 
 #[cfg(test)]
 mod tests {

@@ -1,5 +1,7 @@
 //! The head of an answer.
 
+use crate::decimal;
+
 /// What the head of an answer says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ResponseHead<'a> {
@@ -21,7 +23,7 @@ impl ResponseHead<'_> {
     /// Appends the head, its empty line included.
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"HTTP/1.1 ");
-        push_number(usize::from(self.status), out);
+        decimal::push(self.status.into(), out);
         out.push(b' ');
         out.extend_from_slice(reason(self.status).as_bytes());
         out.extend_from_slice(b"\r\n");
@@ -32,7 +34,7 @@ impl ResponseHead<'_> {
         }
         if let Some(length) = self.length {
             out.extend_from_slice(b"Content-Length: ");
-            push_number(length, out);
+            decimal::push_unsigned(length as u64, out);
             out.extend_from_slice(b"\r\n");
         }
         if !self.keep_alive {
@@ -43,21 +45,6 @@ impl ResponseHead<'_> {
         out.extend_from_slice(self.more.as_bytes());
         out.extend_from_slice(b"\r\n");
     }
-}
-
-fn push_number(number: usize, out: &mut Vec<u8>) {
-    let mut digits = [0; 20];
-    let (mut at, mut rest) = (digits.len(), number);
-    loop {
-        at -= 1;
-        // A digit is less than 10.
-        digits[at] = b'0' + u8::try_from(rest % 10).unwrap_or(0);
-        rest /= 10;
-        if rest == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(&digits[at..]);
 }
 
 /// The phrase of a status code (RFC 9110, 15), of those that are sent here.

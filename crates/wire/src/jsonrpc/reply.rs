@@ -3,13 +3,14 @@
 use super::json::{self, JsonError};
 use super::writer;
 use super::{Id, Incoming};
+use crate::decimal;
 use crate::value::Value;
 
 /// Appends a result. After an error, which says that the value has no JSON, `out` is as it was.
 pub fn encode_result(id: &Id, value: &Value, out: &mut Vec<u8>) -> Result<(), JsonError> {
     let start = out.len();
     open(id, out);
-    out.extend(b"\"result\":");
+    out.extend_from_slice(b"\"result\":");
     json::encode(value, out).inspect_err(|_| out.truncate(start))?;
     out.push(b'}');
     Ok(())
@@ -18,18 +19,17 @@ pub fn encode_result(id: &Id, value: &Value, out: &mut Vec<u8>) -> Result<(), Js
 /// Appends an error. Data that have no JSON are replaced by the sentence that says so.
 pub fn encode_error(id: &Id, code: i64, message: &str, data: Option<&Value>, out: &mut Vec<u8>) {
     open(id, out);
-    writer::format(
-        out,
-        format_args!("\"error\":{{\"code\":{code},\"message\":"),
-    );
+    out.extend_from_slice(b"\"error\":{\"code\":");
+    decimal::push(code, out);
+    out.extend_from_slice(b",\"message\":");
     writer::write_string(message, out);
     if let Some(data) = data {
-        out.extend(b",\"data\":");
+        out.extend_from_slice(b",\"data\":");
         if let Err(error) = json::encode(data, out) {
             writer::write_string(&error.to_string(), out);
         }
     }
-    out.extend(b"}}");
+    out.extend_from_slice(b"}}");
 }
 
 /// Gathers the replies to one message.
@@ -62,16 +62,21 @@ pub fn encode_error(id: &Id, code: i64, message: &str, data: Option<&Value>, out
 #[derive(Debug)]
 pub struct Replies {
     out: Vec<u8>,
+    /// Where the reply begins.
+    start: usize,
     batch: bool,
 }
 
 impl Replies {
     /// None so far.
     pub fn to(incoming: &Incoming) -> Self {
-        Self {
-            out: Vec::new(),
-            batch: matches!(incoming, Incoming::Batch(_)),
-        }
+        Self::behind(Vec::new(), matches!(incoming, Incoming::Batch(_)))
+    }
+
+    /// None so far, to a batch or to a single request. They will stand behind what is in `out`.
+    pub fn behind(out: Vec<u8>, batch: bool) -> Self {
+        let start = out.len();
+        Self { out, start, batch }
     }
 
     /// Answers with a result, or not at all without an id. After an error, which says that the value
@@ -95,32 +100,34 @@ impl Replies {
 
     /// Bytes so far. A short batch may ask for much: hold them against a cap.
     pub fn size(&self) -> usize {
-        self.out.len()
+        self.out.len() - self.start
     }
 
     /// The message to send, or `None` when nothing may be answered.
-    pub fn finish(mut self) -> Option<Vec<u8>> {
-        if self.out.is_empty() {
-            return None;
-        }
-        if self.batch {
+    pub fn finish(self) -> Option<Vec<u8>> {
+        let out = self.into_bytes();
+        Some(out).filter(|out| !out.is_empty())
+    }
+
+    /// What was there with the message behind it, if there is one.
+    pub fn into_bytes(mut self) -> Vec<u8> {
+        if self.batch && self.size() > 0 {
             self.out.push(b']');
         }
-        Some(self.out)
+        self.out
     }
 
     fn separate(&mut self) {
         if self.batch {
-            self.out.push(if self.out.is_empty() { b'[' } else { b',' });
+            self.out.push(if self.size() == 0 { b'[' } else { b',' });
         }
     }
 }
 
 fn open(id: &Id, out: &mut Vec<u8>) {
-    writer::format(
-        out,
-        format_args!("{{\"jsonrpc\":\"2.0\",\"id\":{},", id.as_json()),
-    );
+    out.extend_from_slice(b"{\"jsonrpc\":\"2.0\",\"id\":");
+    out.extend_from_slice(id.as_json().as_bytes());
+    out.push(b',');
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The grammar of JSON (RFC 8259), without any meaning.
 
 use super::json::JsonError;
+use crate::plain;
 use crate::value::DEPTH_MAX;
 use std::borrow::Cow;
 
@@ -87,9 +88,8 @@ impl<'a> Scanner<'a> {
         let mut unescaped = String::new();
         loop {
             let rest = &self.text[self.at..];
-            let special = |&byte: &u8| byte == b'"' || byte == b'\\' || byte < b' ';
-            let len = rest.bytes().position(|byte| special(&byte));
-            let plain = &rest[..len.unwrap_or(rest.len())];
+            let is_plain = |byte: u8| byte != b'"' && byte != b'\\' && byte >= b' ';
+            let plain = &rest[..plain::leading(rest.as_bytes(), is_plain)];
             self.at += plain.len();
             match self.byte() {
                 Some(b'"') => {

@@ -1,6 +1,5 @@
 //! Messages out of a stream, in the framing that the peer begins with.
 
-use super::writer;
 use crate::framing::{self, FrameError, Header};
 use crate::line::{find_line, split_terminator};
 
@@ -27,30 +26,59 @@ impl Framing {
     /// [`Framing::Lines`].
     #[must_use]
     pub fn frame(self, message: &[u8], out: &mut Vec<u8>) -> bool {
+        let start = self.begin(out);
+        let content = out.len();
+        out.extend_from_slice(message);
+        if message.is_empty() {
+            return self.close(start, content, out);
+        }
+        self.end(start, out)
+    }
+
+    /// Begins a message that is then appended to `out`, and returns where it begins.
+    #[must_use]
+    pub fn begin(self, out: &mut Vec<u8>) -> usize {
+        let start = out.len();
+        if self == Self::Length {
+            out.extend_from_slice(&[0; LENGTH]);
+        }
+        start
+    }
+
+    /// Ends the message that began at `start`; one to which nothing was appended is taken back. False
+    /// when it is too long for a [`Framing::Length`], and then it is taken back, too.
+    #[must_use]
+    pub fn end(self, start: usize, out: &mut Vec<u8>) -> bool {
+        let content = start + if self == Self::Length { LENGTH } else { 0 };
+        if out.len() == content {
+            out.truncate(start);
+            return true;
+        }
+        self.close(start, content, out)
+    }
+
+    fn close(self, start: usize, content: usize, out: &mut Vec<u8>) -> bool {
+        let len = out.len() - content;
         match self {
             Self::Length => {
-                let len = message.len() as u64;
-                let Some(header) = Header::encode(framing::Framing::U32, len) else {
+                let Some(header) = Header::encode(framing::Framing::U32, len as u64) else {
+                    out.truncate(start);
                     return false;
                 };
-                out.extend_from_slice(&header);
-                out.extend_from_slice(message);
+                out[start..content].copy_from_slice(&header);
             }
-            Self::Lines => {
-                out.extend_from_slice(message);
-                out.push(b'\n');
-            }
+            Self::Lines => out.push(b'\n'),
             Self::Headers => {
-                writer::format(
-                    out,
-                    format_args!("Content-Length: {}\r\n\r\n", message.len()),
-                );
-                out.extend_from_slice(message);
+                let header = format!("Content-Length: {len}\r\n\r\n");
+                out.splice(start..start, header.into_bytes());
             }
         }
         true
     }
 }
+
+/// Bytes of the number in [`Framing::Length`].
+const LENGTH: usize = 4;
 
 /// Collects messages from a peer who chooses the framing.
 ///

@@ -2,6 +2,8 @@
 
 use super::form::{BYTES, DATE_TIME, Form, MAP};
 use super::json::JsonError;
+use crate::decimal;
+use crate::plain;
 use crate::value::Value;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -12,7 +14,7 @@ pub(super) fn write(value: &Value, out: &mut Vec<u8>) -> Result<(), JsonError> {
         Value::Nil => out.extend(b"null"),
         Value::Bool(true) => out.extend(b"true"),
         Value::Bool(false) => out.extend(b"false"),
-        Value::Int(int) => format(out, format_args!("{int}")),
+        Value::Int(int) => decimal::push(*int, out),
         // In this form it is the shortest, and never looks like a whole number.
         Value::Double(double) if double.is_finite() => format(out, format_args!("{double:?}")),
         Value::Double(_) => return Err(JsonError::NotFinite),
@@ -80,9 +82,13 @@ pub(super) fn write_object<'a>(
 pub(super) fn write_string(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
     let mut rest = text.as_bytes();
-    let special = |byte: &u8| *byte == b'"' || *byte == b'\\' || *byte < b' ';
-    while let Some(len) = rest.iter().position(special) {
+    let is_plain = |byte: u8| byte != b'"' && byte != b'\\' && byte >= b' ';
+    loop {
+        let len = plain::leading(rest, is_plain);
         out.extend_from_slice(&rest[..len]);
+        if len == rest.len() {
+            break;
+        }
         match rest[len] {
             b'\n' => out.extend(b"\\n"),
             b'\r' => out.extend(b"\\r"),
@@ -92,7 +98,6 @@ pub(super) fn write_string(text: &str, out: &mut Vec<u8>) {
         }
         rest = &rest[len + 1..];
     }
-    out.extend_from_slice(rest);
     out.push(b'"');
 }
 

@@ -30,6 +30,7 @@ pub(super) fn build(bytes: &[u8], caps: &Caps) -> Result<Built, XmlError> {
     let mut scanner = Scanner::new(&document, *caps);
     let mut builder = Builder {
         depth_max: caps.depth.min(DEPTH_MAX),
+        data: String::with_capacity(SHORT_TEXT),
         ..Builder::default()
     };
     while let Some(token) = scanner.next()? {
@@ -96,9 +97,10 @@ impl Builder {
     /// Appends text, with LF for every end of a line.
     fn text(&mut self, text: &str) {
         let mut rest = text;
-        while let Some((line, behind)) = rest.split_once('\r') {
-            self.data.push_str(line);
+        while let Some(cr) = memchr::memchr(b'\r', rest.as_bytes()) {
+            self.data.push_str(&rest[..cr]);
             self.data.push('\n');
+            let behind = &rest[cr + 1..];
             rest = behind.strip_prefix('\n').unwrap_or(behind);
         }
         self.data.push_str(rest);
@@ -198,7 +200,7 @@ fn is_unique(pairs: &[(Value, Value)]) -> bool {
 
 /// The name behind the last colon: prefixes of namespaces are not looked at.
 fn local(name: &str) -> &str {
-    name.rsplit_once(':').map_or(name, |(_, local)| local)
+    memchr::memrchr(b':', name.as_bytes()).map_or(name, |colon| &name[colon + 1..])
 }
 
 /// Whether something happens when the element ends.
@@ -228,3 +230,6 @@ fn is_known(tag: &str) -> bool {
             | "methodName"
     )
 }
+
+/// Room for most texts.
+const SHORT_TEXT: usize = 128;

@@ -39,6 +39,9 @@ impl<'a> Document<'a> {
         ) {
             return Err(XmlError::Encoding("UTF-16".into()));
         }
+        if plain_declaration(bytes).is_some() {
+            return Ok(Self::utf_8(bytes));
+        }
         let name = encoding(bytes).unwrap_or("UTF-8");
         let is = |names: &[&str]| names.iter().any(|other| other.eq_ignore_ascii_case(name));
         // Names that expat does not know it asks Python for: hence the short ones.
@@ -133,6 +136,13 @@ impl<'a> Document<'a> {
         }
         XmlError::Malformed { what, line, column }
     }
+}
+
+/// How long the declaration at the beginning is, if it is one of the two that nearly all write: they are
+/// right, and name no encoding.
+pub(super) fn plain_declaration(text: &[u8]) -> Option<usize> {
+    let is = |declaration: &&&[u8]| text.starts_with(declaration);
+    PLAIN.iter().find(is).map(|declaration| declaration.len())
 }
 
 /// Checks the declaration in `text`, from behind `<?xml` to before `?>`, and says where the name of
@@ -256,4 +266,5 @@ pub(super) fn is_space(byte: u8) -> bool {
 
 /// The byte order mark, in UTF-8.
 pub(super) const MARK: &[u8] = "\u{feff}".as_bytes();
+const PLAIN: [&[u8]; 2] = [b"<?xml version='1.0'?>", b"<?xml version=\"1.0\"?>"];
 const UTF_16: &[&str] = &["UTF-16", "UTF-16BE", "UTF-16LE"];

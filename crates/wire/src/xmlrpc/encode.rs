@@ -3,6 +3,8 @@
 use super::base64;
 use super::parts::is_char;
 use super::python::{class, write_float};
+use crate::decimal;
+use crate::plain;
 use crate::value::Value;
 
 /// How values are written.
@@ -77,7 +79,7 @@ pub fn encode_fault(code: i32, text: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(
         b"<methodResponse>\n<fault>\n<value><struct>\n<member>\n<name>faultCode</name>\n<value><int>",
     );
-    out.extend_from_slice(code.to_string().as_bytes());
+    decimal::push(code.into(), out);
     out.extend_from_slice(
         b"</int></value>\n</member>\n<member>\n<name>faultString</name>\n<value><string>",
     );
@@ -120,26 +122,40 @@ fn write_params(params: &[Value], options: Options, out: &mut Vec<u8>) -> Result
 }
 
 fn write_value(value: &Value, options: Options, out: &mut Vec<u8>) -> Result<(), EncodeError> {
-    let mut scalar = |tag: &str, text: &str| {
-        for piece in ["<value><", tag, ">", text, "</", tag, "></value>\n"] {
-            out.extend_from_slice(piece.as_bytes());
-        }
-    };
     match value {
         // The one value without an end of line.
         Value::Nil => out.extend_from_slice(b"<value><nil/></value>"),
-        Value::Bool(value) => scalar("boolean", if *value { "1" } else { "0" }),
-        Value::Int(value) if i32::try_from(*value).is_ok() => scalar("int", &value.to_string()),
-        Value::Int(value) if options.emit_i8 => scalar("i8", &value.to_string()),
+        Value::Bool(true) => out.extend_from_slice(b"<value><boolean>1</boolean></value>\n"),
+        Value::Bool(false) => out.extend_from_slice(b"<value><boolean>0</boolean></value>\n"),
+        Value::Int(value) if i32::try_from(*value).is_ok() => {
+            out.extend_from_slice(b"<value><int>");
+            decimal::push(*value, out);
+            out.extend_from_slice(b"</int></value>\n");
+        }
+        Value::Int(value) if options.emit_i8 => {
+            out.extend_from_slice(b"<value><i8>");
+            decimal::push(*value, out);
+            out.extend_from_slice(b"</i8></value>\n");
+        }
         Value::Int(_) => return Err(EncodeError::IntegerRange),
         Value::Double(value) => {
             let mut text = String::new();
             write_float(*value, &mut text);
-            scalar("double", &text);
+            for piece in ["<value><double>", &text, "</double></value>\n"] {
+                out.extend_from_slice(piece.as_bytes());
+            }
         }
-        Value::String(text) => write_text("string", text, out)?,
+        Value::String(text) => {
+            out.extend_from_slice(b"<value><string>");
+            escape(text, out)?;
+            out.extend_from_slice(b"</string></value>\n");
+        }
         // Python does not escape here, and a peer could write tags into another peer's answer.
-        Value::DateTime(text) => write_text("dateTime.iso8601", text, out)?,
+        Value::DateTime(text) => {
+            out.extend_from_slice(b"<value><dateTime.iso8601>");
+            escape(text, out)?;
+            out.extend_from_slice(b"</dateTime.iso8601></value>\n");
+        }
         Value::Bytes(bytes) => {
             out.extend_from_slice(b"<value><base64>\n");
             base64::write(bytes, out);
@@ -170,43 +186,30 @@ fn write_value(value: &Value, options: Options, out: &mut Vec<u8>) -> Result<(),
     Ok(())
 }
 
-fn write_text(tag: &str, text: &str, out: &mut Vec<u8>) -> Result<(), EncodeError> {
-    for piece in ["<value><", tag, ">"] {
-        out.extend_from_slice(piece.as_bytes());
-    }
-    escape(text, out)?;
-    for piece in ["</", tag, "></value>\n"] {
-        out.extend_from_slice(piece.as_bytes());
-    }
-    Ok(())
-}
-
 /// Appends `text` with entities for `&`, `<` and `>`, as Python does. A CR stays one, and whoever
 /// reads it makes an LF of it.
 fn escape(text: &str, out: &mut Vec<u8>) -> Result<(), EncodeError> {
-    let bytes = text.as_bytes();
-    let mut written = 0;
-    for (i, &byte) in bytes.iter().enumerate() {
-        let entity: &[u8] = match byte {
-            b'&' => b"&amp;",
-            b'<' => b"&lt;",
-            b'>' => b"&gt;",
-            // What may be no character of XML begins with these.
-            ..b' ' | 0xef => {
-                let c = text[i..].chars().next().unwrap_or_default();
-                if is_char(c) {
-                    continue;
-                }
-                return Err(EncodeError::Character(c));
-            }
-            _ => continue,
+    // What may be no character of XML begins with a control character or with 0xef.
+    let is_plain = |byte: u8| byte >= b' ' && !matches!(byte, b'&' | b'<' | b'>' | 0xef);
+    let mut rest = text;
+    loop {
+        let (plain, special) = rest.split_at(plain::leading(rest.as_bytes(), is_plain));
+        out.extend_from_slice(plain.as_bytes());
+        let mut chars = special.chars();
+        let Some(c) = chars.next() else {
+            return Ok(());
         };
-        out.extend_from_slice(&bytes[written..i]);
-        out.extend_from_slice(entity);
-        written = i + 1;
+        match c {
+            '&' => out.extend_from_slice(b"&amp;"),
+            '<' => out.extend_from_slice(b"&lt;"),
+            '>' => out.extend_from_slice(b"&gt;"),
+            c if is_char(c) => {
+                out.extend_from_slice(&special.as_bytes()[..c.len_utf8()]);
+            }
+            c => return Err(EncodeError::Character(c)),
+        }
+        rest = chars.as_str();
     }
-    out.extend_from_slice(&bytes[written..]);
-    Ok(())
 }
 
 const HEADER: &[u8] = b"<?xml version='1.0'?>\n";

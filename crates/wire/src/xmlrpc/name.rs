@@ -27,9 +27,14 @@ fn is_within(c: char, bounds: &[u16]) -> bool {
         .is_ok_and(|code| bounds.partition_point(|&bound| bound <= code) % 2 == 1)
 }
 
+/// Whether it is one byte, and may stand in a name.
+pub(super) fn is_ascii_name(byte: u8) -> bool {
+    NAME[usize::from(byte)]
+}
+
 /// Which characters of ASCII may stand in a name.
-pub(super) const NAME: [bool; 128] = {
-    let mut table = [false; 128];
+const NAME: [bool; 256] = {
+    let mut table = [false; 256];
     let mut byte = 0_u8;
     while byte < 128 {
         table[byte as usize] =

@@ -31,6 +31,12 @@ impl Scanner<'_> {
         if at == bytes.len() && matches!(self.byte(at), Err(Stop::Unclosed)) {
             return Err(Stop::At(Malformed::NoElement, at));
         }
+        if at == 0
+            && let Some(end) = document::plain_declaration(bytes)
+        {
+            self.pass(end);
+            return Ok(false);
+        }
         match self.outside(at)? {
             Outside::Root => return Ok(true),
             Outside::Nothing(end) => self.pass(end),

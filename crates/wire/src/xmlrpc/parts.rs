@@ -2,7 +2,7 @@
 
 use super::Malformed;
 use super::document::{End, is_space};
-use super::name::{NAME, is_name, is_name_start};
+use super::name::{is_ascii_name, is_name, is_name_start};
 use super::scan::{Scanner, Stop};
 
 impl Scanner<'_> {
@@ -76,10 +76,12 @@ impl Scanner<'_> {
 
     /// Where the name ends that begins at `at`. There is something behind it.
     pub(super) fn name(&self, at: usize) -> Result<usize, Stop> {
-        self.byte(at)?;
-        match self.char(at) {
-            Some(c) if is_name_start(c) => {}
-            _ => return Err(Stop::Invalid(at)),
+        // Nearly all begin with a letter of ASCII.
+        if !self.byte(at)?.is_ascii_alphabetic() {
+            match self.char(at) {
+                Some(c) if is_name_start(c) => {}
+                _ => return Err(Stop::Invalid(at)),
+            }
         }
         self.name_rest(at)
     }
@@ -88,13 +90,10 @@ impl Scanner<'_> {
     pub(super) fn name_rest(&self, at: usize) -> Result<usize, Stop> {
         let mut i = at;
         loop {
-            let byte = self.byte(i)?;
-            if byte.is_ascii() {
-                if !NAME[usize::from(byte)] {
-                    return Ok(i);
-                }
-                i += 1;
-                continue;
+            let rest = self.text.as_bytes()[i..].iter();
+            i += rest.take_while(|byte| is_ascii_name(**byte)).count();
+            if self.byte(i)?.is_ascii() {
+                return Ok(i);
             }
             match self.char(i) {
                 Some(c) if is_name(c) => i += c.len_utf8(),

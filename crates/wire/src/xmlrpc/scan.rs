@@ -4,9 +4,10 @@
 //! byte that cannot be part of one. Each function here does the same, so that an error is found at
 //! the same place.
 
-use super::document::{Document, End, mark};
+use super::document::{Document, End, is_space, mark};
 use super::parts::resolve;
 use super::{Caps, Malformed, XmlError};
+use crate::plain;
 use std::collections::BTreeSet;
 use std::ops::Range;
 
@@ -67,7 +68,7 @@ impl<'a> Scanner<'a> {
             text: &document.text,
             at: mark(document.text.as_bytes()),
             place: Place::Before,
-            open: Vec::new(),
+            open: Vec::with_capacity(8),
             empty: None,
             caps,
             elements: 0,
@@ -161,13 +162,16 @@ impl<'a> Scanner<'a> {
     /// Text up to the next tag or reference.
     fn run(&mut self, at: usize) -> Result<Token<'a>, Stop> {
         let bytes = self.text.as_bytes();
+        let is_plain =
+            |byte: u8| byte >= b' ' && !matches!(byte, b'<' | b'&' | b']' | 0xef) || is_space(byte);
         let mut i = at;
-        while let Some(&byte) = bytes.get(i) {
-            match byte {
-                b'<' | b'&' => break,
-                b']' if bytes[i..].starts_with(b"]]>") => return Err(Stop::Invalid(i + 2)),
-                _ if self.is_illegal(i, byte) => return Err(Stop::Invalid(i)),
-                _ => i += 1,
+        loop {
+            i += plain::leading(&bytes[i..], is_plain);
+            match bytes.get(i) {
+                None | Some(b'<' | b'&') => break,
+                Some(b']') if bytes[i..].starts_with(b"]]>") => return Err(Stop::Invalid(i + 2)),
+                Some(&byte) if self.is_illegal(i, byte) => return Err(Stop::Invalid(i)),
+                Some(_) => i += 1,
             }
         }
         self.at = i;

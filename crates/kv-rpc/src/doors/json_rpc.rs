@@ -73,18 +73,18 @@ impl Door {
         let mut decoder = Decoder::new(self.options.max_request.bytes());
         let mut room = self.state.room();
         loop {
-            decoder.feed(&pending);
-            pending = Vec::new();
             let mut turn = Turn {
                 door: self,
                 connection: &mut *connection,
-                framing: decoder.framing().unwrap_or(Framing::Lines),
+                framing: Framing::Lines,
                 under_way: VecDeque::new(),
                 out: Vec::new(),
                 too_long: false,
             };
-            let broken = turn.take(&mut decoder).await?;
-            if turn.too_long {
+            let broken = turn.take(&mut decoder, &pending).await?;
+            let too_long = turn.too_long;
+            pending = Vec::new();
+            if too_long {
                 return Ok(Ended::Protocol);
             }
             let full = !room.grow(decoder.memory() as u64);
@@ -210,15 +210,16 @@ struct Turn<'a, 'c> {
 
 impl Turn<'_, '_> {
     /// Answers all messages that are whole; whether the stream is broken behind them.
-    async fn take(&mut self, decoder: &mut Decoder) -> io::Result<bool> {
+    async fn take(&mut self, decoder: &mut Decoder, mut arrived: &[u8]) -> io::Result<bool> {
         let broken = loop {
-            let message = match decoder.next() {
-                Ok(Some(message)) => message,
+            let message = decoder.take(&mut arrived);
+            // The first byte has told it.
+            self.framing = decoder.framing().unwrap_or(Framing::Lines);
+            let incoming = match message {
+                Ok(Some(message)) => jsonrpc::decode(&message, &self.door.caps),
                 Ok(None) => break None,
                 Err(error) => break Some(error),
             };
-            let incoming = jsonrpc::decode(&message, &self.door.caps);
-            drop(message);
             let full = self.under_way.len() == UNDER_WAY_MAX;
             if !self.under_way.is_empty() && (full || !writes(&incoming)) {
                 self.settle().await?;

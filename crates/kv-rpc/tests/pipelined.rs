@@ -54,9 +54,12 @@ fn writes_share_a_sync_and_are_answered_in_their_order() {
                 assert!(answer.text().contains(&expected), "{door} {answer:?}");
             }
         }
-        let commits = daemon.count("portyard_store_commits_total") as usize;
+        let commits = daemon.count("portyard_store_commits_total");
         // One each, if each waited for its own.
-        assert!(commits <= TURNS * AT_ONCE / 2, "{door}: {commits} commits");
+        assert!(
+            commits <= (TURNS * AT_ONCE / 2) as u64,
+            "{door}: {commits} commits"
+        );
         // What was acknowledged is there.
         daemon.kill();
         let daemon = start();

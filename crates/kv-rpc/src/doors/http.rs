@@ -326,15 +326,16 @@ impl<'a, D: HttpDoor> Exchange<'a, D> {
         while let Some((answer, manner)) = self.under_way.pop_front() {
             let told = match answer {
                 Answer::Done(told) => told,
-                Answer::Waits(mut later) => match by_now(&mut later).await {
-                    Some(told) => told,
-                    None => {
+                Answer::Waits(mut later) => {
+                    if let Some(told) = by_now(&mut later).await {
+                        told
+                    } else {
                         self.send().await?;
                         // While we work, nothing need move.
                         self.connection.busy();
                         later.await
                     }
-                },
+                }
             };
             self.tell(told, manner);
             if self.out.len() >= REPLIES_MAX {

@@ -278,7 +278,7 @@ mod tests {
 
     fn one(a: Value, b: Value) -> bool {
         let (a, b) = (key(a), key(b));
-        let hasher = std::hash::RandomState::new();
+        let hasher = RandomState::new();
         let equal = a == b;
         assert!(!equal || hasher.hash_one(&a) == hasher.hash_one(&b));
         equal

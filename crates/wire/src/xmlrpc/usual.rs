@@ -90,6 +90,7 @@ mod tests {
 
     fn any_value() -> impl Strategy<Value = Value> {
         prop_oneof![
+            "[a-z\n\t\r\u{e4}]{0,5}".prop_map(Value::String),
             "[a-z<&>\\]\n\t\r\u{e4}\u{ffff}\0 ]{0,30}".prop_map(Value::String),
             any::<i32>().prop_map(|number| Value::Int(number.into())),
             any::<bool>().prop_map(Value::Bool),

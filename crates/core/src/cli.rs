@@ -34,7 +34,7 @@ pub struct Arguments {
     /// Listen here instead of where the configuration says. May be repeated.
     ///
     /// ENDPOINT is tcp://HOST:PORT, udp://HOST:PORT, HOST:PORT, `unix:/PATH`, `unix:@NAME`, systemd:NAME,
-    /// systemd (every passed socket), fd:N or inetd. SERVICE is the daemon's first service when left
+    /// systemd (every passed socket), fd:N, inetd, or broker:/PATH#NAME for what fd-broker has. SERVICE is the daemon's first service when left
     /// out. The rest of a listener's settings is that of the first configured one with SERVICE.
     #[arg(long, value_name = "ENDPOINT[=SERVICE]")]
     pub listen: Vec<String>,

@@ -1,14 +1,15 @@
 //! One spelling for where to listen or connect, used by configuration, command line and client.
 //!
 //! `tcp://127.0.0.1:7`, `tcp://[::1]:7`, `udp://host:37`, `unix:/run/x.sock`, `unix:@abstract`,
-//! `systemd:NAME`, `systemd`, `fd:3`, `inetd`; and the bare `HOST:PORT`, which takes the transport
-//! of the program that reads it.
+//! `systemd:NAME`, `systemd`, `fd:3`, `inetd`, `broker:/run/broker.sock#NAME`; and the bare
+//! `HOST:PORT`, which takes the transport of the program that reads it.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use portyard_wire::hold::Name;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Where to listen or connect.
@@ -31,6 +32,13 @@ pub enum Endpoint {
     Fd(i32),
     /// The socket that an inetd left on descriptor 0.
     Inetd,
+    /// What fd-broker has under this name: a listener it holds, or the connections of a pool.
+    Broker {
+        /// The broker's socket.
+        path: PathBuf,
+        /// What to ask it for.
+        name: Name,
+    },
 }
 
 /// The transport that a bare `HOST:PORT` takes.
@@ -38,6 +46,8 @@ pub enum Endpoint {
 pub enum Transport {
     /// Byte streams: TCP, or Unix stream sockets.
     Stream,
+    /// Connections of whole messages: Unix sockets of type `SOCK_SEQPACKET`.
+    SeqPacket,
     /// Messages: UDP, or Unix datagram sockets.
     Datagram,
 }
@@ -68,7 +78,8 @@ pub enum EndpointError {
     Empty,
     /// The scheme is none of ours.
     #[error(
-        "'{0}' is not a known endpoint scheme; use tcp://, udp://, unix:, systemd:, fd: or inetd"
+        "'{0}' is not a known endpoint scheme; use tcp://, udp://, unix:, systemd:, fd:, inetd or \
+         broker:"
     )]
     Scheme(String),
     /// The port is missing or not a number.
@@ -93,22 +104,26 @@ impl Endpoint {
     #[must_use]
     pub fn with_transport(self, transport: Transport) -> Self {
         match (self, transport) {
-            (Self::Bare(at), Transport::Stream) => Self::Tcp(at),
+            (Self::Bare(at), Transport::Stream | Transport::SeqPacket) => Self::Tcp(at),
             (Self::Bare(at), Transport::Datagram) => Self::Udp(at),
             (other, _) => other,
         }
     }
 
-    /// Whether the socket comes from whoever started us, instead of being bound by us.
+    /// Whether somebody else opened the socket (who started us, or a broker), instead of us.
     pub fn is_inherited(&self) -> bool {
-        matches!(self, Self::Systemd(_) | Self::Fd(_) | Self::Inetd)
+        matches!(
+            self,
+            Self::Systemd(_) | Self::Fd(_) | Self::Inetd | Self::Broker { .. }
+        )
     }
 
     /// Whether a program of this transport can use the endpoint at all.
     pub fn fits(&self, transport: Transport) -> bool {
         !matches!(
             (self, transport),
-            (Self::Tcp(_), Transport::Datagram) | (Self::Udp(_), Transport::Stream)
+            (Self::Tcp(_), Transport::Datagram | Transport::SeqPacket)
+                | (Self::Udp(_), Transport::Stream | Transport::SeqPacket)
         )
     }
 
@@ -153,6 +168,7 @@ impl FromStr for Endpoint {
         match text.split_once(':') {
             Some(("unix", rest)) => unix(rest),
             Some(("systemd", name)) => systemd(name),
+            Some(("broker", rest)) => broker(rest),
             Some(("fd", number)) => match number.parse::<u16>() {
                 Ok(number) => Ok(Self::Fd(number.into())),
                 Err(_) => Err(EndpointError::Fd(number.into())),
@@ -186,6 +202,26 @@ fn unix(name: &str) -> Result<Endpoint, EndpointError> {
             Ok(Endpoint::Unix(PathBuf::from(name)))
         }
         None => wrong("a path starts with / or ./ and an abstract name with @"),
+    }
+}
+
+/// The first `#` ends the path: a name may hold one, and few paths do.
+fn broker(text: &str) -> Result<Endpoint, EndpointError> {
+    let wrong = |why| EndpointError::Name(format!("broker:{text}"), why);
+    let (path, name) = text.split_once('#').ok_or_else(|| {
+        wrong("write the broker's socket and a name, as in broker:/run/x.sock#web")
+    })?;
+    let name = name
+        .parse()
+        .map_err(|_| wrong("a name is 1 to 255 printable ASCII characters without spaces"))?;
+    match unix(path) {
+        Ok(Endpoint::Unix(path)) => Ok(Endpoint::Broker { path, name }),
+        // Whoever comes first has an abstract name, so it proves no broker.
+        Ok(_) => Err(wrong(
+            "the broker's socket is a path that starts with / or ./",
+        )),
+        Err(EndpointError::Name(_, why)) => Err(wrong(why)),
+        Err(error) => Err(error),
     }
 }
 
@@ -281,6 +317,7 @@ impl fmt::Display for Endpoint {
             Self::Systemd(None) => f.write_str("systemd"),
             Self::Fd(number) => write!(f, "fd:{number}"),
             Self::Inetd => f.write_str("inetd"),
+            Self::Broker { path, name } => write!(f, "broker:{}#{name}", path.display()),
         }
     }
 }
@@ -361,6 +398,16 @@ mod tests {
         ));
         assert!(matches!(parse("systemd:a:b"), Err(EndpointError::Name(..))));
         assert_eq!(parse("fd:-1"), Err(EndpointError::Fd("-1".into())));
+        for (text, why) in [
+            ("broker:/run/x.sock", "a name"),
+            ("broker:/run/x.sock#", "1 to 255"),
+            ("broker:/run/x.sock#a b", "1 to 255"),
+            ("broker:@x#web", "starts with /"),
+            ("broker:x.sock#web", "starts with /"),
+        ] {
+            let error = parse(text).unwrap_err().to_string();
+            assert!(error.contains(why) && error.contains(text), "{error}");
+        }
     }
 
     #[test]
@@ -376,6 +423,8 @@ mod tests {
             "systemd",
             "fd:3",
             "inetd",
+            "broker:/run/x.sock#web",
+            "broker:/run/x.sock#tcp:80#b",
             "127.0.0.1:7007",
             "localhost:7007",
         ] {
@@ -402,6 +451,8 @@ mod tests {
     fn a_transport_refuses_the_other_ones_endpoint() {
         assert!(!Endpoint::tcp_loopback(1).fits(Transport::Datagram));
         assert!(!Endpoint::udp_loopback(1).fits(Transport::Stream));
+        assert!(!Endpoint::tcp_loopback(1).fits(Transport::SeqPacket));
         assert!(parse("unix:/x").unwrap().fits(Transport::Datagram));
+        assert!(parse("unix:@x").unwrap().fits(Transport::SeqPacket));
     }
 }

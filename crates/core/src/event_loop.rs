@@ -21,7 +21,7 @@ use crate::exit::{Exit, Fatal};
 use crate::listener::{Datagrams, Flavour, Listener, Streams};
 use crate::observe::Throttle;
 use crate::offload::Offload;
-use crate::serve::{self, Acceptor, Peer, Registry, Reserve};
+use crate::serve::{self, Acceptor, Hire, Peer, Registry, Reserve};
 
 /// What the tasks of one loop share.
 pub struct EventLoop {
@@ -45,6 +45,8 @@ pub enum Order<F: Flavour> {
     Serve(Arc<Listener<F>>, Socket),
     /// Serve one connection that we were started with.
     Connected(Arc<Listener<F>>, Socket, Option<Peer>),
+    /// Work for a broker's pool.
+    Work(Arc<Listener<F>>, Hire),
     /// Show that the loop runs and its sockets still accept.
     Probe(oneshot::Sender<bool>),
     /// Ask every connection to finish once its peer has been silent this long.
@@ -68,6 +70,8 @@ pub struct Threads(Vec<JoinHandle<()>>);
 /// The parts that every loop is given.
 #[derive(Clone)]
 pub struct Parts {
+    /// When the loops start, as all of them count it.
+    pub start: Instant,
     /// The local time zone.
     pub zone: Zone,
     /// The pool.
@@ -103,6 +107,16 @@ pub trait Run: Flavour {
         listener: Arc<Listener<Self>>,
         socket: Socket,
         peer: Option<Peer>,
+    ) where
+        Self: Sized;
+
+    /// Serves the connections that a broker's pool gives; the task ends when the listener is stopped
+    /// and the last of them is over.
+    fn work(
+        home: &Rc<EventLoop>,
+        tasks: &mut JoinSet<()>,
+        listener: Arc<Listener<Self>>,
+        hire: Hire,
     ) where
         Self: Sized;
 
@@ -229,6 +243,7 @@ async fn obey<F: Run>(home: Rc<EventLoop>, mut orders: mpsc::UnboundedReceiver<O
             Order::Connected(listener, socket, peer) => {
                 F::connected(&home, &mut tasks, listener, socket, peer);
             }
+            Order::Work(listener, hire) => F::work(&home, &mut tasks, listener, hire),
             Order::Probe(answer) => {
                 let _ = answer.send(F::probe(&home, &sockets));
             }
@@ -258,7 +273,7 @@ impl EventLoop {
             registry: Registry::new(),
             reserve: parts.reserve,
             refusals: Throttle::new(),
-            start: Instant::now(),
+            start: parts.start,
             buffer: RefCell::new(Buffer::new()),
             spilled: Cell::new(0),
             faults: parts.faults,
@@ -288,7 +303,7 @@ impl EventLoop {
         &self.spilled
     }
 
-    /// Milliseconds since the loop started.
+    /// Milliseconds since the loops started.
     pub fn milliseconds(&self) -> u64 {
         u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
@@ -351,6 +366,15 @@ impl Run for Streams {
         });
     }
 
+    fn work(
+        home: &Rc<EventLoop>,
+        tasks: &mut JoinSet<()>,
+        listener: Arc<Listener<Self>>,
+        hire: Hire,
+    ) {
+        tasks.spawn_local(serve::work(home.clone(), listener, hire));
+    }
+
     fn probe(home: &Rc<EventLoop>, sockets: &Self::Sockets) -> bool {
         let mut alive = sockets.iter().filter_map(Weak::upgrade);
         alive.all(|acceptor| acceptor.probe(home))
@@ -380,6 +404,11 @@ impl Run for Datagrams {
     ) {
         // Probing refuses a connected socket for a datagram daemon, so this is never ordered.
         tracing::error!(listener = %listener.name, "a datagram daemon serves no connections");
+    }
+
+    fn work(_: &Rc<EventLoop>, _: &mut JoinSet<()>, listener: Arc<Listener<Self>>, _: Hire) {
+        // Opening refuses a pool for a datagram daemon, so this is never ordered.
+        tracing::error!(listener = %listener.name, "a datagram daemon works for no pool");
     }
 
     fn probe(_: &Rc<EventLoop>, (): &()) -> bool {

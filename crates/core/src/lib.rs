@@ -10,6 +10,10 @@
 //! [`datagram`]: batch, source guard, access list, rate, service, batch. Services answer with the
 //! pure protocols of [`wire`]; what would stall a loop goes to the [`offload`] pool.
 //!
+//! What one process opens, another can use: [`fdpass`] passes descriptors between them, and
+//! [`sockdiag`] asks the kernel what became of them. [`worker`] is what a program needs to be
+//! given connections by fd-broker.
+//!
 //! [`sys`] is the one file with `unsafe`.
 
 pub mod access;
@@ -22,7 +26,9 @@ pub mod datagram;
 pub mod endpoint;
 pub mod event_loop;
 pub mod exit;
+pub mod fdpass;
 pub mod files;
+pub mod holding;
 pub mod life;
 pub mod limits;
 pub mod listen;
@@ -30,8 +36,10 @@ pub mod listener;
 pub mod observe;
 pub mod offload;
 pub mod serve;
+pub mod sockdiag;
 pub mod sys;
 pub mod tls;
+pub mod worker;
 
 pub use portyard_wire as wire;
 

@@ -20,8 +20,20 @@ pub trait Flavour: 'static {
     type Limits: Clone + PartialEq + Send + Sync;
     /// What a listener serves.
     type Service: ?Sized + Send + Sync + 'static;
-    /// The transport.
+    /// The transport of most of its services.
     const TRANSPORT: Transport;
+
+    /// The transport of a service.
+    fn transport(service: &Self::Service) -> Transport {
+        let _ = service;
+        Self::TRANSPORT
+    }
+
+    /// Whether a service takes connections as they are.
+    fn takes_sockets(service: &Self::Service) -> bool {
+        let _ = service;
+        false
+    }
 
     /// The rate per source, and the burst above it.
     fn rate(limits: &Self::Limits) -> Option<(Rate, u32)>;
@@ -53,8 +65,7 @@ pub struct Listener<F: Flavour> {
     pub inherited: bool,
     /// Its counters.
     pub metrics: ListenerMetrics,
-    /// Cancelled when it is to stop accepting.
-    pub stop: CancellationToken,
+    stop: ArcSwap<CancellationToken>,
     /// Cancelled when it is gone for good, and nobody takes over what waits for it.
     pub closed: CancellationToken,
     /// Its connections, waiting ones included.
@@ -109,7 +120,7 @@ impl<F: Flavour> Listener<F> {
             endpoint,
             inherited,
             metrics,
-            stop: CancellationToken::new(),
+            stop: ArcSwap::from_pointee(CancellationToken::new()),
             closed: CancellationToken::new(),
             gate: Gate::new(F::ceiling(&settings.limits).unwrap_or(u32::MAX)),
             total,
@@ -126,13 +137,23 @@ impl<F: Flavour> Listener<F> {
     /// close, and turns away who waits at a limit.
     pub fn close(&self) {
         self.closed.cancel();
-        self.stop.cancel();
+        self.stop.load().cancel();
+    }
+
+    /// Cancelled when it is to stop accepting.
+    pub fn stopped(&self) -> CancellationToken {
+        CancellationToken::clone(&self.stop.load())
     }
 
     /// Stops accepting and leaves the backlog to the listener that takes the socket over. Who waits
     /// at a limit goes on waiting.
     pub fn hand_over(&self) {
-        self.stop.cancel();
+        self.stop.load().cancel();
+    }
+
+    /// Undoes a hand-over that has failed: its sockets may be given to loops again.
+    pub fn take_back(&self) {
+        self.stop.store(Arc::default());
     }
 
     /// Whether the backlog must be served before the end. An inherited socket stays open elsewhere
@@ -218,6 +239,14 @@ impl Permit {
         &self.listener
     }
 
+    /// The connection is in another process now, and takes none of our descriptors: it counts for its
+    /// listener and its source, not for the daemon any more.
+    pub fn leave_daemon(&mut self) {
+        if std::mem::take(&mut self.in_total) {
+            self.listener.total.leave();
+        }
+    }
+
     /// Counts the connection as one of its source, unless that has `ceiling` already.
     pub fn try_count(&mut self, source: Prefix, ceiling: u32) -> bool {
         let entered = self.listener.sources.try_enter(source, ceiling);
@@ -245,6 +274,14 @@ impl Flavour for Streams {
     type Limits = StreamLimits;
     type Service = dyn StreamService;
     const TRANSPORT: Transport = Transport::Stream;
+
+    fn transport(service: &Self::Service) -> Transport {
+        service.transport()
+    }
+
+    fn takes_sockets(service: &Self::Service) -> bool {
+        service.takes_sockets()
+    }
 
     fn rate(limits: &StreamLimits) -> Option<(Rate, u32)> {
         Some((limits.rate.0?, limits.burst.get()))

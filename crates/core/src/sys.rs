@@ -1,16 +1,21 @@
 //! The one file with `unsafe`: the few system calls that no safe wrapper offers as we need them.
 //!
 //! Everything here is a thin, checked step: adopting an inherited descriptor, forgetting the
-//! variables that announced it, one socket option, sending a file, files that are received into
-//! their own pages, and batches of datagrams.
+//! variables that announced it, one socket option, descriptors beside the bytes of a message,
+//! sending a file, files that are received into their own pages, a child between its birth and its
+//! program, and batches of datagrams.
 #![expect(unsafe_code, reason = "the only file of the workspace that may use it")]
 
+use std::convert::Infallible;
+use std::ffi::CString;
 use std::fs::File;
 use std::io;
 use std::mem::{self, size_of};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::ops::{Deref, DerefMut};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 use std::ptr::NonNull;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
@@ -20,10 +25,16 @@ use nix::errno::Errno;
 use nix::fcntl::{
     AT_FDCWD, AtFlags, FallocateFlags, FcntlArg, FdFlag, OFlag, fallocate, fcntl, openat,
 };
-use nix::sys::stat::Mode;
-use nix::unistd::linkat;
+use nix::sys::prctl;
+use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::signal::Signal;
+use nix::sys::stat::{Mode, umask};
+use nix::unistd::{
+    Gid, Pid, Uid, chdir, getpid, getppid, linkat, setgid, setgroups, setsid, setuid,
+};
+use portyard_wire::ancillary;
 use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use tokio::io::unix::{AsyncFd, AsyncFdRegisterError};
 
 /// Takes ownership of a descriptor that this process was started with, and marks it close-on-exec.
 ///
@@ -79,12 +90,234 @@ pub fn set_defer_accept(socket: &socket2::Socket, wait: Duration) -> io::Result<
     }
 }
 
+/// Sets `SO_PASSRIGHTS`: whether a Unix socket may be sent descriptors. An error before Linux 6.16.
+pub fn set_pass_rights(socket: BorrowedFd<'_>, pass: bool) -> io::Result<()> {
+    // asm-generic/socket.h; another number on PA-RISC and SPARC, where this one is none.
+    const SO_PASSRIGHTS: libc::c_int = 83;
+    let value = libc::c_int::from(pass);
+    // SAFETY: the value points to a live c_int and the length is its size.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_PASSRIGHTS,
+            (&raw const value).cast(),
+            length_of::<libc::c_int>(),
+        )
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Reads a socket option as bytes into `value`, and returns how many of them the kernel filled in.
+/// Not for options whose value is a descriptor: nobody would own that.
+pub fn read_option(
+    socket: BorrowedFd<'_>,
+    level: libc::c_int,
+    name: libc::c_int,
+    value: &mut [u8],
+) -> io::Result<usize> {
+    let mut length = libc::socklen_t::try_from(value.len()).map_err(io::Error::other)?;
+    // SAFETY: the value points to that many bytes of ours, of which the kernel writes no more, and it
+    // keeps neither pointer.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            level,
+            name,
+            value.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    };
+    match result {
+        0 => Ok((length as usize).min(value.len())),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Bytes that wait to be read from a socket (`SIOCINQ`, tcp(7)).
+pub fn unread(socket: BorrowedFd<'_>) -> io::Result<usize> {
+    queue_length(socket, libc::FIONREAD)
+}
+
+/// Bytes that were sent and are still in the socket's queue (`SIOCOUTQ`): of TCP, those that the peer
+/// has not acknowledged; of a Unix socket, what the memory of unread messages counts.
+pub fn unsent(socket: BorrowedFd<'_>) -> io::Result<usize> {
+    queue_length(socket, libc::TIOCOUTQ)
+}
+
+fn queue_length(socket: BorrowedFd<'_>, queue: libc::Ioctl) -> io::Result<usize> {
+    let mut length: libc::c_int = 0;
+    // SAFETY: both of the callers' requests write one c_int, to which the pointer leads.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), queue, &raw mut length) };
+    match result {
+        0 => Ok(usize::try_from(length).unwrap_or(0)),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Lets a socket receive only what `program` accepts (`SO_ATTACH_FILTER`, socket(7)); the kernel
+/// checks the program. It replaces the one before.
+pub fn set_filter(socket: BorrowedFd<'_>, program: &mut [libc::sock_filter]) -> io::Result<()> {
+    let filter = libc::sock_fprog {
+        len: u16::try_from(program.len()).map_err(io::Error::other)?,
+        filter: program.as_mut_ptr(),
+    };
+    // SAFETY: the value points to a live sock_fprog, which holds the true length of a program that
+    // outlives the call; the kernel copies it.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_FILTER,
+            (&raw const filter).cast(),
+            length_of::<libc::sock_fprog>(),
+        )
+    };
+    match result {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Sends `bytes` and copies of `descriptors` in one `sendmsg(2)` that neither blocks nor raises
+/// SIGPIPE, and returns how many of the bytes went out. The descriptors go with the first of them.
+///
+/// Only a Unix socket passes them on; others drop them without a word. More than
+/// [`DESCRIPTORS_MAX`] are refused.
+pub fn send_message(
+    socket: BorrowedFd<'_>,
+    bytes: &[u8],
+    descriptors: &[BorrowedFd<'_>],
+) -> io::Result<usize> {
+    let mut numbers = [0; DESCRIPTORS_MAX];
+    let numbers = numbers
+        .get_mut(..descriptors.len())
+        .ok_or(io::ErrorKind::InvalidInput)?;
+    for (number, descriptor) in numbers.iter_mut().zip(descriptors) {
+        *number = descriptor.as_raw_fd();
+    }
+    let mut control = MessageControl::new();
+    let mut iov = libc::iovec {
+        iov_base: bytes.as_ptr().cast_mut().cast(),
+        iov_len: bytes.len(),
+    };
+    // SAFETY: msghdr is a plain C structure for which zero is valid.
+    let mut header: libc::msghdr = unsafe { mem::zeroed() };
+    header.msg_iov = &raw mut iov;
+    header.msg_iovlen = 1;
+    if !numbers.is_empty() {
+        let (level, kind) = (libc::SOL_SOCKET, libc::SCM_RIGHTS);
+        let length = ancillary::write(&mut control.0, level, kind, numbers)
+            .ok_or(io::ErrorKind::InvalidInput)?;
+        header.msg_control = control.0.as_mut_ptr().cast();
+        header.msg_controllen = length;
+    }
+    // SAFETY: the header points to an iovec of `bytes`, which sendmsg only reads, and to a control
+    // message of its true length; the descriptors in it are borrowed for longer than the call.
+    let sent = unsafe {
+        libc::sendmsg(
+            socket.as_raw_fd(),
+            &raw const header,
+            libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
+        )
+    };
+    usize::try_from(sent).map_err(|_| io::Error::last_os_error())
+}
+
+/// What one `recvmsg(2)` brought.
+#[derive(Debug)]
+pub struct Incoming {
+    /// Bytes in the buffer.
+    pub length: usize,
+    /// The descriptors that came, close-on-exec.
+    pub descriptors: Vec<OwnedFd>,
+    /// Descriptors or other control messages were lost (`MSG_CTRUNC`): this process or its limits had
+    /// no room for them.
+    pub control_cut: bool,
+    /// Bytes of the packet were lost (`MSG_TRUNC`): the buffer was too small.
+    pub bytes_cut: bool,
+}
+
+/// Receives bytes and the descriptors that come with them, without blocking.
+pub fn receive_message(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Incoming> {
+    let mut control = MessageControl::new();
+    let mut iov = libc::iovec {
+        iov_base: buffer.as_mut_ptr().cast(),
+        iov_len: buffer.len(),
+    };
+    // SAFETY: msghdr is a plain C structure for which zero is valid.
+    let mut header: libc::msghdr = unsafe { mem::zeroed() };
+    header.msg_iov = &raw mut iov;
+    header.msg_iovlen = 1;
+    header.msg_control = control.0.as_mut_ptr().cast();
+    header.msg_controllen = control.0.len();
+    // SAFETY: the header points to an iovec of `buffer` and to a control buffer, with their true
+    // lengths; both outlive the call and nobody else uses them.
+    let received = unsafe {
+        libc::recvmsg(
+            socket.as_raw_fd(),
+            &raw mut header,
+            libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC,
+        )
+    };
+    let length = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
+    let came = header.msg_controllen.min(control.0.len());
+    let mut messages = ancillary::Messages::new(&control.0[..came]);
+    let mut descriptors = Vec::new();
+    for message in messages.by_ref() {
+        if (message.level, message.kind) == (libc::SOL_SOCKET, libc::SCM_RIGHTS) {
+            for number in message.numbers() {
+                // SAFETY: the kernel has just opened this number for us and told nobody else, so we
+                // are its only owner; each is in the message once.
+                descriptors.push(unsafe { OwnedFd::from_raw_fd(number) });
+            }
+        }
+    }
+    Ok(Incoming {
+        length,
+        descriptors,
+        control_cut: header.msg_flags & libc::MSG_CTRUNC != 0 || !messages.is_complete(),
+        bytes_cut: header.msg_flags & libc::MSG_TRUNC != 0,
+    })
+}
+
+/// Descriptors in one message. The kernel takes 253 (`SCM_MAX_FD`); musl's control messages have
+/// room for one less.
+pub const DESCRIPTORS_MAX: usize = 252;
+
+/// Room for the control messages of a packet, aligned as `cmsghdr` wants it: the most descriptors that
+/// the kernel passes, and credentials and a pidfd where the socket asks for them.
+#[repr(C, align(8))]
+struct MessageControl([u8; MESSAGE_CONTROL_LEN]);
+
+impl MessageControl {
+    fn new() -> Self {
+        Self([0; MESSAGE_CONTROL_LEN])
+    }
+}
+
+const MESSAGE_CONTROL_LEN: usize =
+    ancillary::space(253) + ancillary::space(3) + ancillary::space(1);
+
 /// Registers a non-blocking socket with the current loop, to be told of arrivals. Dropping the
 /// registration ends it; the socket stays open for its other owners.
 pub fn register(socket: Rc<socket2::Socket>) -> io::Result<AsyncFd<Rc<socket2::Socket>>> {
     // SAFETY: a Socket owns its descriptor, gives the same one for every as_fd, and closes it only
     // when its last owner is gone, which AsyncFd is until it has deregistered the descriptor.
     Ok(unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) }?)
+}
+
+/// The same for a socket with one owner, which gets it back by [`AsyncFd::into_inner`], or with the error.
+pub fn register_owned(
+    socket: socket2::Socket,
+) -> Result<AsyncFd<socket2::Socket>, (socket2::Socket, io::Error)> {
+    // SAFETY: as above, and AsyncFd is the only owner.
+    unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) }
+        .map_err(AsyncFdRegisterError::into_parts)
 }
 
 /// Sends up to `limit` bytes of `file` from `offset` on, without a copy in user space
@@ -299,6 +532,239 @@ impl Drop for Window {
         unsafe { libc::munmap(self.address.as_ptr().cast(), self.length) };
     }
 }
+
+/// What a child of ours does between its birth and its program, in the order of the fields.
+///
+/// Standard descriptors and others that were given to the [`Command`] are in their places before.
+#[derive(Debug, Clone, Default)]
+pub struct ChildSetup {
+    /// Limits of resources, soft and hard.
+    pub limits: Vec<(Resource, u64, u64)>,
+    /// Its priority, -20 to 19; `None`: ours.
+    pub nice: Option<i8>,
+    /// The mode bits that its files do not get; `None`: ours.
+    pub umask: Option<u32>,
+    /// Whom it runs as; `None`: as us.
+    pub user: Option<ChildUser>,
+    /// Its working directory; `None`: ours.
+    pub directory: Option<CString>,
+    /// Whether it can never gain privileges, by a set-user-ID program for one.
+    pub no_new_privileges: bool,
+    /// Whether it gets SIGTERM when the thread that starts it ends, by whatever death.
+    pub follow: bool,
+    /// The first descriptor that it does not get: this one and all above close as its program starts.
+    pub descriptors: u32,
+    /// The program's path; no directories are searched for it.
+    pub program: CString,
+    /// Its arguments, the first of which is its name.
+    pub arguments: Vec<CString>,
+    /// Its whole environment, each `NAME=VALUE`.
+    pub environment: Vec<CString>,
+    /// The name of a variable that holds the child's own number, which nobody knows before.
+    pub own_number: Option<CString>,
+}
+
+/// Whom a child runs as.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChildUser {
+    /// The user.
+    pub uid: Uid,
+    /// The group.
+    pub gid: Gid,
+    /// The supplementary groups, all of them.
+    pub groups: Vec<Gid>,
+}
+
+/// A step of a child that did not succeed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum ChildStep {
+    /// A session of its own.
+    Session = 1,
+    /// A limit.
+    Limit,
+    /// The priority.
+    Nice,
+    /// User and groups.
+    User,
+    /// The working directory.
+    Directory,
+    /// Giving up what it could gain, or following us.
+    Bond,
+    /// The program.
+    Program,
+}
+
+/// Makes `command` start what `setup` says, in a session of its own. The command's own program,
+/// arguments and environment are not used; its standard descriptors are.
+pub fn set_up_child(command: &mut Command, setup: ChildSetup) {
+    let parent = getpid();
+    let mut image = Image::new(&setup);
+    // SAFETY: between fork and exec only the calling thread exists, and locks and allocator may be
+    // in any state. The closure makes system calls on what was prepared before the fork: it
+    // allocates and frees nothing, takes no lock, and cannot panic.
+    unsafe {
+        command.pre_exec(move || match setup.run(&mut image, parent) {
+            Ok(never) => match never {},
+            // An errno is all that comes back from a child; above its 16 bits there is room for the step.
+            Err((step, errno)) => Err(io::Error::from_raw_os_error(
+                (step as i32) << STEP_SHIFT | errno as i32,
+            )),
+        });
+    }
+}
+
+/// Takes an error of a command that [`set_up_child`] has prepared apart: the step that failed, and why.
+/// Without a step there was no child yet.
+pub fn child_fault(error: io::Error) -> (Option<ChildStep>, io::Error) {
+    let Some(code) = error.raw_os_error() else {
+        return (None, error);
+    };
+    let steps = [
+        ChildStep::Session,
+        ChildStep::Limit,
+        ChildStep::Nice,
+        ChildStep::User,
+        ChildStep::Directory,
+        ChildStep::Bond,
+        ChildStep::Program,
+    ];
+    let step = steps
+        .into_iter()
+        .find(|step| *step as i32 == code >> STEP_SHIFT);
+    let errno = code & ((1 << STEP_SHIFT) - 1);
+    (step, io::Error::from_raw_os_error(errno))
+}
+
+impl ChildSetup {
+    /// The child's side. Returns only when a step fails.
+    fn run(&self, image: &mut Image, parent: Pid) -> Result<Infallible, (ChildStep, Errno)> {
+        let at = |step| move |errno| (step, errno);
+        setsid().map_err(at(ChildStep::Session))?;
+        for (resource, soft, hard) in &self.limits {
+            setrlimit(*resource, *soft, *hard).map_err(at(ChildStep::Limit))?;
+        }
+        if let Some(nice) = self.nice {
+            // SAFETY: a plain call with numbers; 0 is the calling process.
+            let set = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice.into()) };
+            Errno::result(set).map_err(at(ChildStep::Nice))?;
+        }
+        if let Some(mask) = self.umask {
+            umask(Mode::from_bits_truncate(mask));
+        }
+        if let Some(user) = &self.user {
+            setgroups(&user.groups).map_err(at(ChildStep::User))?;
+            setgid(user.gid).map_err(at(ChildStep::User))?;
+            setuid(user.uid).map_err(at(ChildStep::User))?;
+        }
+        if let Some(directory) = &self.directory {
+            chdir(directory.as_c_str()).map_err(at(ChildStep::Directory))?;
+        }
+        if self.no_new_privileges {
+            prctl::set_no_new_privs().map_err(at(ChildStep::Bond))?;
+        }
+        if self.follow {
+            // After the change of user, which would take it back (prctl(2), PR_SET_PDEATHSIG).
+            prctl::set_pdeathsig(Signal::SIGTERM).map_err(at(ChildStep::Bond))?;
+            if getppid() != parent {
+                // It ended before it could be followed.
+                return Err((ChildStep::Bond, Errno::ESRCH));
+            }
+        }
+        // Whatever was opened without close-on-exec, by a library for one, goes no further. Kernels
+        // before 5.11 do not know the flag; all that is ours is close-on-exec by itself.
+        // SAFETY: a plain call with numbers; the descriptors stay open until exec.
+        unsafe {
+            libc::syscall(
+                libc::SYS_close_range,
+                self.descriptors,
+                libc::c_uint::MAX,
+                libc::CLOSE_RANGE_CLOEXEC,
+            );
+        }
+        image.write_own_number();
+        // SAFETY: both lists end with a null pointer and point to texts that end with a NUL, which
+        // `self` and `image` own and nobody changes any more.
+        unsafe {
+            libc::execve(
+                self.program.as_ptr(),
+                image.arguments.0.as_ptr(),
+                image.environment.0.as_ptr(),
+            );
+        }
+        Err((ChildStep::Program, Errno::last()))
+    }
+}
+
+/// Arguments and environment in the form that the kernel takes, made before the fork.
+struct Image {
+    /// What the pointers point to; never touched again.
+    _texts: Vec<CString>,
+    arguments: Pointers,
+    environment: Pointers,
+    /// `NAME=` and room for a number with its NUL, behind the last pointer of the environment.
+    own_number: Option<(Vec<u8>, usize)>,
+}
+
+/// A list of pointers to texts that ends with null.
+struct Pointers(Vec<*const libc::c_char>);
+
+// SAFETY: the texts belong to the same `Image`, whose heap memory does not move with it, and are
+// read by the one child that uses them.
+unsafe impl Send for Pointers {}
+// SAFETY: as above; nothing is changed through the pointers.
+unsafe impl Sync for Pointers {}
+
+impl Image {
+    fn new(setup: &ChildSetup) -> Self {
+        let texts = [&setup.arguments[..], &setup.environment[..]].concat();
+        let (arguments, environment) = texts.split_at(setup.arguments.len());
+        let pointers = |texts: &[CString]| texts.iter().map(|text| text.as_ptr()).collect();
+        let mut arguments: Vec<*const libc::c_char> = pointers(arguments);
+        arguments.push(std::ptr::null());
+        let mut environment: Vec<*const libc::c_char> = pointers(environment);
+        let own_number = setup.own_number.as_ref().map(|name| {
+            let mut text = [name.as_bytes(), b"="].concat();
+            let at = text.len();
+            text.resize(at + NUMBER_ROOM, 0);
+            environment.push(text.as_ptr().cast());
+            (text, at)
+        });
+        environment.push(std::ptr::null());
+        Self {
+            _texts: texts,
+            arguments: Pointers(arguments),
+            environment: Pointers(environment),
+            own_number,
+        }
+    }
+
+    /// Writes the number of this process into its place.
+    fn write_own_number(&mut self) {
+        let Some((text, at)) = &mut self.own_number else {
+            return;
+        };
+        let room = text.get_mut(*at..).unwrap_or_default();
+        let number = getpid().as_raw().unsigned_abs();
+        let mut divisor = 1_000_000_000;
+        let mut places = room.iter_mut();
+        while divisor > 0 {
+            if number >= divisor || divisor == 1 {
+                // A digit is below 10.
+                let digit = u8::try_from(number / divisor % 10).unwrap_or(0);
+                if let Some(place) = places.next() {
+                    *place = b'0' + digit;
+                }
+            }
+            divisor /= 10;
+        }
+    }
+}
+
+/// Above the bits of an errno, which is below 4096.
+const STEP_SHIFT: u32 = 16;
+/// Ten digits and a NUL.
+const NUMBER_ROOM: usize = 11;
 
 /// A batch of received datagrams and their answers: `recvmmsg(2)`, then `sendmmsg(2)`.
 ///
@@ -678,6 +1144,81 @@ mod tests {
     fn a_number_that_is_not_open_is_refused() {
         assert!(adopt(-1).is_err());
         assert!(adopt(60_000).is_err());
+    }
+
+    fn child(arguments: &[&str]) -> ChildSetup {
+        let texts = |all: &[&str]| {
+            all.iter()
+                .map(|text| CString::new(*text).unwrap())
+                .collect()
+        };
+        ChildSetup {
+            program: CString::new(arguments[0]).unwrap(),
+            arguments: texts(arguments),
+            descriptors: 3,
+            ..ChildSetup::default()
+        }
+    }
+
+    fn said_by(setup: ChildSetup) -> String {
+        let mut command = Command::new("unused");
+        set_up_child(&mut command, setup);
+        String::from_utf8(command.output().unwrap().stdout).unwrap()
+    }
+
+    #[test]
+    fn a_child_has_its_own_environment_number_session_and_descriptors_and_nothing_of_ours() {
+        let leak = File::open("/dev/null").unwrap();
+        fcntl(&leak, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
+        let mut setup = child(&[
+            "/bin/sh",
+            "-c",
+            "env; echo self=$$; ls /proc/$$/fd; ulimit -n; umask",
+        ]);
+        setup.environment = vec![c"A=1".into()];
+        setup.own_number = Some(c"LISTEN_PID".into());
+        setup.limits = vec![(Resource::RLIMIT_NOFILE, 77, 77)];
+        setup.umask = Some(0o27);
+        setup.directory = Some(c"/".into());
+        let said = said_by(setup);
+        let lines: Vec<&str> = said.lines().collect();
+        let number = lines
+            .iter()
+            .find_map(|line| line.strip_prefix("self="))
+            .unwrap();
+        assert!(
+            lines.contains(&"A=1") && lines.contains(&"77") && lines.contains(&"0027"),
+            "{said}"
+        );
+        assert!(lines.contains(&&*format!("LISTEN_PID={number}")), "{said}");
+        assert!(!said.contains("CARGO"), "{said}");
+        let descriptor = leak.as_raw_fd().to_string();
+        assert!(
+            !lines.contains(&&*descriptor),
+            "{descriptor} leaked: {said}"
+        );
+    }
+
+    #[test]
+    fn a_child_that_cannot_start_says_at_which_step() {
+        let fail = |setup| {
+            let mut command = Command::new("unused");
+            set_up_child(&mut command, setup);
+            let (step, error) = child_fault(command.spawn().unwrap_err());
+            (step.unwrap(), error.raw_os_error().unwrap())
+        };
+        let missing = child(&["/nonexistent"]);
+        assert_eq!(fail(missing.clone()), (ChildStep::Program, libc::ENOENT));
+        let nowhere = ChildSetup {
+            directory: Some(c"/nonexistent".into()),
+            ..missing.clone()
+        };
+        assert_eq!(fail(nowhere), (ChildStep::Directory, libc::ENOENT));
+        let greedy = ChildSetup {
+            limits: vec![(Resource::RLIMIT_NOFILE, 2, 1)],
+            ..missing
+        };
+        assert_eq!(fail(greedy), (ChildStep::Limit, libc::EINVAL));
     }
 
     #[test]

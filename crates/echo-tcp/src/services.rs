@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use portyard_core::daemon::{Build, Daemon, ListenerOf, ServiceOf, ServiceRow};
+use portyard_core::daemon::{Build, Daemon, Home, ListenerOf, ServiceOf, ServiceRow};
 use portyard_core::listener::Streams;
 
 use crate::array_sink::ArraySink;
@@ -107,7 +107,7 @@ const fn row(
 ) -> ServiceRow<EchoTcp> {
     ServiceRow {
         name,
-        port,
+        home: Home::Port(port),
         about,
         build,
     }

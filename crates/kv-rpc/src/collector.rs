@@ -45,6 +45,16 @@ impl Collector for StoreCollector {
                 "Keys that ended and were removed",
                 &metrics.expired,
             ),
+            (
+                "store_watch_events",
+                "Events that watchers were told, each counted for each of them",
+                &metrics.events,
+            ),
+            (
+                "store_watches_lagged",
+                "Watches that ended because the history had moved past them",
+                &metrics.lagged,
+            ),
         ] {
             let counter = ConstCounter::new(read(number));
             counter.encode(encoder.encode_descriptor(
@@ -70,6 +80,11 @@ impl Collector for StoreCollector {
                 "store_bytes",
                 "Bytes of keys and values in memory",
                 &metrics.bytes,
+            ),
+            (
+                "store_watchers",
+                "Watches that there are: subscriptions, and calls that wait",
+                &metrics.watchers,
             ),
         ] {
             let gauge = ConstGauge::new(i64::try_from(read(number)).unwrap_or(i64::MAX));

@@ -64,6 +64,7 @@ fn directory(named: Option<&PathBuf>, asked: &Asked<'_, State>) -> Result<PathBu
     }
     asked
         .settings
+        .store
         .directory()
         .map_err(|why| Fatal::new(Exit::Config, why))
 }

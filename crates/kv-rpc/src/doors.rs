@@ -4,6 +4,8 @@ mod gzip;
 mod http;
 pub mod json_rpc;
 pub mod python_rpc;
+mod sayable;
+mod subscriptions;
 pub mod xml_rpc;
 
 use std::future::poll_fn;
@@ -13,7 +15,7 @@ use std::task::Poll;
 use portyard_wire::value::Value;
 
 use crate::error::MethodError;
-use crate::methods::{self, Arguments, Begun, METHODS, Reply};
+use crate::methods::{self, Arguments, Begun, METHODS, Reply, Signature};
 use crate::state::State;
 
 /// A call as a door delivers it.
@@ -22,6 +24,28 @@ pub struct Call {
     pub method: String,
     /// Its arguments.
     pub arguments: Arguments,
+}
+
+/// Methods that only one door has.
+pub trait OwnMethods {
+    /// How they are called.
+    fn signatures(&self) -> &'static [Signature];
+
+    /// Makes a call if it is of one of them.
+    fn call(&mut self, state: &State, call: &mut Call) -> Option<Result<Reply, MethodError>>;
+}
+
+/// None.
+struct NoOwn;
+
+impl OwnMethods for NoOwn {
+    fn signatures(&self) -> &'static [Signature] {
+        &[]
+    }
+
+    fn call(&mut self, _: &State, _: &mut Call) -> Option<Result<Reply, MethodError>> {
+        None
+    }
 }
 
 /// What a request comes to.
@@ -61,13 +85,27 @@ pub async fn in_order(
     read_only: bool,
     calls: Vec<Call>,
 ) -> Vec<Result<Reply, MethodError>> {
+    in_order_with(state, read_only, calls, &mut NoOwn).await
+}
+
+/// The same, of a door with methods of its own.
+pub async fn in_order_with(
+    state: &State,
+    read_only: bool,
+    calls: Vec<Call>,
+    own: &mut impl OwnMethods,
+) -> Vec<Result<Reply, MethodError>> {
     let mut results = Vec::with_capacity(calls.len());
     let mut waiting = Vec::new();
-    for call in calls {
+    for mut call in calls {
         if !waiting.is_empty() && !call.writes() {
             settle(&mut results, &mut waiting).await;
         }
-        match begin(state, read_only, call) {
+        if let Some(result) = own.call(state, &mut call) {
+            results.push(Some(result));
+            continue;
+        }
+        match begin(state, read_only, call, own.signatures()) {
             Ok(Begun::Done(reply)) => results.push(Some(Ok(reply))),
             Ok(Begun::Waits(reply)) => {
                 waiting.push((results.len(), reply));
@@ -93,23 +131,28 @@ async fn settle(
 }
 
 /// Begins one call. What it changes is queued when this returns.
-fn begin(state: &State, read_only: bool, call: Call) -> Result<Begun, MethodError> {
+fn begin(
+    state: &State,
+    read_only: bool,
+    call: Call,
+    own: &[Signature],
+) -> Result<Begun, MethodError> {
     let Call { method, arguments } = call;
     if method.starts_with("system.") {
-        return introspect(&method, arguments).map(Into::into);
+        return introspect(&method, arguments, own).map(Into::into);
     }
     if read_only && methods::find(&method).is_some_and(|method| method.writes) {
         return Err(MethodError::ReadOnly(method));
     }
-    let store = state.store().ok_or_else(|| MethodError::Unavailable {
-        why: "the store is not open yet".into(),
-        maybe_applied: false,
-    })?;
-    methods::begin(store, &method, arguments)
+    methods::begin(state.opened()?, &method, arguments)
+}
+
+fn signatures(own: &[Signature]) -> impl Iterator<Item = &Signature> {
+    METHODS.iter().map(|method| &method.signature).chain(own)
 }
 
 /// `system.listMethods`, `system.methodHelp`, `system.methodSignature`, as Python's server has them.
-fn introspect(name: &str, arguments: Arguments) -> Result<Value, MethodError> {
+fn introspect(name: &str, arguments: Arguments, own: &[Signature]) -> Result<Value, MethodError> {
     let unknown = || MethodError::NoSuchMethod(name.into());
     let Arguments::Positional(arguments) = arguments else {
         return Err(unknown());
@@ -120,21 +163,22 @@ fn introspect(name: &str, arguments: Arguments) -> Result<Value, MethodError> {
     };
     match (name, arguments.len()) {
         ("system.listMethods", 0) => {
-            let own = [
+            let ours = [
                 "system.listMethods",
                 "system.methodHelp",
                 "system.methodSignature",
             ];
-            let mut names: Vec<&str> = METHODS
-                .iter()
-                .map(|method| method.name)
-                .chain(own)
+            let mut names: Vec<&str> = signatures(own)
+                .map(|signature| signature.name)
+                .chain(ours)
                 .collect();
             names.sort_unstable();
             Ok(Value::List(names.into_iter().map(Value::from).collect()))
         }
         ("system.methodHelp", 1) => {
-            let method = of(arguments.first()).and_then(|name| methods::find(&name));
+            let wanted = of(arguments.first());
+            let mut known = signatures(own);
+            let method = known.find(|method| wanted.as_deref() == Some(method.name));
             Ok(method.map_or("", |method| method.help).into())
         }
         // What a key or a value is depends on the call, so there is no signature to give.

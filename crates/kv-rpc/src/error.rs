@@ -3,7 +3,7 @@
 use portyard_wire::value::Value;
 use portyard_wire::xmlrpc::python_repr;
 
-use crate::store::{Entry, KeyError, StoreError};
+use crate::store::{Entry, KeyError, StoreError, WatchError};
 
 /// A failed call. The variants are those of Python where Python has one, because its clients raise
 /// them again.
@@ -38,6 +38,17 @@ pub enum MethodError {
     /// Over a limit.
     #[error("{0}")]
     TooLarge(String),
+    /// A watch cannot begin at that revision.
+    #[error("{why}")]
+    History {
+        /// Why not.
+        why: String,
+        /// The first revision at which it can.
+        resume: u64,
+    },
+    /// The method needs a connection on which the server may speak unasked.
+    #[error("method {} is not supported over HTTP, which cannot push: call \"watch\"", quoted(.0))]
+    NotOverHttp(String),
     /// The listener takes no writes.
     #[error("{0} is refused here: this listener is read-only")]
     ReadOnly(String),
@@ -62,7 +73,8 @@ impl MethodError {
             Self::Type(_) => "TypeError",
             Self::Value(_) | Self::TooLarge(_) => "ValueError",
             Self::Overflow(_) => "OverflowError",
-            Self::NoSuchMethod(_) => "Exception",
+            Self::NoSuchMethod(_) | Self::NotOverHttp(_) => "Exception",
+            Self::History { .. } => "LookupError",
             Self::ReadOnly(_) => "PermissionError",
             Self::Conflict { .. } | Self::Busy(_) | Self::Unavailable { .. } => "RuntimeError",
         }
@@ -76,7 +88,7 @@ impl MethodError {
     /// The code in the registry of XML-RPC's interoperability (Dan Libby, 2001), and in JSON-RPC.
     pub const fn code(&self) -> i32 {
         match self {
-            Self::NoSuchMethod(_) => -32_601,
+            Self::NoSuchMethod(_) | Self::NotOverHttp(_) => -32_601,
             Self::Type(_) | Self::Value(_) => -32_602,
             Self::Missing { .. } => -32_001,
             Self::Conflict { .. } => -32_002,
@@ -84,6 +96,16 @@ impl MethodError {
             Self::Busy(_) => -32_004,
             Self::Unavailable { .. } => -32_005,
             Self::ReadOnly(_) => -32_006,
+            Self::History { .. } => -32_007,
+        }
+    }
+}
+
+impl From<WatchError> for MethodError {
+    fn from(error: WatchError) -> Self {
+        Self::History {
+            why: error.to_string(),
+            resume: error.resume(),
         }
     }
 }

@@ -4,7 +4,9 @@
     reason = "all methods have the same form, whether they can fail or not"
 )]
 
-use std::fmt::Write as _;
+mod signature;
+mod watch;
+
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -12,6 +14,9 @@ use std::time::Duration;
 
 use portyard_wire::value::Value;
 
+pub use self::signature::{Arguments, Signature};
+use self::watch::watch;
+pub use self::watch::{Watched, event};
 use crate::error::MethodError;
 use crate::store::{
     Answer, Applied, Batch, Compare, Cursor, Entry, Key, Only, Operation, Outcome, Prefix, Store,
@@ -20,14 +25,8 @@ use crate::store::{
 
 /// One method.
 pub struct Method {
-    /// Its name.
-    pub name: &'static str,
-    /// Its parameters; those from `required` on may be left out.
-    pub parameters: &'static [&'static str],
-    /// How many must be there.
-    pub required: usize,
-    /// One line of help.
-    pub help: &'static str,
+    /// How it is called.
+    pub signature: Signature,
     /// Whether it can change something.
     pub writes: bool,
     begin: fn(&Store, Vec<Value>) -> Result<Begun, MethodError>,
@@ -49,21 +48,15 @@ pub enum Reply {
     Owned(Value),
     /// What is stored.
     Stored(Arc<Value>),
-}
-
-/// Arguments as a door delivers them.
-pub enum Arguments {
-    /// By position.
-    Positional(Vec<Value>),
-    /// Some by position, the rest by name.
-    Named(Vec<Value>, Vec<(String, Value)>),
+    /// Events. What of them a protocol cannot say is left out by name, so that a watch gets past it.
+    Events(Value),
 }
 
 impl Reply {
     /// The value.
     pub fn value(&self) -> &Value {
         match self {
-            Self::Owned(value) => value,
+            Self::Owned(value) | Self::Events(value) => value,
             Self::Stored(value) => value,
         }
     }
@@ -77,100 +70,14 @@ impl From<Value> for Begun {
 
 /// The method of that name.
 pub fn find(name: &str) -> Option<&'static Method> {
-    METHODS.iter().find(|method| method.name == name)
+    METHODS.iter().find(|method| method.signature.name == name)
 }
 
 /// Begins a call.
 pub fn begin(store: &Store, name: &str, arguments: Arguments) -> Result<Begun, MethodError> {
     let method = find(name).ok_or_else(|| MethodError::NoSuchMethod(name.into()))?;
-    let arguments = method.arrange(arguments)?;
+    let arguments = method.signature.arrange(arguments)?;
     (method.begin)(store, arguments)
-}
-
-impl Method {
-    /// The arguments by position, or Python's complaint about them. What is left out is nil.
-    fn arrange(&self, arguments: Arguments) -> Result<Vec<Value>, MethodError> {
-        let (mut positional, named) = match arguments {
-            Arguments::Positional(positional) => (positional, Vec::new()),
-            Arguments::Named(positional, named) => (positional, named),
-        };
-        let most = self.parameters.len();
-        if named.is_empty() && (self.required..=most).contains(&positional.len()) {
-            positional.resize(most, Value::Nil);
-            return Ok(positional);
-        }
-        if positional.len() > most {
-            return Err(MethodError::Type(self.too_many(positional.len())));
-        }
-        let given = positional.len();
-        positional.resize(most, Value::Nil);
-        let mut is_given: Vec<bool> = (0..most).map(|n| n < given).collect();
-        for (name, value) in named {
-            let Some(at) = self.parameters.iter().position(|known| *known == name) else {
-                return Err(MethodError::Type(format!(
-                    "KeyValueServer.{}() got an unexpected keyword argument '{name}'",
-                    self.name
-                )));
-            };
-            if is_given[at] {
-                return Err(MethodError::Type(format!(
-                    "KeyValueServer.{}() got multiple values for argument '{name}'",
-                    self.name
-                )));
-            }
-            is_given[at] = true;
-            positional[at] = value;
-        }
-        let missing: Vec<&str> = (0..self.required)
-            .filter(|at| !is_given[*at])
-            .map(|at| self.parameters[at])
-            .collect();
-        if missing.is_empty() {
-            Ok(positional)
-        } else {
-            Err(MethodError::Type(self.missing(&missing)))
-        }
-    }
-
-    /// As Python counts: with `self`.
-    fn too_many(&self, given: usize) -> String {
-        let (least, most) = (self.required + 1, self.parameters.len() + 1);
-        let takes = if least == most {
-            format!("{most} positional argument{}", plural(most))
-        } else {
-            format!("from {least} to {most} positional arguments")
-        };
-        let given = given + 1;
-        let was = if given == 1 { "was" } else { "were" };
-        format!(
-            "KeyValueServer.{}() takes {takes} but {given} {was} given",
-            self.name
-        )
-    }
-
-    fn missing(&self, names: &[&str]) -> String {
-        let mut list = String::new();
-        for (at, name) in names.iter().enumerate() {
-            list += match at {
-                0 => "",
-                _ if names.len() == 2 => " and ",
-                _ if at == names.len() - 1 => ", and ",
-                _ => ", ",
-            };
-            // Writing into a String does not fail.
-            let _ = write!(list, "'{name}'");
-        }
-        format!(
-            "KeyValueServer.{}() missing {} required positional argument{}: {list}",
-            self.name,
-            names.len(),
-            plural(names.len())
-        )
-    }
-}
-
-fn plural(count: usize) -> &'static str {
-    if count == 1 { "" } else { "s" }
 }
 
 /// Every method, in the order of help texts.
@@ -247,6 +154,13 @@ pub const METHODS: &[Method] = &[
         "a page of pairs in the order of keys(): {entries: [[key, value], …], cursor}; nil cursor at the end",
         scan,
     ),
+    method(
+        "watch",
+        &["prefix", "from_revision", "timeout", "limit"],
+        0,
+        "what happens to keys that begin so, from a revision on, as soon as there is something: {events, next}",
+        watch,
+    ),
     method("size", &[], 0, "how many keys there are", size),
     method(
         "entry",
@@ -295,10 +209,12 @@ const fn method(
     begin: Begin,
 ) -> Method {
     Method {
-        name,
-        parameters,
-        required,
-        help,
+        signature: Signature {
+            name,
+            parameters,
+            required,
+            help,
+        },
         writes: false,
         begin,
     }
@@ -318,7 +234,7 @@ const fn writer(
 }
 
 /// Takes the arguments apart. There are as many as the method has parameters.
-fn take<const N: usize>(arguments: Vec<Value>) -> [Value; N] {
+pub fn take<const N: usize>(arguments: Vec<Value>) -> [Value; N] {
     let mut arguments = arguments.into_iter();
     std::array::from_fn(|_| arguments.next().unwrap_or(Value::Nil))
 }
@@ -349,7 +265,7 @@ fn setex(store: &Store, arguments: Vec<Value>) -> Result<Begun, MethodError> {
     let operation = Operation::Set {
         key: Key::try_from(name)?,
         value,
-        ttl: Ttl::For(milliseconds(&seconds)?),
+        ttl: Ttl::For(milliseconds("seconds", &seconds)?),
         only: Only::Always,
     };
     apply(store, operation.into(), |_| Ok(Value::Nil))
@@ -409,7 +325,8 @@ fn cas(store: &Store, arguments: Vec<Value>) -> Result<Begun, MethodError> {
 
 fn expire(store: &Store, arguments: Vec<Value>) -> Result<Begun, MethodError> {
     let [name, seconds] = take(arguments);
-    let operation = Operation::Expire(Key::try_from(name)?, Ttl::For(milliseconds(&seconds)?));
+    let ttl = Ttl::For(milliseconds("seconds", &seconds)?);
+    let operation = Operation::Expire(Key::try_from(name)?, ttl);
     apply(store, operation.into(), was_there)
 }
 
@@ -459,12 +376,7 @@ fn incr(store: &Store, arguments: Vec<Value>) -> Result<Begun, MethodError> {
 
 fn scan(store: &Store, arguments: Vec<Value>) -> Result<Begun, MethodError> {
     let [prefix, cursor, limit] = take(arguments);
-    let prefix = match prefix {
-        Value::Nil => None,
-        Value::String(text) => Some(Prefix::Text(text)),
-        Value::Bytes(bytes) => Some(Prefix::Bytes(bytes)),
-        other => return Err(wrong_kind("prefix", "a string or bytes", &other)),
-    };
+    let prefix = beginning(prefix)?;
     let cursor = match cursor {
         Value::Nil => None,
         Value::String(text) => match text.parse() {
@@ -479,14 +391,7 @@ fn scan(store: &Store, arguments: Vec<Value>) -> Result<Begun, MethodError> {
             ));
         }
     };
-    let limit = match limit {
-        Value::Nil => SCAN_DEFAULT,
-        Value::Int(limit) => usize::try_from(limit)
-            .ok()
-            .filter(|limit| (1..=SCAN_MAX).contains(limit))
-            .ok_or_else(|| MethodError::Value(format!("limit is not from 1 to {SCAN_MAX}")))?,
-        other => return Err(wrong_kind("limit", "an integer", &other)),
-    };
+    let limit = page_limit(&limit)?;
     let page = store.scan(prefix.as_ref(), cursor, limit);
     let pair =
         |(key, entry): (Key, Entry)| Value::List(vec![key.to_value(), Value::clone(&entry.value)]);
@@ -495,6 +400,28 @@ fn scan(store: &Store, arguments: Vec<Value>) -> Result<Begun, MethodError> {
         .cursor
         .map_or(Value::Nil, |Cursor(place)| Value::String(place.to_string()));
     Ok(map([("entries", Value::List(entries)), ("cursor", cursor)]).into())
+}
+
+/// Which keys are meant.
+fn beginning(prefix: Value) -> Result<Option<Prefix>, MethodError> {
+    match prefix {
+        Value::Nil => Ok(None),
+        Value::String(text) => Ok(Some(Prefix::Text(text))),
+        Value::Bytes(bytes) => Ok(Some(Prefix::Bytes(bytes))),
+        other => Err(wrong_kind("prefix", "a string or bytes", &other)),
+    }
+}
+
+/// How much of a list one answer holds.
+fn page_limit(limit: &Value) -> Result<usize, MethodError> {
+    match limit {
+        Value::Nil => Ok(PAGE_DEFAULT),
+        Value::Int(limit) => usize::try_from(*limit)
+            .ok()
+            .filter(|limit| (1..=PAGE_MAX).contains(limit))
+            .ok_or_else(|| MethodError::Value(format!("limit is not from 1 to {PAGE_MAX}"))),
+        other => Err(wrong_kind("limit", "an integer", other)),
+    }
 }
 
 fn size(store: &Store, _: Vec<Value>) -> Result<Begun, MethodError> {
@@ -541,7 +468,7 @@ fn echo(_: &Store, arguments: Vec<Value>) -> Result<Begun, MethodError> {
 
 fn sleep(_: &Store, arguments: Vec<Value>) -> Result<Begun, MethodError> {
     let [seconds] = take(arguments);
-    let span = Duration::from_millis(milliseconds(&seconds)?.min(SLEEP_MAX));
+    let span = Duration::from_millis(milliseconds("seconds", &seconds)?.min(SLEEP_MAX));
     Ok(Begun::Waits(Box::pin(async move {
         tokio::time::sleep(span).await;
         Ok(Reply::Owned(Value::Nil))
@@ -568,31 +495,36 @@ fn apply(
 }
 
 /// Seconds, whole or not, from 0 up, as milliseconds; beyond a hundred years they are that.
-fn milliseconds(seconds: &Value) -> Result<u64, MethodError> {
+fn milliseconds(parameter: &str, seconds: &Value) -> Result<u64, MethodError> {
     let seconds = match seconds {
         Value::Int(seconds) => *seconds as f64,
         Value::Double(seconds) => *seconds,
-        other => return Err(wrong_kind("seconds", "a number", other)),
+        other => return Err(wrong_kind(parameter, "a number", other)),
     };
     if !(0.0..).contains(&seconds) {
-        return Err(MethodError::Value("seconds must not be negative".into()));
+        return Err(MethodError::Value(format!(
+            "{parameter} must not be negative"
+        )));
     }
     let capped = Duration::from_secs_f64(seconds.min(CENTURY));
     Ok(u64::try_from(capped.as_millis()).unwrap_or(u64::MAX))
 }
 
-fn wrong_kind(parameter: &str, wanted: &str, given: &Value) -> MethodError {
+/// An argument is of another kind than the parameter.
+pub fn wrong_kind(parameter: &str, wanted: &str, given: &Value) -> MethodError {
     MethodError::Type(format!(
         "{parameter} must be {wanted}, not a {}",
         given.kind()
     ))
 }
 
-fn int(number: u64) -> Value {
+/// A count or a revision.
+pub fn int(number: u64) -> Value {
     Value::Int(i64::try_from(number).unwrap_or(i64::MAX))
 }
 
-fn map<const N: usize>(pairs: [(&str, Value); N]) -> Value {
+/// A map with names for keys.
+pub fn map<const N: usize>(pairs: [(&str, Value); N]) -> Value {
     Value::Map(
         pairs
             .into_iter()
@@ -601,9 +533,9 @@ fn map<const N: usize>(pairs: [(&str, Value); N]) -> Value {
     )
 }
 
-const SCAN_DEFAULT: usize = 100;
+const PAGE_DEFAULT: usize = 100;
 /// A page is built while nothing else runs on its loop.
-const SCAN_MAX: usize = 1000;
+const PAGE_MAX: usize = 1000;
 /// An hour, in milliseconds.
 const SLEEP_MAX: u64 = 3_600_000;
 /// In seconds.

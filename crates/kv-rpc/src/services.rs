@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use portyard_core::daemon::{Build, Daemon, ServiceRow};
+use portyard_core::daemon::{Build, Daemon, Home, ServiceRow};
 use portyard_core::listener::Streams;
 
 use crate::doors::json_rpc::JsonRpc;
@@ -28,19 +28,28 @@ impl Daemon for KvRpc {
             "xml-rpc",
             15000,
             "as Python's SimpleXMLRPCServer speaks it",
-            |listener, state| Ok(Arc::new(XmlRpc::new(state, &listener.options))),
+            |listener, state| {
+                listener.options.check()?;
+                Ok(Arc::new(XmlRpc::new(state, &listener.options)))
+            },
         ),
         row(
             "json-rpc",
             15001,
             "JSON-RPC 2.0 over HTTP and framed",
-            |listener, state| Ok(Arc::new(JsonRpc::new(state, &listener.options))),
+            |listener, state| {
+                listener.options.check()?;
+                Ok(Arc::new(JsonRpc::new(state, &listener.options)))
+            },
         ),
         row(
             "python-rpc",
             17000,
             "calls over multiprocessing.connection",
-            |listener, state| Ok(Arc::new(PythonRpc::new(state, &listener.options))),
+            |listener, state| {
+                listener.options.check()?;
+                Ok(Arc::new(PythonRpc::new(state, &listener.options)))
+            },
         ),
     ];
 }
@@ -53,7 +62,7 @@ const fn row(
 ) -> ServiceRow<KvRpc> {
     ServiceRow {
         name,
-        port,
+        home: Home::Port(port),
         about,
         build,
     }

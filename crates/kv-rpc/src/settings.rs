@@ -8,6 +8,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::store::Limits;
 
+/// The daemon's own tables.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Tables {
+    /// The `[store]` table.
+    pub store: Settings,
+}
+
 /// The `[store]` table.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
@@ -31,6 +39,10 @@ pub struct Settings {
     pub max_waiting: u64,
     /// How large they may be.
     pub max_waiting_bytes: Size,
+    /// How many events are kept for watches that begin in the past.
+    pub history_events: u64,
+    /// How large they may be.
+    pub history_bytes: Size,
     /// How large all requests that are being received may be.
     pub max_receiving: Size,
 }
@@ -59,6 +71,8 @@ impl Default for Settings {
             max_total: Size(limits.total_bytes),
             max_waiting: limits.waiting,
             max_waiting_bytes: Size(limits.waiting_bytes),
+            history_events: limits.history,
+            history_bytes: Size(limits.history_bytes),
             max_receiving: Size(256 << 20),
         }
     }
@@ -74,6 +88,8 @@ impl Settings {
             total_bytes: self.max_total.0,
             waiting: self.max_waiting,
             waiting_bytes: self.max_waiting_bytes.0,
+            history: self.history_events,
+            history_bytes: self.history_bytes.0,
             ..Limits::default()
         }
     }
@@ -110,6 +126,8 @@ pub struct Options {
     pub max_request: Size,
     /// json-rpc: requests in a batch.
     pub max_batch: u32,
+    /// json-rpc: subscriptions of one connection.
+    pub max_subscriptions: u32,
     /// xml-rpc: how faults are told.
     pub faults: Faults,
     /// xml-rpc: integers beyond 32 bits go out as `i8`, which not every client knows.
@@ -129,11 +147,35 @@ pub enum Faults {
     Interop,
 }
 
+impl Options {
+    /// Refuses what no request could pass.
+    pub fn check(&self) -> Result<(), String> {
+        if !(REQUEST_MIN..=REQUEST_MAX).contains(&self.max_request.0) {
+            return Err(format!(
+                "max_request = \"{}\" is no length for requests; write one from 256B to 4GiB",
+                self.max_request
+            ));
+        }
+        if self.max_batch == 0 {
+            return Err(
+                "max_batch = 0 leaves no batch that could be answered; write at least 1".into(),
+            );
+        }
+        Ok(())
+    }
+}
+
+/// Shorter ones have no room for a call over XML-RPC.
+const REQUEST_MIN: u64 = 256;
+/// What a length of 32 bits can say.
+const REQUEST_MAX: u64 = 4 << 30;
+
 impl Default for Options {
     fn default() -> Self {
         Self {
             max_request: Size(8 << 20),
             max_batch: 1000,
+            max_subscriptions: 100,
             faults: Faults::Python,
             emit_i8: false,
             read_only: false,

@@ -12,12 +12,13 @@ use portyard_core::daemon::{Asked, Shared};
 use portyard_core::exit::{Exit, Fatal};
 use portyard_core::observe::admin::Download;
 use portyard_core::observe::metrics::Metrics;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::collector::StoreCollector;
 use crate::commands::Commands;
-use crate::settings::{Engine, Settings};
+use crate::error::MethodError;
+use crate::settings::{Engine, Tables};
 use crate::store::{self, Health, OpenError, Store, SystemClock};
 
 /// The state. Cheap to clone.
@@ -46,6 +47,14 @@ impl State {
     /// The store, which is open before the first connection comes.
     pub fn store(&self) -> Option<&Store> {
         self.0.store.get()
+    }
+
+    /// The store, for a call.
+    pub fn opened(&self) -> Result<&Store, MethodError> {
+        self.store().ok_or_else(|| MethodError::Unavailable {
+            why: "the store is not open yet".into(),
+            maybe_applied: false,
+        })
     }
 
     /// Writes a backup, which has no name any more when it is returned. Blocks.
@@ -104,29 +113,34 @@ impl Drop for Room {
 }
 
 impl Shared for State {
-    type Settings = Settings;
-    const TABLE: &'static str = "store";
+    type Settings = Tables;
+    const TABLES: &'static [&'static str] = &["store"];
     type Commands = Commands;
     const DOWNLOADS: &'static [&'static str] = &[BACKUP_PAGE];
 
-    fn check(settings: &Settings) -> Result<(), String> {
+    fn check(tables: &Tables) -> Result<(), String> {
+        let settings = &tables.store;
         match settings.engine {
             Engine::Memory if settings.require_durable => Err(
-                "require_durable = true needs engine = \"redb\": what \"memory\" has acknowledged \
+                "[store]: require_durable = true needs engine = \"redb\": what \"memory\" has acknowledged \
                  is gone with the process"
                     .into(),
             ),
             Engine::Memory => Ok(()),
-            Engine::Redb => settings.directory().map(|_| ()),
+            Engine::Redb => match settings.directory() {
+                Ok(_) => Ok(()),
+                Err(message) => Err(format!("[store]: {message}")),
+            },
         }
     }
 
     fn start(
         &self,
-        settings: &Settings,
+        tables: &Tables,
         metrics: &Metrics,
         faults: &mpsc::UnboundedSender<Fatal>,
     ) -> Result<(), Fatal> {
+        let settings = &tables.store;
         let clock = Arc::new(SystemClock);
         let store = match settings.engine {
             Engine::Memory => Store::memory(settings.limits(), clock),
@@ -169,8 +183,14 @@ impl Shared for State {
         Ok(())
     }
 
-    fn reload(&self, _: &Settings) -> Option<&'static str> {
+    fn reload(&self, _: &Tables) -> Option<&'static str> {
         Some("changes of [store] take effect at the next start")
+    }
+
+    fn drain(&self) {
+        if let Some(store) = self.store() {
+            store.dismiss_watchers();
+        }
     }
 
     async fn stop(&self) {
@@ -182,10 +202,13 @@ impl Shared for State {
         }
     }
 
-    fn status(&self) -> Option<Value> {
-        let store = self.store()?;
+    fn status(&self) -> Map<String, Value> {
+        let Some(store) = self.store() else {
+            return Map::new();
+        };
         let capabilities = store.capabilities();
-        Some(json!({
+        let history = store.history();
+        let status = json!({
             "engine": capabilities.engine,
             "durable": capabilities.durable,
             "directory": self.0.directory.get(),
@@ -198,8 +221,15 @@ impl Shared for State {
             "revision": store.revision(),
             "bytes": store.metrics().bytes.load(Ordering::Relaxed),
             "waiting": store.metrics().waiting.load(Ordering::Relaxed),
+            "watchers": store.metrics().watchers.load(Ordering::Relaxed),
+            "history": {
+                "oldest": history.oldest,
+                "events": history.events,
+                "bytes": history.bytes,
+            },
             "receiving_bytes": self.0.receiving.load(Ordering::Relaxed),
-        }))
+        });
+        Map::from_iter([("store".into(), status)])
     }
 
     fn download(&self, _: &str) -> Download {

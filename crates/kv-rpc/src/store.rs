@@ -40,7 +40,7 @@ pub use clock::{Clock, SystemClock};
 pub use committer::Health;
 pub use disk::{DATA_FILE, Disk};
 pub use error::{OpenError, StoreError};
-pub use history::{Change, Event, WatchEnd, WatchError, Watcher};
+pub use history::{Change, Event, EventPage, WatchEnd, WatchError, Watcher};
 pub use key::{Key, KeyError, Prefix};
 pub use limits::Limits;
 pub use metrics::{BUCKETS, Histogram, Metrics};
@@ -110,6 +110,17 @@ pub struct Page {
     pub cursor: Option<Cursor>,
     /// The revision that was looked at.
     pub revision: u64,
+}
+
+/// The events that are kept for watchers that begin in the past.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kept {
+    /// The first revision from which one can watch.
+    pub oldest: u64,
+    /// How many events.
+    pub events: u64,
+    /// How many bytes they take.
+    pub bytes: u64,
 }
 
 /// All entries at one revision, in order.
@@ -305,6 +316,26 @@ impl Store {
     /// revision means: from now on.
     pub fn watch(&self, prefix: Option<Prefix>, from: u64) -> Result<Watcher, WatchError> {
         Watcher::new(self.shared.clone(), prefix, from)
+    }
+
+    /// Watches keys that begin with `prefix` from now on, and tells the revision at which that is.
+    pub fn watch_from_now(&self, prefix: Option<Prefix>) -> (Watcher, u64) {
+        Watcher::now(self.shared.clone(), prefix)
+    }
+
+    /// Lets everybody go who waits in [`Watcher::changed`], now and from now on; all else goes on.
+    pub fn dismiss_watchers(&self) {
+        self.shared.dismiss();
+    }
+
+    /// What of the past can be watched.
+    pub fn history(&self) -> Kept {
+        let (oldest, events, bytes) = self.shared.view(|_, history| history.extent());
+        Kept {
+            oldest,
+            events,
+            bytes,
+        }
     }
 
     /// Whether the store serves.

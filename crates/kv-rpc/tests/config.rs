@@ -72,7 +72,7 @@ fn without_a_configuration_the_data_is_in_the_state_directory_of_service_or_user
             .start();
         let mode = fs::metadata(&expected).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o700, "{expected}");
-        assert!(daemon.log().contains(&expected), "{}", daemon.log());
+        daemon.wait_for_log(&expected);
         assert_eq!(daemon.terminate().code, Some(0));
     }
 }
@@ -99,6 +99,26 @@ fn without_any_home_it_says_what_to_write() {
         "{}",
         refused.stderr
     );
+}
+
+#[test]
+fn a_door_that_no_request_could_pass_is_refused() {
+    for (options, why) in [
+        ("max_request = \"0B\"", "from 256B to 4GiB"),
+        ("max_request = \"255B\"", "from 256B to 4GiB"),
+        ("max_request = \"5GiB\"", "from 256B to 4GiB"),
+        ("max_batch = 0", "write at least 1"),
+    ] {
+        for service in ["xml-rpc", "json-rpc", "python-rpc"] {
+            let config = format!(
+                "[store]\nengine = \"memory\"\n[[listener]]\nservice = \"{service}\"\n\
+                 listen = [\"tcp://127.0.0.1:0\"]\noptions = {{ {options} }}\n"
+            );
+            let refused = daemon().config(&config).arg("--check").run();
+            assert_eq!(refused.code, Some(78), "{options}: {}", refused.stderr);
+            assert!(refused.stderr.contains(why), "{}", refused.stderr);
+        }
+    }
 }
 
 #[test]

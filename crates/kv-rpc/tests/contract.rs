@@ -4,6 +4,8 @@
 
 mod common;
 
+use std::sync::atomic::Ordering;
+
 use common::{Bench, each_engine, eventually, key, set, set_for, set_if, texts, wait};
 use kv_rpc::store::{
     Answer, Batch, Change, Compare, Cursor, Health, Limits, Only, Operation, Prefix, StoreError,
@@ -379,7 +381,7 @@ fn what_ends_in_masses_is_gone_all_the_same() {
         assert_eq!(bench.one(Operation::Clear), Answer::Removed(1));
         eventually("all are removed", || {
             let keys = &bench.store.metrics().keys;
-            keys.load(std::sync::atomic::Ordering::SeqCst) == 0
+            keys.load(Ordering::SeqCst) == 0
         });
     });
 }
@@ -469,6 +471,42 @@ fn a_watch_is_woken_while_it_waits() {
 }
 
 #[test]
+fn a_page_of_events_ends_with_a_revision_and_says_where_the_next_begins() {
+    everywhere(|bench| {
+        for number in 0..4 {
+            bench.run((0..3).map(|key| set(key, number)).collect());
+        }
+        bench.set("other", 1);
+        let mut watcher = bench.store.watch(None, 1).unwrap();
+        let page = watcher.page(4, u64::MAX).unwrap();
+        let revisions: Vec<_> = page.events.iter().map(|event| event.revision).collect();
+        assert_eq!(revisions, [1, 1, 1, 2, 2, 2]);
+        assert_eq!((page.next, page.more), (3, true));
+        let page = watcher.page(100, 1).unwrap();
+        assert_eq!((page.events.len(), page.next), (3, 4));
+        let page = watcher.page(100, u64::MAX).unwrap();
+        assert_eq!((page.events.len(), page.next, page.more), (4, 6, false));
+        let page = watcher.page(100, u64::MAX).unwrap();
+        assert_eq!((page.events.len(), page.next, page.more), (0, 6, false));
+        // What was passed over is not looked at again.
+        let mut rare = bench.store.watch(Some("none".into()), 1).unwrap();
+        assert_eq!(rare.page(1, 1).unwrap().next, 6);
+        wait(async {
+            let (changed, _) =
+                tokio::join!(rare.changed(), bench.store.apply(set("none", 1).into()));
+            changed.unwrap();
+        });
+        let page = rare.page(1, 1).unwrap();
+        assert_eq!((page.events.len(), page.next), (1, 7));
+        assert_eq!(bench.store.metrics().watchers.load(Ordering::Relaxed), 2);
+        drop(rare);
+        assert_eq!(bench.store.metrics().watchers.load(Ordering::Relaxed), 1);
+        wait(bench.store.close());
+        assert_eq!(wait(watcher.changed()), Err(WatchEnd::Closed));
+    });
+}
+
+#[test]
 fn history_is_bounded_and_says_so() {
     let limits = Limits {
         history: 10,
@@ -499,7 +537,11 @@ fn history_is_bounded_and_says_so() {
         ..Limits::default()
     };
     each_engine(&limits, |bench| {
+        let mut prompt = bench.store.watch(None, 1).unwrap();
         bench.set("a", 1);
+        // Who keeps up misses nothing, however large it is.
+        assert_eq!(wait(prompt.next()).unwrap().revision, 1);
+        bench.set("a", 2);
         let compacted = WatchError::Compacted { oldest: 2 };
         assert_eq!(bench.store.watch(None, 1).err(), Some(compacted));
     });
@@ -606,9 +648,7 @@ fn an_empty_batch_is_answered() {
 #[test]
 fn metrics_tell_what_happened() {
     everywhere(|bench| {
-        let load = |counter: &std::sync::atomic::AtomicU64| {
-            counter.load(std::sync::atomic::Ordering::SeqCst)
-        };
+        let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::SeqCst);
         bench.set("a", 1);
         bench.run(vec![set_for("b", 1, Ttl::For(1))]);
         let _ = bench.when(Compare::Absent("a".into()), Operation::Clear);

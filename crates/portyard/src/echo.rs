@@ -85,7 +85,7 @@ pub fn run(args: Args) -> Outcome {
     let trust = args.trust.load(&target)?;
     let terminal = std::io::stdin().is_terminal();
     match target.transport {
-        Transport::Stream => {
+        Transport::Stream | Transport::SeqPacket => {
             let timeout = given.unwrap_or(STREAM_TIMEOUT);
             if terminal {
                 interactive::stream(&target, &trust, timeout)

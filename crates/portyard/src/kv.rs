@@ -1,7 +1,8 @@
 //! `portyard kv`: the key/value store, from the command line, a script or a prompt.
 //!
 //! [`command`] is what can be asked, [`transfer`] moves many entries, [`prompt`] and [`script`] read
-//! commands line by line. [`pages`] goes through a scan. [`server`] makes the calls over one connection, whose protocol is a
+//! commands line by line. [`pages`] goes through a scan, [`watch`]
+//! follows what happens. [`server`] makes the calls over one connection, whose protocol is a
 //! [`door`]; [`raised`] is what a server says went wrong. [`word`] makes values of what is typed,
 //! [`show`] the way back.
 
@@ -14,6 +15,7 @@ mod script;
 mod server;
 mod show;
 mod transfer;
+mod watch;
 mod word;
 
 use std::io::{self, IsTerminal};
@@ -57,6 +59,7 @@ Examples:
   portyard kv scan user:
   portyard kv cas lock null '\"me\"' && echo 'the lock is ours'
   portyard kv keys --json | head
+  portyard kv watch session: --json
   portyard kv export backup.jsonl
   portyard kv tcp://192.0.2.1:15001 import backup.jsonl
   portyard kv --door xml kv.example.org:8000 size

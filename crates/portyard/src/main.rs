@@ -9,6 +9,7 @@
 mod array;
 mod ask;
 mod bench;
+mod broker;
 mod cert;
 mod cidr;
 mod connect;
@@ -75,6 +76,7 @@ enum Command {
     Message(message::Args),
     Array(array::Args),
     Kv(kv::Args),
+    Broker(broker::Args),
     Service(service::Args),
     Resolve(resolve::Args),
     Cidr(cidr::Args),
@@ -94,6 +96,7 @@ impl Command {
             Self::Message(args) => message::run(args),
             Self::Array(args) => array::run(args),
             Self::Kv(args) => kv::run(args),
+            Self::Broker(args) => broker::run(&args),
             Self::Service(args) => service::run(&args),
             Self::Resolve(args) => resolve::run(&args),
             Self::Cidr(args) => cidr::run(&args),

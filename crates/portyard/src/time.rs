@@ -123,7 +123,9 @@ pub fn run(args: Args) -> Outcome {
                     Err(why) => Verdict::Ignore(why),
                 },
             )?,
-            Transport::Stream => over_stream(&target, &trust, service, timeout)?,
+            Transport::Stream | Transport::SeqPacket => {
+                over_stream(&target, &trust, service, timeout)?
+            }
         };
         if args.json {
             let endpoint = target.endpoint.to_string();
@@ -155,7 +157,7 @@ fn choose(
     };
     let by_port = || Service::from_str(yard::by_port(transport, port?)?, false).ok();
     let service = service.or_else(by_port).unwrap_or(match transport {
-        Transport::Stream => Service::Daytime,
+        Transport::Stream | Transport::SeqPacket => Service::Daytime,
         Transport::Datagram => Service::Ctime,
     });
     if service == Service::Sntp && transport == Transport::Stream {

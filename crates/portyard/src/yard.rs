@@ -91,7 +91,7 @@ impl Service {
     /// Where the service listens when nothing is configured.
     pub fn endpoint(&self) -> Endpoint {
         match self.transport {
-            Transport::Stream => Endpoint::tcp_loopback(self.port),
+            Transport::Stream | Transport::SeqPacket => Endpoint::tcp_loopback(self.port),
             Transport::Datagram => Endpoint::udp_loopback(self.port),
         }
     }
@@ -131,7 +131,7 @@ pub fn try_line(daemon: &str, service: &str, endpoint: &Endpoint) -> Option<Stri
     let (Endpoint::Tcp(at) | Endpoint::Udp(at) | Endpoint::Bare(at)) = endpoint else {
         // The other lines need a host and a port; this one works for every byte stream.
         return Some(match row.transport {
-            Transport::Stream => format!("portyard echo {endpoint}"),
+            Transport::Stream | Transport::SeqPacket => format!("portyard echo {endpoint}"),
             Transport::Datagram => format!("echo hi | portyard echo --datagram {endpoint}"),
         });
     };
@@ -141,7 +141,7 @@ pub fn try_line(daemon: &str, service: &str, endpoint: &Endpoint) -> Option<Stri
         _ => "AF_INET",
     };
     let scheme = match row.transport {
-        Transport::Stream => "tcp",
+        Transport::Stream | Transport::SeqPacket => "tcp",
         Transport::Datagram => "udp",
     };
     let line = row

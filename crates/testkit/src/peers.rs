@@ -45,6 +45,18 @@ pub fn peer(program: &str) -> PathBuf {
     found.unwrap_or_else(|| panic!("{program} is missing: run scripts/test, which installs it"))
 }
 
+/// The packages from npm that `scripts/install-peers` gets, for `NODE_PATH`.
+#[track_caller]
+pub fn node_modules() -> PathBuf {
+    let place = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/peers/node/node_modules");
+    assert!(
+        place.is_dir(),
+        "{} is missing: run scripts/test, which makes it",
+        place.display()
+    );
+    place
+}
+
 /// Every Python of this machine: the system's, and those that pyenv has, 2.7 included.
 #[track_caller]
 pub fn pythons() -> Vec<Python> {

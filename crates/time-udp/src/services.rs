@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use portyard_core::daemon::{Build, Daemon, ListenerOf, ServiceOf, ServiceRow};
+use portyard_core::daemon::{Build, Daemon, Home, ListenerOf, ServiceOf, ServiceRow};
 use portyard_core::listener::Datagrams;
 
 use crate::fib::Fib;
@@ -70,7 +70,7 @@ const fn row(
 ) -> ServiceRow<TimeUdp> {
     ServiceRow {
         name,
-        port,
+        home: Home::Port(port),
         about,
         build,
     }

@@ -30,16 +30,25 @@
 //! with JSON for any [`value`]. [`pickle`] reads and writes Python's pickles as far as they are data,
 //! never as the programs they may be, and holds the calls that Python makes over its connections.
 //!
+//! Processes give each other connections. [`broker`] is what fd-broker and its workers say about them,
+//! [`ancillary`] is how the kernel lays out the descriptors beside the bytes, and [`client_hello`] finds
+//! whom a TLS client means to talk to, so that the right process gets it.
+//! [`hold`] is what a program asks fd-broker for by name, and how one broker hands all it has to its
+//! successor.
+//!
 //! [`signature`] tells whether a datagram looks like one of our own answers, which is never
 //! answered: most of these protocols have no direction field, and two servers pointed at each other
 //! would talk for ever.
 
 #![forbid(unsafe_code)]
 
+pub mod ancillary;
 pub mod array;
 pub mod auth;
+pub mod broker;
 pub mod chargen;
 pub mod civil;
+pub mod client_hello;
 pub mod command;
 pub mod ctime;
 pub mod daytime;
@@ -47,9 +56,11 @@ mod decimal;
 pub mod escape;
 pub mod fib;
 pub mod framing;
+pub mod hold;
 pub mod http;
 pub mod jsonrpc;
 pub mod line;
+pub mod operate;
 pub mod pickle;
 mod plain;
 pub mod proxy;

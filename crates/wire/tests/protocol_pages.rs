@@ -7,6 +7,7 @@
 
 use portyard_wire::array::{self, Receipt, Refusal};
 use portyard_wire::auth::{Digest, Handshake, Key, Keys, Secret, python, recipe};
+use portyard_wire::broker::{FromWorker, Mode, ToWorker, Verdict};
 use portyard_wire::chargen::Chargen;
 use portyard_wire::command::{Command, HELP};
 use portyard_wire::ctime::Ctime;
@@ -20,6 +21,10 @@ use std::time::Duration;
 const ECHO_TCP: &str = include_str!(concat!(
     env!("CARGO_MANIFEST_DIR"),
     "/../../docs/protocols/echo-tcp.md"
+));
+const FD_BROKER: &str = include_str!(concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../../docs/protocols/fd-broker.md"
 ));
 const TRUST: &str = include_str!(concat!(
     env!("CARGO_MANIFEST_DIR"),
@@ -109,6 +114,79 @@ fn the_examples_of_trust_hold() {
         // An error has been told to the peer in its own words, or by silence.
         let _ = machine.handle(&bytes(vector.text("in")));
         assert_eq!(machine.output(), vector.out(), "{vector:?}");
+    }
+}
+
+#[test]
+fn the_examples_of_fd_broker_hold() {
+    let vectors = vectors(FD_BROKER);
+    let native = vectors.iter().filter(|v| v.text("service") == "native");
+    assert!(native.clone().count() >= 9, "too few examples found");
+    for vector in native {
+        let packet = bytes(vector.text("in"));
+        let descriptors = usize::from(packet[1]);
+        let (means, written) = if let Ok(message) = FromWorker::decode(&packet, descriptors) {
+            (from_worker(&message), message.encode())
+        } else {
+            let message = ToWorker::decode(&packet, descriptors).unwrap();
+            (to_worker(&message), message.encode())
+        };
+        assert_eq!(means.into_bytes(), bytes(vector.text("means")));
+        assert_eq!(written, packet, "{vector:?}");
+    }
+}
+
+fn from_worker(message: &FromWorker<'_>) -> String {
+    match message {
+        FromWorker::Hello(hello) => format!(
+            "HELLO version {}, {} DONE, capacity {}, weight {}, name {}, pool {}",
+            hello.version,
+            if hello.reports_done { "reports" } else { "no" },
+            hello.capacity,
+            hello.weight,
+            hello.name,
+            hello.pool,
+        ),
+        FromWorker::Report(reports) => {
+            let said = reports.iter().map(|report| match report.verdict {
+                Verdict::Taken => format!("{} taken", report.connection),
+                Verdict::Refused(why) => format!("{} refused: {}", report.connection, why.word()),
+                Verdict::Done => format!("{} done", report.connection),
+            });
+            format!("REPORT {}", said.collect::<Vec<_>>().join(", "))
+        }
+        FromWorker::Capacity(capacity) => format!("CAPACITY {capacity}"),
+        FromWorker::Drain => "DRAIN".into(),
+        FromWorker::Resume => "RESUME".into(),
+        FromWorker::Ping(token) => format!("PING {token}"),
+    }
+}
+
+fn to_worker(message: &ToWorker<'_>) -> String {
+    match message {
+        ToWorker::Welcome(welcome) => {
+            let mode = match welcome.mode {
+                Mode::Connections => "connections",
+                Mode::Listener => "listening sockets",
+            };
+            format!(
+                "WELCOME version {}, {mode} of pool {}",
+                welcome.version, welcome.pool
+            )
+        }
+        ToWorker::Rejected(text) => format!("REJECTED {text}"),
+        ToWorker::Offer(offers) => {
+            let said = offers.iter().map(|offer| {
+                let (number, arrival) = (offer.connection, offer.arrival);
+                let peer = offer.peer.unwrap();
+                format!("{number} at {arrival} of {} from {peer}", offer.listener)
+            });
+            format!("OFFER {}", said.collect::<Vec<_>>().join(", "))
+        }
+        ToWorker::Listener { name } => format!("LISTENER {name}"),
+        ToWorker::Drain => "DRAIN".into(),
+        ToWorker::Resume => "RESUME".into(),
+        ToWorker::Pong(token) => format!("PONG {token}"),
     }
 }
 

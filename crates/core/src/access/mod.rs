@@ -20,7 +20,7 @@ pub use rule::{Identity, Kind, Matcher, Rule, RuleError};
 use crate::config::{ConfigError, Source};
 
 /// The `[access]` table.
-#[derive(Debug, Clone, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AccessConfig {
     /// What happens to an address that no rule matches.

@@ -6,7 +6,8 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
-use toml::de::{DeTable, Deserializer, ValueDeserializer};
+use toml::Spanned;
+use toml::de::{DeTable, Deserializer};
 
 use super::ConfigError;
 
@@ -74,18 +75,22 @@ impl Source {
         }
     }
 
-    /// Turns the text into two values: what stands in the table of this name, and the rest.
-    pub fn parse_apart<T, S>(&self, table: &str) -> Result<(T, S), ConfigError>
+    /// Turns the text into two values: what stands in the tables of these names, and the rest.
+    pub fn parse_apart<T, S>(&self, tables: &[&str]) -> Result<(T, S), ConfigError>
     where
         T: DeserializeOwned,
-        S: DeserializeOwned + Default,
+        S: DeserializeOwned,
     {
         let wrong = |error: toml::de::Error| self.parse_error(&error);
         let mut root = DeTable::parse(&self.text).map_err(wrong)?;
-        let apart = match root.get_mut().remove(table) {
-            Some(value) => S::deserialize(ValueDeserializer::from(value)).map_err(wrong)?,
-            None => S::default(),
-        };
+        let mut apart = DeTable::new();
+        for &table in tables {
+            if let Some((name, value)) = root.get_mut().remove_entry(table) {
+                apart.insert(name, value);
+            }
+        }
+        let apart = Spanned::new(root.span(), apart);
+        let apart = S::deserialize(Deserializer::from(apart)).map_err(wrong)?;
         let rest = T::deserialize(Deserializer::from(root)).map_err(wrong)?;
         Ok((rest, apart))
     }
@@ -159,23 +164,25 @@ mod tests {
     #[test]
     fn a_table_apart_keeps_its_places() {
         let source = Source::from_text("[store]\ngrace = '1s'\n");
-        let (_, store): (NoKeys, Option<Sample>) = source.parse_apart("store").unwrap();
-        assert!(store.is_some());
+        let (_, apart): (NoKeys, Apart) = source.parse_apart(&["store", "more"]).unwrap();
+        assert!(apart.store.is_some());
         let source = Source::from_text("\n[store]\ngrace = '10'\n");
-        let error = source
-            .parse_apart::<NoKeys, Option<Sample>>("store")
-            .unwrap_err();
+        let error = source.parse_apart::<NoKeys, Apart>(&["store"]).unwrap_err();
         assert_eq!(error.place, Some((3, 9)));
         let source = Source::from_text("[stroe]\n");
-        let error = source
-            .parse_apart::<NoKeys, Option<Sample>>("store")
-            .unwrap_err();
+        let error = source.parse_apart::<NoKeys, Apart>(&["store"]).unwrap_err();
         assert_eq!(error.place, Some((1, 2)));
     }
 
     #[derive(Debug, Deserialize)]
     #[serde(deny_unknown_fields)]
     struct NoKeys {}
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Apart {
+        store: Option<Sample>,
+    }
 
     #[test]
     fn a_missing_file_says_so() {

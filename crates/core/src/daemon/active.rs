@@ -6,12 +6,12 @@ use super::plan::Planned;
 use super::report::State;
 use super::{Daemon, os_error};
 use crate::config::SocketOptions;
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, Transport};
 use crate::event_loop::Order;
 use crate::exit::Fatal;
 use crate::listen::{Bound, Inherited, Shape, open, ucspi_peer};
-use crate::listener::{Flavour, Listener};
-use crate::serve::Peer;
+use crate::listener::Listener;
+use crate::serve::{Hire, Peer};
 
 /// A listener and its sockets. The loops work on duplicates, so that a listener can be replaced
 /// without closing a socket.
@@ -20,6 +20,8 @@ pub struct Active<D: Daemon> {
     pub endpoint: Endpoint,
     /// The options it was opened with.
     pub options: SocketOptions,
+    /// The transport it was opened for; another one needs other sockets.
+    pub transport: Transport,
     /// Which opening it came from: a name with several addresses makes several listeners at once.
     pub opening: u64,
     /// The listener.
@@ -51,6 +53,7 @@ impl<D: Daemon> Active<D> {
                 Self {
                     endpoint,
                     options,
+                    transport: planned.transport,
                     opening,
                     listener,
                     bound,
@@ -108,26 +111,37 @@ fn new_listener<D: Daemon>(
 }
 
 /// Each loop gets its socket, or its share of the one there is.
-fn orders<D: Daemon>(
+pub(super) fn orders<D: Daemon>(
     listener: &SharedListener<D>,
     bound: &[Bound],
     state: &State<D>,
 ) -> Result<Orders<D>, Fatal> {
     let mut orders = Vec::new();
     match bound {
+        [] => {}
         [bound] if bound.shape == Shape::Connected => {
             let peer = ucspi_peer().map(|peer| Peer::Internet(peer.address));
             let peer = peer.filter(|_| bound.address().is_none());
             orders.push((0, Order::Connected(listener.clone(), share(bound)?, peer)));
         }
-        // One socket for all: loops wake together, and none of its backlog is ever lost.
-        [bound] => {
-            for number in 0..state.loops.count() {
-                orders.push((number, Order::Serve(listener.clone(), share(bound)?)));
+        [bound] if bound.shape == Shape::Pool => {
+            if let Endpoint::Broker { path, name } = &bound.endpoint {
+                let count = state.loops.count();
+                let hire = Hire {
+                    path: path.clone(),
+                    pool: name.clone(),
+                    loops: u32::try_from(count).unwrap_or(u32::MAX),
+                };
+                for number in 0..count {
+                    orders.push((number, Order::Work(listener.clone(), hire.clone())));
+                }
             }
         }
+        // One socket for all: loops wake together, and none of its backlog is ever lost. A
+        // predecessor may have had more loops, or fewer: each socket is served, and each loop serves.
         several => {
-            for (number, bound) in several.iter().enumerate() {
+            for number in 0..several.len().max(state.loops.count()) {
+                let bound = &several[number % several.len()];
                 orders.push((number, Order::Serve(listener.clone(), share(bound)?)));
             }
         }
@@ -147,10 +161,13 @@ pub fn open_planned<D: Daemon>(
     inherited: &mut Inherited,
     count: usize,
 ) -> Result<Vec<Bound>, Fatal> {
-    let transport = <D::Flavour as Flavour>::TRANSPORT;
+    let handed = inherited.take_bound(&planned.endpoint, &planned.label, planned.transport)?;
+    if !handed.is_empty() {
+        return Ok(handed);
+    }
     Ok(open(
         &planned.endpoint,
-        transport,
+        planned.transport,
         &planned.socket,
         inherited,
         count,

@@ -1,15 +1,20 @@
 //! The control thread: opens, serves, reloads and drains; the loops do the work.
 
+use std::cell::Cell;
+use std::io;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::available_parallelism;
 use std::time::{Duration, Instant, SystemTime};
 
+use socket2::Socket;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
-use super::active::{Active, Orders, open_planned};
+use super::active::{Active, Orders, open_planned, orders};
+use super::helm::{AdminSockets, Ask, Helm};
 use super::plan::{Plan, Planned};
 use super::report::{Phase, State};
 use super::timers::{ExpiryWatch, Heartbeat, IdleWatch};
@@ -17,11 +22,12 @@ use super::{ConfigOf, Daemon, SettingsOf, Shared, os_error};
 use crate::cli::Arguments;
 use crate::clock::Zone;
 use crate::datagram::Own;
+use crate::endpoint::{Endpoint, Transport};
 use crate::event_loop::{Loops, Order, Parts, Threads};
 use crate::exit::{Exit, Fatal};
 use crate::life::{Notifier, Signal, Signals, connection_limit};
 use crate::limits::Gate;
-use crate::listen::{Bound, Inherited, Shape};
+use crate::listen::{Bound, Handed, Inherited, Shape, UnixFile};
 use crate::listener::Flavour;
 use crate::observe::admin::Admin;
 use crate::observe::log::LogControl;
@@ -62,6 +68,12 @@ pub(super) struct Control<'a, D: Daemon> {
     pub(super) zone: Zone,
     pub(super) own: Arc<Own>,
     pub(super) faults: mpsc::UnboundedReceiver<Fatal>,
+    asked: mpsc::UnboundedReceiver<Ask>,
+    pub(super) admin_sockets: AdminSockets,
+    /// Somebody keeps our sockets open beyond our end.
+    kept: bool,
+    /// The loop for the next connection that comes from elsewhere.
+    next_loop: Cell<usize>,
     pub(super) state: Rc<State<D>>,
     pub(super) threads: Threads,
     pub(super) active: Vec<Active<D>>,
@@ -85,10 +97,21 @@ impl<'a, D: Daemon> Control<'a, D> {
         for planned in &plan.listeners {
             opened.push(open_planned(planned, &mut inherited, count)?);
         }
-        let admin = match &plan.config.admin.listen {
-            Some(endpoint) => Some(Admin::open(endpoint, &mut inherited)?),
-            None => None,
+        shared.open(&plan.settings, &mut inherited)?;
+        let (admin, admin_sockets) = match &plan.config.admin.listen {
+            Some(endpoint) => open_admin(endpoint, &mut inherited)?,
+            None => (None, AdminSockets::default()),
         };
+        for handed in inherited.take_handed() {
+            let Handed {
+                label, endpoint, ..
+            } = handed;
+            tracing::warn!(
+                listener = label,
+                endpoint,
+                "a socket of the predecessor that no listener uses is closed"
+            );
+        }
         for name in inherited.names() {
             tracing::warn!(name, "a socket was passed that no listener uses");
         }
@@ -97,6 +120,7 @@ impl<'a, D: Daemon> Control<'a, D> {
         let (report_fault, faults) = mpsc::unbounded_channel();
         let (zone, own) = (Zone::system(), Arc::new(Own::default()));
         let parts = Parts {
+            start: Instant::now(),
             zone: zone.clone(),
             offload: offload.clone(),
             own: own.clone(),
@@ -113,6 +137,8 @@ impl<'a, D: Daemon> Control<'a, D> {
             <D::Flavour as Flavour>::TRANSPORT,
         ));
         shared.start(&plan.settings, &metrics, &report_fault)?;
+        let (helm, asked) = Helm::new();
+        shared.steer(helm);
         let state = Rc::new(State {
             loops,
             metrics,
@@ -133,6 +159,10 @@ impl<'a, D: Daemon> Control<'a, D> {
             zone,
             own,
             faults,
+            asked,
+            admin_sockets,
+            kept: false,
+            next_loop: Cell::new(0),
             state,
             threads,
             active: Vec::new(),
@@ -153,15 +183,14 @@ impl<'a, D: Daemon> Control<'a, D> {
             return Err(self.fault().await);
         }
         self.announce();
+        self.inherited.take_charge();
+        self.state.shared.serving();
         let admin = self.admin.take();
         let report = self.state.clone();
-        let admin = async move {
-            match &admin {
-                Some(admin) => admin.serve(report).await,
-                None => std::future::pending().await,
-            }
+        let mut admin: Pin<Box<dyn Future<Output = io::Result<()>>>> = match admin {
+            Some(admin) => Box::pin(async move { admin.serve(report).await }),
+            None => Box::pin(std::future::pending()),
         };
-        tokio::pin!(admin);
         let one_connection = self.serves_connections_only();
         let loops = self.state.loops.clone();
         let finished = async move {
@@ -180,6 +209,16 @@ impl<'a, D: Daemon> Control<'a, D> {
                 signal = signals.next() => match signal {
                     Signal::Stop => return self.drain(signals).await,
                     Signal::Reload => self.reload(log),
+                },
+                Some(ask) = self.asked.recv() => match ask {
+                    Ask::Leave => {
+                        tracing::info!("a successor serves from here on");
+                        // Its connections are the successor's from now on.
+                        drop(admin);
+                        self.kept = true;
+                        return self.drain(signals).await;
+                    }
+                    ask => self.obey(ask),
                 },
                 fatal = self.faults.recv() => {
                     return Err(match fatal { Some(fatal) => fatal, None => self.fault().await });
@@ -221,7 +260,7 @@ impl<'a, D: Daemon> Control<'a, D> {
     }
 
     /// Lets the rest of the process know which listeners there are.
-    pub(super) fn publish(&self) {
+    pub(super) fn publish(&mut self) {
         let listeners: Vec<_> = self
             .active
             .iter()
@@ -235,6 +274,8 @@ impl<'a, D: Daemon> Control<'a, D> {
             .collect();
         self.own.refresh(&addresses);
         *self.state.listeners.borrow_mut() = listeners;
+        let shared = self.state.shared.clone();
+        self.kept = self.with_listening(|sockets| shared.listening(sockets));
         let trusts = self.trusts();
         let expiries = trusts
             .iter()
@@ -272,6 +313,7 @@ impl<'a, D: Daemon> Control<'a, D> {
             let listener = &active.listener;
             listeners.push((listener.name.clone(), listener.endpoint.to_string()));
         }
+        listeners.extend(self.state.shared.endpoints());
         for endpoint in self.admin.iter().flat_map(Admin::endpoints) {
             tracing::info!(%endpoint, "admin endpoint");
             listeners.push(("admin".into(), endpoint.to_string()));
@@ -294,16 +336,30 @@ impl<'a, D: Daemon> Control<'a, D> {
         self.notifier.stopping(grace);
         tracing::info!(connections = self.state.total.present(), ?grace, "draining");
         for active in &mut self.active {
-            active.listener.close();
+            if self.kept {
+                active.listener.hand_over();
+                let files = active
+                    .bound
+                    .iter_mut()
+                    .filter_map(|bound| bound.file.take());
+                files.for_each(UnixFile::leave);
+            } else {
+                active.listener.close();
+            }
             // The loops' duplicates close when the backlog is empty; then nobody can connect.
             active.bound.clear();
         }
-        let loops = &self.state.loops;
+        if self.kept {
+            let files = std::mem::take(&mut self.admin_sockets.files);
+            files.into_iter().for_each(UnixFile::leave);
+        }
+        let (loops, shared) = (&self.state.loops, &self.state.shared);
+        shared.drain();
         // Half the grace at most, so that a short one still leaves time to finish.
         let quiet = DRAIN_QUIET.min(grace / 2);
         loops.send_all(|| Order::Drain(quiet));
         let over = tokio::select! {
-            () = loops.empty() => {
+            () = async { loops.empty().await; shared.empty().await } => {
                 tracing::info!("drained");
                 return Ok(());
             }
@@ -318,6 +374,41 @@ impl<'a, D: Daemon> Control<'a, D> {
         // Cutting is immediate; this only lets the resets go out.
         let _ = timeout(CUT_WAIT, loops.empty()).await;
         Ok(())
+    }
+
+    /// Accepts again on all listeners, after a hand-over that came to nothing.
+    pub(super) fn accept_again(&self) {
+        for active in &self.active {
+            active.listener.take_back();
+            match orders(&active.listener, &active.bound, &self.state) {
+                Ok(orders) => self.send(orders),
+                Err(fatal) => tracing::error!(
+                    listener = %active.listener.name, error = %fatal, "cannot accept again"
+                ),
+            }
+        }
+    }
+
+    /// Hands a connection that a predecessor had accepted to a loop.
+    pub(super) fn accept(&self, name: &str, connection: Socket) {
+        let named = |active: &&Active<D>| active.listener.name == name;
+        let Some(active) = self.active.iter().find(named) else {
+            tracing::warn!(
+                listener = name,
+                "a connection of the predecessor has no listener here"
+            );
+            // An error means that the peer has gone by itself.
+            let _ = connection.set_linger(Some(Duration::ZERO));
+            return;
+        };
+        if let Err(error) = connection.set_nonblocking(true) {
+            tracing::warn!(listener = name, %error, "a connection of the predecessor is lost");
+            return;
+        }
+        let number = self.next_loop.get();
+        self.next_loop.set(number.wrapping_add(1));
+        let order = Order::Connected(active.listener.clone(), connection, None);
+        self.state.loops.send(number, order);
     }
 
     async fn feed_watchdog(&self, interval: Duration) {
@@ -338,10 +429,9 @@ impl<'a, D: Daemon> Control<'a, D> {
 
     /// Whether all we have are connections that we were started with.
     fn serves_connections_only(&self) -> bool {
-        self.active
-            .iter()
-            .flat_map(|active| &active.bound)
-            .all(|b| b.shape == Shape::Connected)
+        let connected = |bound: &Bound| bound.shape == Shape::Connected;
+        let mut bound = self.active.iter().flat_map(|active| &active.bound);
+        !self.active.is_empty() && bound.all(connected)
     }
 
     async fn stop(self) {
@@ -349,6 +439,29 @@ impl<'a, D: Daemon> Control<'a, D> {
         self.threads.join();
         self.state.shared.stop().await;
     }
+}
+
+fn open_admin(
+    endpoint: &Endpoint,
+    inherited: &mut Inherited,
+) -> Result<(Option<Admin>, AdminSockets), Fatal> {
+    let mut admin = Admin::open(endpoint, inherited)?;
+    let sockets = admin
+        .share()
+        .map_err(|error| os_error("the admin endpoint cannot be shared", &error))?;
+    let sockets = AdminSockets {
+        endpoint: endpoint
+            .clone()
+            .with_transport(Transport::Stream)
+            .to_string(),
+        sockets: if endpoint.is_inherited() {
+            Vec::new()
+        } else {
+            sockets
+        },
+        files: admin.take_files(),
+    };
+    Ok((Some(admin), sockets))
 }
 
 async fn stop_signal(signals: &mut Signals) {

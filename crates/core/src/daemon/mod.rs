@@ -5,13 +5,14 @@
 
 mod active;
 mod control;
+mod helm;
 mod plan;
 mod reload;
 mod report;
 mod shared;
 mod timers;
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -19,16 +20,18 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::access::AccessConfig;
 use crate::cli::Arguments;
-use crate::config::{Config, ListenerConfig};
+use crate::config::{Config, ConfigError, ListenerConfig, Source};
 use crate::event_loop::Run;
 use crate::exit::{Exit, Fatal};
 use crate::life::{self, Notifier};
 use crate::listen::Inherited;
 use crate::listener::Flavour;
 use crate::observe::log;
+pub use helm::{Helm, Listening};
 use plan::{Plan, Read};
-pub use shared::{Asked, NoCommands, NoSettings, Shared};
+pub use shared::{Asked, Boot, NoCommands, NoSettings, Shared};
 
 /// A daemon: what [`run`] needs to know of it.
 pub trait Daemon: Sized + 'static {
@@ -47,18 +50,52 @@ pub trait Daemon: Sized + 'static {
     const ABOUT: &'static str;
     /// The services; the first is the default.
     const SERVICES: &'static [ServiceRow<Self>];
+
+    /// Checks what the listeners and the daemon's own tables say of each other. `source` gives an error
+    /// its place.
+    fn check(
+        config: &ConfigOf<Self>,
+        settings: &SettingsOf<Self>,
+        source: &Source,
+    ) -> Result<(), ConfigError> {
+        let _ = (config, settings, source);
+        Ok(())
+    }
+
+    /// Listeners that the daemon's own tables ask for, beside those in `[[listener]]`. `access` is the
+    /// daemon's list, `source` gives an error its place. Nothing is opened yet, perhaps never.
+    fn listeners(
+        shared: &Self::Shared,
+        settings: &SettingsOf<Self>,
+        access: &AccessConfig,
+        source: &Source,
+    ) -> Result<Vec<ListenerOf<Self>>, ConfigError> {
+        let _ = (shared, settings, access, source);
+        Ok(Vec::new())
+    }
 }
 
 /// One row of a daemon's table of services.
 pub struct ServiceRow<D: Daemon> {
     /// The name in `service = "…"` and on the command line.
     pub name: &'static str,
-    /// The port on the loopback address that the built-in defaults use.
-    pub port: u16,
+    /// Where the built-in defaults offer it.
+    pub home: Home,
     /// One line for `--help`.
     pub about: &'static str,
     /// Builds the service for a listener, or says which option is wrong and what to do.
     pub build: Build<D>,
+}
+
+/// Where the built-in defaults offer a service.
+#[derive(Debug, Clone, Copy)]
+pub enum Home {
+    /// A port on the loopback address.
+    Port(u16),
+    /// A Unix socket of this name in the daemon's [`life::runtime_directory`].
+    Socket(&'static str),
+    /// Nowhere.
+    Nowhere,
 }
 
 /// Makes a service of a listener's table and of what the services share.
@@ -71,7 +108,7 @@ pub type ListenerOf<D> =
 /// A daemon's configuration.
 pub type ConfigOf<D> = Config<<<D as Daemon>::Flavour as Flavour>::Limits, <D as Daemon>::Options>;
 
-/// The daemon's own table.
+/// The daemon's own tables.
 pub type SettingsOf<D> = <<D as Daemon>::Shared as Shared>::Settings;
 
 /// The daemon's own arguments.
@@ -105,7 +142,7 @@ fn boot<D: Daemon>(
     if let Some(answer) = command::<D>(arguments, commands, &read)? {
         return print(&answer);
     }
-    let inherited = Inherited::from_environment()?;
+    let mut inherited = Inherited::from_environment()?;
     let notifier = Notifier::from_environment();
     let shared = D::Shared::default();
     let plan = Plan::new(read, arguments, &inherited.names(), &shared)?;
@@ -114,6 +151,18 @@ fn boot<D: Daemon>(
     }
     let log = log::start(D::NAME, &plan.log_config(arguments), stderr_is_peer);
     life::raise_descriptor_limit();
+    let listeners: Vec<_> = plan
+        .listeners
+        .iter()
+        .map(|planned| (planned.service_name, &planned.endpoint))
+        .collect();
+    shared.inherit(Boot {
+        commands,
+        settings: &plan.settings,
+        listeners: &listeners,
+        notifier: &notifier,
+        inherited: &mut inherited,
+    })?;
     control::run(arguments, plan, shared, inherited, notifier, &log)
 }
 
@@ -160,11 +209,29 @@ fn os_error(what: &str, error: &io::Error) -> Fatal {
     Fatal::new(Exit::OsError, format!("{what}: {error}"))
 }
 
+impl fmt::Display for Home {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Port(port) => port.fmt(f),
+            Self::Socket(file) => f.write_str(file),
+            Self::Nowhere => f.write_str("-"),
+        }
+    }
+}
+
 fn service_table<D: Daemon>() -> String {
-    let mut text = String::from("Services (default port on 127.0.0.1):\n");
-    for row in D::SERVICES {
+    let homes = D::SERVICES.iter().map(|row| row.home);
+    let has_socket = homes.clone().any(|home| matches!(home, Home::Socket(_)));
+    let mut text = String::from(if has_socket {
+        "Services (default port on 127.0.0.1, or socket in the runtime directory):\n"
+    } else {
+        "Services (default port on 127.0.0.1):\n"
+    });
+    let homes: Vec<String> = homes.map(|home| home.to_string()).collect();
+    let width = homes.iter().map(String::len).max().unwrap_or(0).max(6);
+    for (row, home) in D::SERVICES.iter().zip(homes) {
         // Writing into a String does not fail.
-        let _ = writeln!(text, "  {:<12} {:<6} {}", row.name, row.port, row.about);
+        let _ = writeln!(text, "  {:<12} {home:<width$} {}", row.name, row.about);
     }
     text
 }

@@ -1,17 +1,17 @@
 //! A configuration that has passed every check that needs no socket.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use toml::Spanned;
 
-use super::{ConfigOf, Daemon, ListenerOf, ServiceOf, ServiceRow, SettingsOf, Shared};
+use super::{ConfigOf, Daemon, Home, ListenerOf, ServiceOf, ServiceRow, SettingsOf, Shared};
 use crate::access::AccessList;
 use crate::cli::Arguments;
 use crate::config::{ConfigError, LogConfig, SocketOptions, Source};
 use crate::endpoint::{Endpoint, EndpointError, Transport};
 use crate::exit::{Exit, Fatal};
+use crate::life::runtime_directory;
 use crate::listener::{Flavour, Settings};
 use crate::serve::Trust;
 
@@ -28,13 +28,15 @@ pub struct Planned<D: Daemon> {
     pub service_name: &'static str,
     pub endpoint: Endpoint,
     pub socket: SocketOptions,
+    /// The service's.
+    pub transport: Transport,
     limits: <D::Flavour as Flavour>::Limits,
     access: Arc<AccessList>,
     service: ServiceOf<D>,
     pub trust: Option<Arc<Trust>>,
 }
 
-/// A configuration of which only the daemon's own table has been checked.
+/// A configuration of which only the daemon's own tables have been checked.
 pub struct Read<D: Daemon> {
     source: Source,
     pub config: ConfigOf<D>,
@@ -48,15 +50,11 @@ impl<D: Daemon> Read<D> {
             Some(path) => Source::read(path)?,
             None => Source::default(),
         };
-        let (config, settings) = if D::Shared::TABLE.is_empty() {
-            (source.parse()?, SettingsOf::<D>::default())
-        } else {
-            source.parse_apart(D::Shared::TABLE)?
-        };
+        let (config, settings): (_, SettingsOf<D>) = source.parse_apart(D::Shared::TABLES)?;
         D::Shared::check(&settings).map_err(|message| ConfigError {
             path: source.path().map(Into::into),
             place: None,
-            message: format!("[{}]: {message}", D::Shared::TABLE),
+            message,
         })?;
         Ok(Self {
             source,
@@ -102,7 +100,13 @@ impl<D: Daemon> Plan<D> {
         }
         // Checked even where every listener has a list of its own.
         AccessList::new(&config.access, &source)?;
-        if config.listeners.is_empty() {
+        D::check(&config, &settings, &source)?;
+        let mut derived = if listen.is_empty() {
+            D::listeners(shared, &settings, &config.access, &source)?
+        } else {
+            Vec::new()
+        };
+        if config.listeners.is_empty() && derived.is_empty() && !D::Shared::serves(&settings) {
             return Err(ConfigError {
                 path: source.path().map(Into::into),
                 place: None,
@@ -113,7 +117,7 @@ impl<D: Daemon> Plan<D> {
             });
         }
         let mut listeners = Vec::new();
-        for listener in &mut config.listeners {
+        for listener in config.listeners.iter_mut().chain(&mut derived) {
             listeners.extend(plan_listener::<D>(
                 listener,
                 &config.access,
@@ -138,12 +142,14 @@ impl<D: Daemon> Plan<D> {
     /// The effective configuration as TOML.
     pub fn print(&self) -> Result<String, Fatal> {
         let print = || {
-            let mut text = toml::to_string(&self.config)?;
-            if !D::Shared::TABLE.is_empty() {
-                let own = BTreeMap::from([(D::Shared::TABLE, &self.settings)]);
-                text = toml::to_string(&own)? + "\n" + &text;
-            }
-            Ok(text)
+            let own = toml::to_string(&self.settings)?;
+            let text = toml::to_string(&self.config)?;
+            // Behind the rest: what comes before the first table belongs to none.
+            Ok(if own.is_empty() {
+                text
+            } else {
+                text + "\n" + &own
+            })
         };
         print().map_err(|error: toml::ser::Error| {
             Fatal::new(
@@ -164,9 +170,8 @@ impl<D: Daemon> Plan<D> {
 
     /// Whether an inetd started us.
     pub fn is_inetd(&self) -> bool {
-        self.listeners
-            .iter()
-            .all(|planned| planned.endpoint == Endpoint::Inetd)
+        let is_inetd = |planned: &Planned<D>| planned.endpoint == Endpoint::Inetd;
+        !self.listeners.is_empty() && self.listeners.iter().all(is_inetd)
     }
 }
 
@@ -200,7 +205,7 @@ fn plan_listener<D: Daemon>(
             "listen is empty; name at least one endpoint, such as \"tcp://127.0.0.1:7007\"";
         return Err(source.error(&at_service, message));
     }
-    let transport = <D::Flavour as Flavour>::TRANSPORT;
+    let transport = <D::Flavour as Flavour>::transport(&service);
     if transport == Transport::Datagram && listener.socket.dscp.is_some() {
         let message = "socket.dscp cannot be set: datagram answers carry a mark of ours there, \
                        which keeps them out of loops";
@@ -212,6 +217,20 @@ fn plan_listener<D: Daemon>(
                        streams; take them out";
         return Err(source.error(&at_service, message));
     }
+    if trust.is_some() && <D::Flavour as Flavour>::takes_sockets(&service) {
+        let message = "proxy, tls and auth would use up bytes that the worker is to read: the \
+                       connection is handed on untouched; take them out, and let the worker do \
+                       what they do";
+        return Err(source.error(&at_service, message));
+    }
+    if transport == Transport::SeqPacket {
+        let trust = trust.as_deref();
+        if trust.is_some_and(|trust| trust.tls.is_some() || !trust.balancers.is_empty()) {
+            let message = "tls and proxy are for byte streams; take them out. Nobody but this \
+                           machine reaches a Unix socket, and auth = \"mutual\" proves a key";
+            return Err(source.error(&at_service, message));
+        }
+    }
     let mut planned = Vec::new();
     for spanned in &mut listener.listen {
         let span = spanned.span();
@@ -221,12 +240,16 @@ fn plan_listener<D: Daemon>(
             .map_err(|error: EndpointError| source.error(&span, error.to_string()))?;
         let endpoint = endpoint.with_transport(transport);
         if !endpoint.fits(transport) {
-            let wanted = if transport == Transport::Stream {
-                "tcp://"
-            } else {
-                "udp://"
+            let wanted = match transport {
+                Transport::Stream => "tcp:// or unix:",
+                Transport::SeqPacket => "unix:, because only a Unix socket keeps messages whole",
+                Transport::Datagram => "udp:// or unix:",
             };
-            let message = format!("{endpoint} does not fit {}; use {wanted} or unix:", D::NAME);
+            let (what, name) = match transport {
+                Transport::SeqPacket => ("service ", row.name),
+                _ => ("", D::NAME),
+            };
+            let message = format!("{endpoint} does not fit {what}{name}; use {wanted}");
             return Err(source.error(&span, message));
         }
         *spanned = Spanned::new(span, endpoint.to_string());
@@ -234,6 +257,7 @@ fn plan_listener<D: Daemon>(
             label: listener.name.clone().unwrap_or_else(|| row.name.into()),
             service_name: row.name,
             endpoint,
+            transport,
             socket: listener.socket.clone(),
             limits: listener.limits.clone(),
             access: access.clone(),
@@ -258,15 +282,19 @@ fn row<D: Daemon>(name: &str) -> Result<&'static ServiceRow<D>, String> {
         })
 }
 
-/// Every service on its default port.
+/// Every service at home.
 fn defaults<D: Daemon>() -> Vec<ListenerOf<D>> {
-    let endpoint = |row: &ServiceRow<D>| match <D::Flavour as Flavour>::TRANSPORT {
-        Transport::Stream => Endpoint::tcp_loopback(row.port),
-        Transport::Datagram => Endpoint::udp_loopback(row.port),
+    let endpoint = |row: &ServiceRow<D>| match (row.home, <D::Flavour as Flavour>::TRANSPORT) {
+        (Home::Port(port), Transport::Stream | Transport::SeqPacket) => {
+            Some(Endpoint::tcp_loopback(port))
+        }
+        (Home::Port(port), Transport::Datagram) => Some(Endpoint::udp_loopback(port)),
+        (Home::Socket(file), _) => Some(Endpoint::Unix(runtime_directory(D::NAME).join(file))),
+        (Home::Nowhere, _) => None,
     };
     D::SERVICES
         .iter()
-        .map(|row| ListenerOf::<D>::new(row.name, &endpoint(row)))
+        .filter_map(|row| Some(ListenerOf::<D>::new(row.name, &endpoint(row)?)))
         .collect()
 }
 

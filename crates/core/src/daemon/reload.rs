@@ -60,6 +60,10 @@ impl<D: Daemon> Control<'_, D> {
                 }
             }
         }
+        if let Err(fatal) = self.state.shared.open(&plan.settings, &mut self.inherited) {
+            self.take_back(steps);
+            return Err(fatal);
+        }
         self.warn_of_restart(&plan);
         self.take(steps);
         self.state
@@ -101,6 +105,7 @@ impl<D: Daemon> Control<'_, D> {
                 }
                 let fits = |active: &&Active<D>| {
                     active.endpoint == planned.endpoint
+                        && active.transport == planned.transport
                         && !kept.contains(&Some(active.opening))
                         && (!exactly || active.is_named_as(planned))
                 };

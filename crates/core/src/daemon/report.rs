@@ -75,8 +75,8 @@ impl<D: Daemon> Report for State<D> {
             "offload_waiting": self.offload.waiting(),
             "listeners": listeners,
         });
-        if let (Value::Object(status), Some(own)) = (&mut status, self.shared.status()) {
-            status.insert(D::Shared::TABLE.into(), own);
+        if let Value::Object(status) = &mut status {
+            status.extend(self.shared.status());
         }
         status
     }
@@ -113,7 +113,7 @@ fn describe<F: Flavour>(listener: &Listener<F>) -> Value {
         "bad_input": metrics.bad_input.get(),
     });
     let more = match F::TRANSPORT {
-        crate::endpoint::Transport::Stream => {
+        crate::endpoint::Transport::Stream | crate::endpoint::Transport::SeqPacket => {
             let limit = listener.gate.ceiling();
             let busiest: Vec<Value> = listener
                 .sources

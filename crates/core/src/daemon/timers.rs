@@ -59,9 +59,8 @@ pub struct IdleWatch {
 
 impl IdleWatch {
     pub fn new<D: Daemon>(active: &[Active<D>], limit: Duration, one_connection: bool) -> Self {
-        let from_inetd = active
-            .iter()
-            .all(|active| active.endpoint == Endpoint::Inetd);
+        let is_inetd = |active: &Active<D>| active.endpoint == Endpoint::Inetd;
+        let from_inetd = !active.is_empty() && active.iter().all(is_inetd);
         let limit = (from_inetd && !one_connection && !limit.is_zero()).then_some(limit);
         Self {
             limit,

@@ -149,7 +149,7 @@ impl Port {
 
     /// Waits for datagrams with the loop, and while they come in numbers, without it.
     async fn serve(&mut self) -> io::Result<()> {
-        let stopped = self.listener.stop.clone().cancelled_owned();
+        let stopped = self.listener.stopped().cancelled_owned();
         tokio::pin!(stopped);
         'serving: loop {
             let arrivals = sys::register(self.socket.clone())?;
@@ -178,7 +178,7 @@ impl Port {
             // A socket that the loop watches costs a wake-up for each datagram in and out. Under
             // load the next batch is there already, so it is taken without being announced.
             drop(arrivals);
-            while !self.listener.stop.is_cancelled() && self.turn().is_ok() {
+            while !self.listener.stopped().is_cancelled() && self.turn().is_ok() {
                 self.send().await;
                 tokio::task::yield_now().await;
             }

@@ -69,12 +69,16 @@ impl Buckets {
         // SETS is a power of two and far below 2^32.
         let set = usize::try_from(key % SETS as u64).unwrap_or(0) * WAYS;
         let (per_millisecond, burst) = (self.per_millisecond, self.burst);
+        // Loops read their clocks before they get here: one may come with a time just before the last.
+        let elapsed = |slot: &Slot| match now.wrapping_sub(slot.updated) {
+            behind if behind > u32::MAX - BEHIND_MAX => 0,
+            elapsed => elapsed,
+        };
         let level = |slot: &Slot| {
-            let elapsed = now.wrapping_sub(slot.updated) as f32;
             if slot.key == 0 {
                 f32::INFINITY
             } else {
-                (slot.tokens + elapsed * per_millisecond).min(burst)
+                (slot.tokens + elapsed(slot) as f32 * per_millisecond).min(burst)
             }
         };
         let ways = &mut self.slots[set..set + WAYS];
@@ -93,7 +97,7 @@ impl Buckets {
             });
         let tokens = level(&ways[at]).min(burst);
         let slot = &mut ways[at];
-        slot.updated = now;
+        slot.updated = slot.updated.wrapping_add(elapsed(slot));
         if tokens >= 1.0 {
             slot.tokens = tokens - 1.0;
             return Token::Taken;
@@ -120,6 +124,8 @@ impl Buckets {
 /// With [`WAYS`] slots of 16 bytes each: 8,192 sources in 128 KiB.
 const SETS: usize = 1024;
 const WAYS: usize = 8;
+/// No loop is further behind another, in milliseconds.
+const BEHIND_MAX: u32 = 60_000;
 
 #[cfg(test)]
 mod tests {
@@ -139,6 +145,16 @@ mod tests {
         assert!(taken(&mut buckets, 1100));
         assert!(!taken(&mut buckets, 1101));
         assert_eq!((0..9).filter(|_| taken(&mut buckets, 999_999)).count(), 3);
+    }
+
+    #[test]
+    fn a_time_just_before_the_last_gives_no_tokens() {
+        let mut buckets = buckets("10/s", 3);
+        let source = Prefix::V4(7);
+        let taken = |now| buckets.take(source, now) == Token::Taken;
+        // Two loops, one of which started 7 ms later.
+        let both = (1000..1100).flat_map(|now| [now, now - 7]);
+        assert_eq!(both.map(taken).filter(|taken| *taken).count(), 3);
     }
 
     #[test]

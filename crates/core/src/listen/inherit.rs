@@ -1,16 +1,19 @@
-//! Sockets that came with the process: systemd's `LISTEN_FDS`, a numbered descriptor, or inetd's
-//! descriptor 0. Each is probed for domain, type and state before it is believed.
+//! Sockets that came with the process: systemd's `LISTEN_FDS`, a numbered descriptor, inetd's
+//! descriptor 0, or what a predecessor of ours had bound. Each is probed for domain, type and state
+//! before it is believed.
 
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
 
 use nix::sys::stat::fstat;
-use socket2::{Domain, Socket, Type};
+use socket2::Socket;
 
-use super::{Bound, ListenError, Shape};
+use super::{Bound, Charge, ListenError, Shape, UnixFile};
 use crate::endpoint::{Endpoint, Transport};
 use crate::exit::{Exit, Fatal};
+use crate::fdpass::{Kind, SocketType};
 use crate::sys;
 
 /// The sockets passed to this process that nobody has taken yet.
@@ -19,6 +22,24 @@ pub struct Inherited {
     passed: Vec<Passed>,
     /// Why none were passed, for error messages.
     absent: String,
+    /// What an earlier process of ours had the service manager keep, by name.
+    stored: Vec<(String, OwnedFd)>,
+    /// What a predecessor had bound.
+    handed: Vec<Handed>,
+    charge: Charge,
+}
+
+/// A socket that a predecessor had bound.
+#[derive(Debug)]
+pub struct Handed {
+    /// What it was bound by, as the configuration spells it.
+    pub endpoint: String,
+    /// The label of its listener.
+    pub label: String,
+    /// Which sockets were opened together: they are of one endpoint and belong to one listener.
+    pub opening: u64,
+    /// The socket.
+    pub socket: Socket,
 }
 
 #[derive(Debug)]
@@ -39,8 +60,8 @@ impl Inherited {
     /// Nothing was passed.
     pub fn none() -> Self {
         Self {
-            passed: Vec::new(),
             absent: "LISTEN_FDS is not set".into(),
+            ..Self::default()
         }
     }
 
@@ -69,8 +90,8 @@ impl Inherited {
         {
             let absent = format!("LISTEN_FDS is meant for process {pid}, not for this one");
             return Ok(Self {
-                passed: Vec::new(),
                 absent,
+                ..Self::default()
             });
         }
         if !variables.contains_key("LISTEN_PID") {
@@ -88,19 +109,81 @@ impl Inherited {
                 names.len()
             )));
         }
-        let mut passed = Vec::new();
+        let (mut passed, mut stored) = (Vec::new(), Vec::new());
         for (number, name) in (FIRST..).zip(names) {
-            let socket = adopt_socket(number).map_err(|e| {
+            let unusable = |e: io::Error| {
                 wrong(format!(
                     "LISTEN_FDS announces descriptor {number}, which is not a usable socket: {e}"
                 ))
-            })?;
-            passed.push(Passed { name, socket });
+            };
+            if name.starts_with(STORED) {
+                stored.push((name, sys::adopt(number).map_err(unusable)?));
+            } else {
+                let socket = adopt_socket(number).map_err(unusable)?;
+                passed.push(Passed { name, socket });
+            }
         }
         Ok(Self {
             passed,
             absent: "LISTEN_FDS passed no socket of that name".into(),
+            stored,
+            ..Self::default()
         })
+    }
+
+    /// Takes what an earlier process of this daemon had the service manager keep, with the names,
+    /// which begin with [`STORED`].
+    pub fn take_stored(&mut self) -> Vec<(String, OwnedFd)> {
+        std::mem::take(&mut self.stored)
+    }
+
+    /// Adds a socket that a predecessor had bound.
+    pub fn hand(&mut self, handed: Handed) {
+        self.handed.push(handed);
+    }
+
+    /// From here on the sockets that a predecessor had bound are ours, and so are their files.
+    pub fn take_charge(&self) {
+        self.charge.take();
+    }
+
+    /// Takes what no listener wanted of what a predecessor had bound.
+    pub fn take_handed(&mut self) -> Vec<Handed> {
+        std::mem::take(&mut self.handed)
+    }
+
+    /// Takes the sockets that a predecessor had bound for this endpoint, if there are any: those of a
+    /// listener with this label, else those of the first one.
+    pub fn take_bound(
+        &mut self,
+        endpoint: &Endpoint,
+        label: &str,
+        transport: Transport,
+    ) -> Result<Vec<Bound>, ListenError> {
+        let text = endpoint.to_string();
+        let fits = |handed: &&Handed| handed.endpoint == text;
+        let found = self.handed.iter().filter(fits);
+        let named = found.clone().find(|handed| handed.label == label);
+        let Some(opening) = named.or_else(|| found.clone().next()).map(|h| h.opening) else {
+            return Ok(Vec::new());
+        };
+        let ours = |handed: &Handed| handed.opening == opening && handed.endpoint == text;
+        let (taken, rest) = self.handed.drain(..).partition(ours);
+        self.handed = rest;
+        let mut bound = Vec::new();
+        for handed in Vec::<Handed>::into_iter(taken) {
+            let mut one = probe(endpoint, handed.socket, transport)?;
+            one.inherited = endpoint.is_inherited();
+            if let Endpoint::Unix(path) = endpoint {
+                // Whoever has removed the file has made the socket unreachable: bind another.
+                match UnixFile::find(path, &self.charge) {
+                    Some(file) => one.file = Some(file),
+                    None => continue,
+                }
+            }
+            bound.push(one);
+        }
+        Ok(bound)
     }
 
     /// The names of the sockets nobody has taken yet, in the order they were passed.
@@ -184,49 +267,20 @@ fn adopt_socket(number: i32) -> io::Result<Socket> {
 }
 
 /// Believes nothing: asks the socket what it is, and refuses what the daemon cannot serve.
-fn probe(endpoint: &Endpoint, socket: Socket, transport: Transport) -> Result<Bound, ListenError> {
+pub(super) fn probe(
+    endpoint: &Endpoint,
+    socket: Socket,
+    transport: Transport,
+) -> Result<Bound, ListenError> {
     let kernel = |error| super::kernel_error(endpoint, error);
-    let kind = socket.r#type().map_err(kernel)?;
-    let domain = socket.domain().map_err(kernel)?;
-    let listening = socket.is_listener().map_err(kernel)?;
-    let connected = socket.peer_addr().is_ok();
-    let (found, shape) = match (kind, listening, connected) {
-        (Type::STREAM, true, _) => ("a listening stream socket", Some(Shape::Listening)),
-        (Type::STREAM, false, true) => ("a connection", Some(Shape::Connected)),
-        (Type::STREAM, false, false) => (
-            "a stream socket that neither listens nor is connected",
-            None,
-        ),
-        (Type::DGRAM, _, false) => ("a datagram socket", Some(Shape::Datagram)),
-        (Type::DGRAM, _, true) => ("a connected datagram socket", None),
-        _ => ("a socket of another type", None),
-    };
-    let unfit = |wanted, remedy| {
-        Err(ListenError::Unfit {
-            endpoint: endpoint.clone(),
-            found,
-            wanted,
-            remedy,
-        })
-    };
-    if ![Domain::IPV4, Domain::IPV6, Domain::UNIX].contains(&domain) {
-        return unfit("IPv4, IPv6 and Unix sockets", "pass one of those");
-    }
-    let shape = match (shape, transport) {
-        (Some(shape @ (Shape::Listening | Shape::Connected)), Transport::Stream)
-        | (Some(shape @ Shape::Datagram), Transport::Datagram) => shape,
-        (_, Transport::Stream) => {
-            return unfit(
-                "streams",
-                "use ListenStream= (systemd) or socket_type = stream (inetd)",
-            );
-        }
-        (_, Transport::Datagram) => {
-            return unfit(
-                "datagrams",
-                "use ListenDatagram= (systemd) or socket_type = dgram (inetd)",
-            );
-        }
+    let kind = Kind::of(&socket).map_err(kernel)?;
+    let shape = match (kind, transport) {
+        (Kind::Listener(SocketType::Stream), Transport::Stream)
+        | (Kind::Listener(SocketType::SeqPacket), Transport::SeqPacket) => Shape::Listening,
+        (Kind::Connection(SocketType::Stream), Transport::Stream)
+        | (Kind::Connection(SocketType::SeqPacket), Transport::SeqPacket) => Shape::Connected,
+        (Kind::Datagram, Transport::Datagram) => Shape::Datagram,
+        _ => return Err(unfit(endpoint, kind, transport)),
     };
     socket.set_nonblocking(true).map_err(kernel)?;
     if shape == Shape::Datagram {
@@ -244,22 +298,53 @@ fn probe(endpoint: &Endpoint, socket: Socket, transport: Transport) -> Result<Bo
     })
 }
 
+fn unfit(endpoint: &Endpoint, kind: Kind, transport: Transport) -> ListenError {
+    let (wanted, remedy) = match transport {
+        Transport::Stream => (
+            "streams",
+            "use ListenStream= (systemd) or socket_type = stream (inetd)",
+        ),
+        Transport::SeqPacket => (
+            "messages over Unix sockets",
+            "use ListenSequentialPacket= (systemd)",
+        ),
+        Transport::Datagram => (
+            "datagrams",
+            "use ListenDatagram= (systemd) or socket_type = dgram (inetd)",
+        ),
+    };
+    let remedy = match endpoint {
+        Endpoint::Broker { .. } => "hold another socket under that name, or use another name",
+        _ => remedy,
+    };
+    ListenError::Unfit {
+        endpoint: endpoint.clone(),
+        found: kind.describe(),
+        wanted,
+        remedy,
+    }
+}
+
 /// The address an inherited socket is bound to, which says more in a log than `systemd:echo`.
 fn real_endpoint(endpoint: &Endpoint, socket: &Socket, transport: Transport) -> Endpoint {
-    let Ok(local) = socket.local_addr() else {
-        return endpoint.clone();
-    };
+    local_endpoint(socket, transport).unwrap_or_else(|| endpoint.clone())
+}
+
+/// Where a socket is bound; `None` where it has no address, or one that no endpoint spells.
+pub fn local_endpoint(socket: &Socket, transport: Transport) -> Option<Endpoint> {
+    let local = socket.local_addr().ok()?;
     if let Some(address) = local.as_socket() {
-        match transport {
-            Transport::Stream => Endpoint::Tcp(address.into()),
+        Some(match transport {
+            Transport::Stream | Transport::SeqPacket => Endpoint::Tcp(address.into()),
             Transport::Datagram => Endpoint::Udp(address.into()),
-        }
+        })
     } else if let Some(path) = local.as_pathname() {
-        Endpoint::Unix(path.into())
-    } else if let Some(name) = local.as_abstract_namespace() {
-        Endpoint::Abstract(String::from_utf8_lossy(name).into_owned())
+        Some(Endpoint::Unix(path.into()))
     } else {
-        endpoint.clone()
+        let name = local.as_abstract_namespace()?;
+        Some(Endpoint::Abstract(
+            String::from_utf8_lossy(name).into_owned(),
+        ))
     }
 }
 
@@ -270,6 +355,8 @@ fn is_this_process(pid: &str) -> bool {
         .is_ok_and(|pid| pid == std::process::id())
 }
 
+/// What the names of descriptors begin with that a daemon of ours has the service manager keep.
+pub const STORED: &str = "portyard-";
 /// SD_LISTEN_FDS_START.
 const FIRST: i32 = 3;
 /// What sd_listen_fds_with_names(3) calls a socket without a name.

@@ -1,6 +1,7 @@
 //! From an endpoint to a socket: bound by us with the options a server wants, or inherited and
 //! probed before it is believed.
 
+mod broker;
 mod inherit;
 mod options;
 mod unix;
@@ -11,13 +12,14 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-pub use inherit::{Inherited, UcspiPeer, ucspi_peer};
+pub use inherit::{Handed, Inherited, STORED, UcspiPeer, local_endpoint, ucspi_peer};
 pub(crate) use options::set_tos;
-pub use unix::UnixFile;
+pub use unix::{Charge, UnixFile};
 
 use crate::config::SocketOptions;
 use crate::endpoint::{Endpoint, Host, HostPort, Transport};
 use crate::exit::{Exit, Fatal};
+use crate::holding::HoldingError;
 
 /// A socket ready to be served.
 #[derive(Debug)]
@@ -37,12 +39,15 @@ pub struct Bound {
 /// What a socket is, as its options tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shape {
-    /// A stream socket that accepts connections.
+    /// A stream or message socket that accepts connections.
     Listening,
     /// One connection.
     Connected,
     /// A datagram socket.
     Datagram,
+    /// No socket of ours: a broker's pool, whose connections come over links of their own. The socket
+    /// only keeps the place.
+    Pool,
 }
 
 /// Why there is no socket for an endpoint.
@@ -74,6 +79,14 @@ pub enum ListenError {
         /// What was looked at, and what to do.
         why: String,
     },
+    /// A broker has no socket for us.
+    #[error("no socket for {endpoint}: {error}")]
+    Broker {
+        /// The endpoint.
+        endpoint: Endpoint,
+        /// What the broker said, or why it said nothing.
+        error: HoldingError,
+    },
     /// An inherited descriptor is not what the daemon serves.
     #[error("{endpoint} is {found}, but this daemon serves {wanted}; {remedy}")]
     Unfit {
@@ -101,6 +114,17 @@ pub fn open(
     copies: usize,
 ) -> Result<Vec<Bound>, ListenError> {
     match endpoint {
+        // Nothing on the Internet keeps messages whole.
+        _ if !endpoint.fits(transport) => Err(ListenError::Unfit {
+            endpoint: endpoint.clone(),
+            found: "an Internet address of another kind",
+            wanted: match transport {
+                Transport::Stream => "streams",
+                Transport::SeqPacket => "messages over Unix sockets",
+                Transport::Datagram => "datagrams",
+            },
+            remedy: "use unix:, or the scheme that fits",
+        }),
         Endpoint::Tcp(at) | Endpoint::Udp(at) | Endpoint::Bare(at) => {
             internet(endpoint, at, transport, options, copies)
         }
@@ -109,6 +133,7 @@ pub fn open(
         Endpoint::Systemd(_) | Endpoint::Fd(_) | Endpoint::Inetd => {
             inherited.take(endpoint, transport)
         }
+        Endpoint::Broker { path, name } => broker::retrieve(endpoint, path, name, transport),
     }
 }
 
@@ -130,7 +155,7 @@ fn internet(
         let mut address = address;
         for _ in 0..copies {
             let socket = bind(address, transport, options, copies > 1).map_err(kernel)?;
-            if transport == Transport::Stream {
+            if transport != Transport::Datagram {
                 let backlog = i32::try_from(options.backlog.get()).unwrap_or(i32::MAX);
                 socket.listen(backlog).map_err(kernel)?;
             }
@@ -138,12 +163,12 @@ fn internet(
             address = local.as_socket().unwrap_or(address);
             bound.push(Bound {
                 endpoint: match transport {
-                    Transport::Stream => Endpoint::Tcp(address.into()),
+                    Transport::Stream | Transport::SeqPacket => Endpoint::Tcp(address.into()),
                     Transport::Datagram => Endpoint::Udp(address.into()),
                 },
                 socket,
                 shape: match transport {
-                    Transport::Stream => Shape::Listening,
+                    Transport::Stream | Transport::SeqPacket => Shape::Listening,
                     Transport::Datagram => Shape::Datagram,
                 },
                 inherited: false,
@@ -181,7 +206,7 @@ fn bind(
     share: bool,
 ) -> io::Result<Socket> {
     let (kind, protocol) = match transport {
-        Transport::Stream => (Type::STREAM, Protocol::TCP),
+        Transport::Stream | Transport::SeqPacket => (Type::STREAM, Protocol::TCP),
         Transport::Datagram => (Type::DGRAM, Protocol::UDP),
     };
     let socket = Socket::new(
@@ -220,6 +245,7 @@ impl ListenError {
             Self::NoAddress(_) => Exit::NoHost,
             Self::Taken(..) => Exit::Unavailable,
             Self::NotPassed { .. } | Self::Unfit { .. } => Exit::Config,
+            Self::Broker { error, .. } => error.exit(),
         }
     }
 }

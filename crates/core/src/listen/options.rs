@@ -42,7 +42,7 @@ pub(super) fn before_bind(
         set_tos(socket, address, dscp << 2)?;
     }
     match transport {
-        Transport::Stream => stream(socket, options),
+        Transport::Stream | Transport::SeqPacket => stream(socket, options),
         Transport::Datagram if address.ip().is_unspecified() => packet_info(socket, address),
         Transport::Datagram => Ok(()),
     }

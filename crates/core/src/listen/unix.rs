@@ -5,6 +5,8 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::sys::stat::{Mode, umask};
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -20,6 +22,29 @@ pub struct UnixFile {
     path: PathBuf,
     device: u64,
     inode: u64,
+    charge: Charge,
+}
+
+/// Whether this process is in charge of the sockets that a predecessor had bound. Until it is, their
+/// files are the predecessor's, who may have to go on.
+#[derive(Debug, Clone, Default)]
+pub struct Charge(Arc<AtomicBool>);
+
+impl Charge {
+    /// From here on it is.
+    pub fn take(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    fn is_taken(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+
+    fn taken() -> Self {
+        let charge = Self::default();
+        charge.take();
+        charge
+    }
 }
 
 pub(super) fn bind_path(
@@ -75,7 +100,7 @@ fn finish(
     file: Option<UnixFile>,
 ) -> io::Result<Vec<Bound>> {
     let shape = match transport {
-        Transport::Stream => {
+        Transport::Stream | Transport::SeqPacket => {
             socket.listen(i32::try_from(options.backlog.get()).unwrap_or(i32::MAX))?;
             Shape::Listening
         }
@@ -121,6 +146,7 @@ fn clear_stale(endpoint: &Endpoint, path: &Path, transport: Transport) -> Result
         path: path.into(),
         device: before.dev(),
         inode: before.ino(),
+        charge: Charge::taken(),
     };
     drop(file);
     Ok(())
@@ -129,18 +155,34 @@ fn clear_stale(endpoint: &Endpoint, path: &Path, transport: Transport) -> Result
 fn new_socket(transport: Transport) -> io::Result<Socket> {
     let kind = match transport {
         Transport::Stream => Type::STREAM,
+        Transport::SeqPacket => Type::SEQPACKET,
         Transport::Datagram => Type::DGRAM,
     };
     Socket::new(Domain::UNIX, kind.nonblocking(), None)
 }
 
 impl UnixFile {
+    /// The file of a socket that a predecessor had bound here, if it is still there.
+    pub(super) fn find(path: &Path, charge: &Charge) -> Option<Self> {
+        let metadata = fs::symlink_metadata(path).ok()?;
+        let is_socket = metadata.file_type().is_socket();
+        let mut file = is_socket.then(|| Self::new(path).ok()).flatten()?;
+        file.charge = charge.clone();
+        Some(file)
+    }
+
+    /// Leaves the file where it is: another process serves the socket from here on.
+    pub fn leave(mut self) {
+        self.path = PathBuf::new();
+    }
+
     fn new(path: &Path) -> io::Result<Self> {
         let metadata = fs::symlink_metadata(path)?;
         Ok(Self {
             path: path.into(),
             device: metadata.dev(),
             inode: metadata.ino(),
+            charge: Charge::taken(),
         })
     }
 }
@@ -149,7 +191,7 @@ impl Drop for UnixFile {
     fn drop(&mut self) {
         let same = fs::symlink_metadata(&self.path)
             .is_ok_and(|now| now.dev() == self.device && now.ino() == self.inode);
-        if same {
+        if same && self.charge.is_taken() {
             let _ = fs::remove_file(&self.path);
         }
     }

@@ -22,7 +22,7 @@ use crate::access::Identity;
 use crate::config::SocketOptions;
 use crate::endpoint::{Endpoint, Transport};
 use crate::exit::{Exit, Fatal};
-use crate::listen::{Bound, Inherited, Shape, is_loopback, open};
+use crate::listen::{Bound, Inherited, Shape, UnixFile, is_loopback, open};
 use crate::serve::Stream;
 
 /// What the endpoint tells; the control thread implements it.
@@ -54,13 +54,11 @@ impl Admin {
     /// authentication of its own.
     pub fn open(endpoint: &Endpoint, inherited: &mut Inherited) -> Result<Self, Fatal> {
         let endpoint = endpoint.clone().with_transport(Transport::Stream);
-        let bound = open(
-            &endpoint,
-            Transport::Stream,
-            &SocketOptions::default(),
-            inherited,
-            1,
-        )?;
+        let mut bound = inherited.take_bound(&endpoint, "admin", Transport::Stream)?;
+        if bound.is_empty() {
+            let options = SocketOptions::default();
+            bound = open(&endpoint, Transport::Stream, &options, inherited, 1)?;
+        }
         for bound in &bound {
             if bound
                 .address()
@@ -81,6 +79,17 @@ impl Admin {
             }
         }
         Ok(Self { bound })
+    }
+
+    /// Takes the files of its Unix sockets, which are removed with whoever has them.
+    pub fn take_files(&mut self) -> Vec<UnixFile> {
+        let files = self.bound.iter_mut().map(|bound| bound.file.take());
+        files.flatten().collect()
+    }
+
+    /// Its sockets, for another process.
+    pub fn share(&self) -> std::io::Result<Vec<socket2::Socket>> {
+        self.bound.iter().map(Bound::share).collect()
     }
 
     /// Where it is.

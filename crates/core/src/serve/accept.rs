@@ -1,59 +1,50 @@
 //! The accept loop: the only one in the project.
 
+use std::future::poll_fn;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use socket2::{SockAddr, SockRef, Socket};
-use tokio::net::{TcpListener, UnixListener};
+use socket2::{SockAddr, Socket};
+use tokio::io::unix::AsyncFd;
 
-use super::Stream;
 use super::admission;
+use super::arrival::Arrival;
 use super::connection::Peer;
 use super::shed::{AcceptFault, PAUSE};
-use crate::endpoint::Endpoint;
 use crate::event_loop::EventLoop;
 use crate::exit::{Exit, Fatal};
 use crate::listener::{Listener, Streams};
 use crate::observe::Throttle;
 use crate::observe::metrics::Refusal;
+use crate::sys;
 
 /// A listening socket on the loop that serves it.
 pub struct Acceptor {
     listener: Arc<Listener<Streams>>,
-    socket: ListeningSocket,
+    socket: AsyncFd<Socket>,
+    /// Whether it is a Unix socket, as are those that are accepted from it.
+    is_unix: bool,
     throttle: Throttle,
-}
-
-enum ListeningSocket {
-    Tcp(TcpListener),
-    Unix(UnixListener),
 }
 
 impl Acceptor {
     /// Registers a listening, non-blocking socket with the current loop.
     pub fn new(listener: Arc<Listener<Streams>>, socket: Socket) -> io::Result<Self> {
-        let socket = match listener.endpoint {
-            Endpoint::Unix(_) | Endpoint::Abstract(_) => {
-                ListeningSocket::Unix(UnixListener::from_std(socket.into())?)
-            }
-            _ if socket.domain()? == socket2::Domain::UNIX => {
-                ListeningSocket::Unix(UnixListener::from_std(socket.into())?)
-            }
-            _ => ListeningSocket::Tcp(TcpListener::from_std(socket.into())?),
-        };
+        let is_unix = socket.domain()? == socket2::Domain::UNIX;
         Ok(Self {
             listener,
-            socket,
+            socket: sys::register_owned(socket).map_err(|(_, error)| error)?,
+            is_unix,
             throttle: Throttle::new(),
         })
     }
 
     /// Accepts until the listener is stopped. Connections run as tasks of the loop.
     pub async fn run(self: Rc<Self>, home: Rc<EventLoop>) {
-        let stopped = self.listener.stop.clone().cancelled_owned();
+        let stopped = self.listener.stopped().cancelled_owned();
         tokio::pin!(stopped);
         let mut faults: u32 = 0;
         loop {
@@ -63,17 +54,16 @@ impl Acceptor {
                 accepted = self.accept() => accepted,
             };
             match accepted {
-                Ok((stream, _)) if !home.reserve.refill() => {
-                    self.give_up(&stream);
-                    drop(stream);
+                Ok(arrival) if !home.reserve.refill() => {
+                    self.give_up(arrival);
                     home.reserve.refill();
                 }
-                Ok((stream, peer)) => {
+                Ok(arrival) => {
                     faults = 0;
                     // Waiting for room goes on through a hand-over: the connection is ours.
                     tokio::select! {
                         biased;
-                        () = admission::admit(&home, &self.listener, stream, peer) => {}
+                        () = admission::admit(&home, &self.listener, arrival) => {}
                         () = self.listener.closed.cancelled() => break,
                     }
                 }
@@ -96,11 +86,14 @@ impl Acceptor {
             // Not accepting is what the limit is for.
             return true;
         }
+        if listener.settings().service.room().is_some() {
+            return true;
+        }
         match self.accept_now() {
-            Ok((stream, peer)) => {
+            Ok(arrival) => {
                 let (home, listener) = (home.clone(), listener.clone());
                 tokio::task::spawn_local(async move {
-                    admission::admit(&home, &listener, stream, peer).await;
+                    admission::admit(&home, &listener, arrival).await;
                 });
                 true
             }
@@ -111,31 +104,38 @@ impl Acceptor {
         }
     }
 
-    async fn accept(&self) -> io::Result<(Stream, Peer)> {
-        match &self.socket {
-            ListeningSocket::Tcp(socket) => {
-                let (stream, address) = socket.accept().await?;
-                Ok((Stream::Tcp(stream), Peer::Internet(address)))
+    /// Accepts as soon as somebody is there, and the service has room for one more.
+    async fn accept(&self) -> io::Result<Arrival> {
+        loop {
+            let mut ready = poll_fn(|cx| self.socket.poll_read_ready(cx)).await?;
+            while let Some(room) = self.listener.settings().service.room() {
+                room.await;
             }
-            ListeningSocket::Unix(socket) => {
-                let (stream, _) = socket.accept().await?;
-                Ok((Stream::Unix(stream), Peer::Local))
+            match self.accept_now() {
+                // This forgets no arrival that came after `ready`.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
+                accepted => return accepted,
             }
         }
     }
 
     /// Accepts without waiting, past the loop's knowledge of readiness.
-    fn accept_now(&self) -> io::Result<(Stream, Peer)> {
-        let (socket, address) = SockRef::from(self).accept()?;
-        socket.set_nonblocking(true)?;
-        Ok((Stream::from_socket(socket)?, peer_of(&address)))
+    fn accept_now(&self) -> io::Result<Arrival> {
+        let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+        let (socket, address) = self.socket.get_ref().accept4(flags)?;
+        Ok(Arrival {
+            socket,
+            is_unix: self.is_unix,
+            peer: peer_of(&address),
+            ticket: None,
+        })
     }
 
     /// Resets a connection that has taken the last descriptor.
-    fn give_up(&self, stream: &Stream) {
+    fn give_up(&self, arrival: Arrival) {
         self.listener.metrics.accepted.inc();
         self.listener.metrics.refuse(Refusal::Descriptors);
-        stream.reset_on_close();
+        arrival.reset();
     }
 
     /// Deals with an error of accept; false when the listener is beyond use.
@@ -174,8 +174,8 @@ impl Acceptor {
         if !self.listener.owes_backlog() {
             return;
         }
-        while let Ok((stream, peer)) = self.accept_now() {
-            let admit = admission::admit(home, &self.listener, stream, peer);
+        while let Ok(arrival) = self.accept_now() {
+            let admit = admission::admit(home, &self.listener, arrival);
             if tokio::time::timeout(BACKLOG_WAIT, admit).await.is_err() {
                 return;
             }
@@ -185,10 +185,7 @@ impl Acceptor {
 
 impl AsFd for Acceptor {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        match &self.socket {
-            ListeningSocket::Tcp(socket) => socket.as_fd(),
-            ListeningSocket::Unix(socket) => socket.as_fd(),
-        }
+        self.socket.get_ref().as_fd()
     }
 }
 
@@ -203,7 +200,13 @@ pub async fn serve_connected(
         Some(peer) => peer,
         None => peer_of(&socket.peer_addr()?),
     };
-    admission::admit(&home, &listener, Stream::from_socket(socket)?, peer).await;
+    let arrival = Arrival {
+        is_unix: socket.domain()? == socket2::Domain::UNIX,
+        socket,
+        peer,
+        ticket: None,
+    };
+    admission::admit(&home, &listener, arrival).await;
     Ok(())
 }
 

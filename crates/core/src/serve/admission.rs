@@ -5,9 +5,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use portyard_wire::broker::Why;
 use tokio::io::AsyncWriteExt;
 
-use super::Stream;
+use super::arrival::{Accepted, Arrival};
 use super::connection::{Peer, Session};
 use super::establish::Proving;
 use crate::access::{Action, Kind};
@@ -24,9 +25,9 @@ use crate::observe::metrics::Refusal;
 pub(super) async fn admit(
     home: &Rc<EventLoop>,
     listener: &Arc<Listener<Streams>>,
-    stream: Stream,
-    peer: Peer,
+    arrival: Arrival,
 ) {
+    let peer = arrival.peer;
     listener.metrics.accepted.inc();
     let settings = listener.settings();
     if let Some(address) = peer.ip()
@@ -35,15 +36,20 @@ pub(super) async fn admit(
         tracing::debug!(
             listener = %listener.name, %peer, rule = %settings.access.explain(address), "refused"
         );
-        return turn_away(home, listener, stream, Refusal::Access, AtLimit::Refuse);
+        return turn_away(home, listener, arrival, Refusal::Access, AtLimit::Refuse);
     }
     if peer == Peer::Local
         && settings.access.concerns(Kind::User)
-        && !is_welcome(&settings, &stream)
+        && !is_welcome(&settings, &arrival)
     {
-        return turn_away(home, listener, stream, Refusal::Access, AtLimit::Refuse);
+        return turn_away(home, listener, arrival, Refusal::Access, AtLimit::Refuse);
     }
     let limits = &settings.limits;
+    // What a broker gives does not wait here: another worker may have room for it.
+    let at_limit = match arrival.ticket {
+        Some(_) => AtLimit::Refuse,
+        None => limits.at_limit,
+    };
     let source = source_of(peer.ip());
     // A balancer is many peers; what holds for each of them is applied when it has named it.
     let trust = settings.trust.as_ref();
@@ -54,45 +60,35 @@ pub(super) async fn admit(
             .penalties
             .refuses(source, home.milliseconds(), &limits.tariff())
     {
-        return turn_away(home, listener, stream, Refusal::Penalty, AtLimit::Refuse);
+        return turn_away(home, listener, arrival, Refusal::Penalty, AtLimit::Refuse);
     }
     let mut permit = match listener.try_enter() {
         Some(permit) => permit,
-        None if limits.at_limit == AtLimit::Queue => listener.enter().await,
+        None if at_limit == AtLimit::Queue => listener.enter().await,
         None => {
-            return turn_away(
-                home,
-                listener,
-                stream,
-                Refusal::Connections,
-                limits.at_limit,
-            );
+            return turn_away(home, listener, arrival, Refusal::Connections, at_limit);
         }
     };
     if is_balancer {
-        return start(home, stream, peer, permit);
+        return start(home, arrival, permit);
     }
     let mut applicant = Applicant::new(source);
     match applicant.apply(home, &mut permit) {
-        Ok(()) => start(home, stream, peer, permit),
-        Err((refusal, _)) if limits.at_limit != AtLimit::Queue => {
-            turn_away(home, listener, stream, refusal, limits.at_limit);
+        Ok(()) => start(home, arrival, permit),
+        Err((refusal, _)) if at_limit != AtLimit::Queue => {
+            turn_away(home, listener, arrival, refusal, at_limit);
         }
         Err((refusal, wait)) => {
-            let candidate = Candidate {
-                stream,
-                peer,
-                permit,
-            };
+            let candidate = Candidate { arrival, permit };
             queue(home, candidate, applicant, refusal, wait);
         }
     }
 }
 
 /// Whether the access rules want the user at the other end.
-fn is_welcome(settings: &Settings<Streams>, stream: &Stream) -> bool {
+fn is_welcome(settings: &Settings<Streams>, arrival: &Arrival) -> bool {
     // Without credentials nothing is known of the peer, so no rule can let it in.
-    stream.user().is_ok_and(|user| {
+    arrival.user().is_ok_and(|user| {
         let explanation = settings.access.check_identity(user);
         if explanation.action == Action::Deny {
             tracing::debug!(?user, rule = %explanation, "refused");
@@ -110,8 +106,7 @@ pub(super) struct Applicant {
 
 /// A connection that has a place and waits for its source's leave.
 struct Candidate {
-    stream: Stream,
-    peer: Peer,
+    arrival: Arrival,
     permit: Permit,
 }
 
@@ -146,26 +141,43 @@ impl Applicant {
     }
 }
 
-fn start(home: &Rc<EventLoop>, stream: Stream, peer: Peer, permit: Permit) {
+fn start(home: &Rc<EventLoop>, arrival: Arrival, permit: Permit) {
     // One look at the settings decides both what is demanded and what is served.
     let settings = permit.listener().settings();
+    if settings.service.takes_sockets() {
+        return settings.service.take(home, Accepted::new(arrival, permit));
+    }
     let proving = settings.trust.as_ref().map(|trust| {
         let proving = Proving::enter(permit.listener(), &settings.limits);
         proving.map(|proving| (trust.clone(), proving))
     });
     if let Some(None) = proving {
-        let listener = permit.listener().clone();
-        return turn_away(
-            home,
-            &listener,
-            stream,
-            Refusal::Handshakes,
-            AtLimit::Refuse,
-        );
+        let listener = permit.listener();
+        let why = Refusal::Handshakes;
+        return turn_away(home, listener, arrival, why, AtLimit::Refuse);
     }
+    let peer = arrival.peer;
+    let mut arrival = arrival;
+    let mut ticket = arrival.ticket.take();
+    if ticket.as_mut().is_some_and(|ticket| !ticket.take()) {
+        tracing::debug!(listener = %permit.listener().name, %peer, "its broker is gone");
+        return;
+    }
+    let stream = match arrival.into_stream() {
+        Ok(stream) => stream,
+        Err(error) => {
+            // The kernel has no memory for it, or it cannot be waited for at all.
+            permit.listener().metrics.refuse(Refusal::Descriptors);
+            tracing::debug!(listener = %permit.listener().name, %peer, %error, "not registered");
+            return;
+        }
+    };
     // The registry accounts for the task: a drain waits until every session has left it.
     let proving = proving.flatten();
     let session = Session::new(stream, peer, permit, home.clone(), settings, proving);
+    if let Some(ticket) = ticket {
+        home.registry.hold(session.slot(), ticket);
+    }
     tokio::task::spawn_local(session);
 }
 
@@ -178,13 +190,12 @@ fn queue(
     mut wait: Duration,
 ) {
     let Candidate {
-        stream,
-        peer,
+        arrival,
         mut permit,
     } = candidate;
     let listener = permit.listener().clone();
     if !listener.waiting.try_enter() {
-        return turn_away(home, &listener, stream, refusal, AtLimit::Refuse);
+        return turn_away(home, &listener, arrival, refusal, AtLimit::Refuse);
     }
     let home = home.clone();
     tokio::task::spawn_local(async move {
@@ -204,17 +215,17 @@ fn queue(
         };
         listener.waiting.leave();
         if turned_away {
-            turn_away(&home, &listener, stream, refusal, AtLimit::Refuse);
+            turn_away(&home, &listener, arrival, refusal, AtLimit::Refuse);
         } else {
-            start(&home, stream, peer, permit);
+            start(&home, arrival, permit);
         }
     });
 }
 
-fn turn_away(
+pub(super) fn turn_away(
     home: &EventLoop,
     listener: &Arc<Listener<Streams>>,
-    mut stream: Stream,
+    arrival: Arrival,
     why: Refusal,
     how: AtLimit,
 ) {
@@ -224,21 +235,37 @@ fn turn_away(
     {
         tracing::info!(listener = %listener.name, %why, held, "connection refused at a limit");
     }
-    if how == AtLimit::Banner {
-        let settings = listener.settings();
-        tokio::task::spawn_local(async move {
-            // A fresh connection has room for a banner; one that has not gets a reset.
-            let banner = settings.limits.banner.as_bytes();
-            let said = async {
-                stream.write_all(banner).await?;
-                stream.shutdown().await
-            };
-            if !matches!(tokio::time::timeout(BANNER_WAIT, said).await, Ok(Ok(()))) {
-                stream.reset_on_close();
-            }
-        });
-    } else {
-        stream.reset_on_close();
+    if arrival.ticket.is_some() {
+        return arrival.give_back(why.to_broker());
+    }
+    if how != AtLimit::Banner {
+        return arrival.reset();
+    }
+    let Ok(mut stream) = arrival.into_stream() else {
+        return;
+    };
+    let settings = listener.settings();
+    tokio::task::spawn_local(async move {
+        // A fresh connection has room for a banner; one that has not gets a reset.
+        let banner = settings.limits.banner.as_bytes();
+        let said = async {
+            stream.write_all(banner).await?;
+            stream.shutdown().await
+        };
+        if !matches!(tokio::time::timeout(BANNER_WAIT, said).await, Ok(Ok(()))) {
+            stream.reset_on_close();
+        }
+    });
+}
+
+impl Refusal {
+    /// What a broker is told when we do not serve a connection that it gives us.
+    fn to_broker(self) -> Why {
+        match self {
+            Self::Access | Self::Penalty => Why::Denied,
+            Self::Connections | Self::PerSource | Self::Rate | Self::Handshakes => Why::Full,
+            Self::Descriptors => Why::Resources,
+        }
     }
 }
 

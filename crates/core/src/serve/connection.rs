@@ -4,18 +4,21 @@ use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 
 use super::establish::{Proving, establish};
 use super::registry::Slot;
 use super::{Ended, Serving, Stream, Trust};
+use crate::access::Identity;
 use crate::event_loop::EventLoop;
+use crate::fdpass::{self, Channel, Message, ReceiveError};
 use crate::listener::{Listener, Permit, Settings, Streams};
 use crate::observe::metrics::Ending;
 
@@ -66,6 +69,11 @@ impl Connection {
     /// Who is at the other end.
     pub fn peer(&self) -> Peer {
         self.home.registry.peer(self.slot)
+    }
+
+    /// The name of the key that the peer has proved, where the listener demands one.
+    pub fn key(&self) -> Option<Arc<str>> {
+        self.home.registry.key(self.slot)
     }
 
     /// The loop that serves the connection: its clock, its pool, its buffer.
@@ -152,6 +160,82 @@ impl Connection {
                 Poll::Pending
             }
         }
+    }
+
+    /// Receives into `buffer` what one message brings, descriptors included. This is the way to read
+    /// a connection of whole messages: after [`Connection::poll_read`] a second one that is there
+    /// might be overlooked. A length of 0 is the end.
+    ///
+    /// A drain does not end it as it ends `poll_read`; the task is woken, and asks
+    /// [`Connection::finishing`] whether to go on. An error on a connection that is not a Unix
+    /// socket.
+    pub fn poll_receive(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<Result<Message, ReceiveError>> {
+        let unsupported = || io::Error::from(io::ErrorKind::Unsupported);
+        let socket = self.stream.unix().ok_or_else(unsupported)?;
+        loop {
+            ready!(socket.poll_read_ready(cx))?;
+            let received = socket.try_io(Interest::READABLE, || {
+                match fdpass::receive(socket.as_fd(), buffer) {
+                    Err(ReceiveError::Io(error)) => Err(error),
+                    received => Ok(received),
+                }
+            });
+            match received {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error.into())),
+                Ok(received) => {
+                    if let Ok(message) = &received {
+                        self.ended |= message.length == 0;
+                        self.home.registry.received(self.slot, message.length);
+                    }
+                    return Poll::Ready(received);
+                }
+            }
+        }
+    }
+
+    /// Sends a message with copies of `descriptors`; see [`fdpass::Channel::send`] for what may be
+    /// sent. A peer that takes nothing is held to the write-stall deadline.
+    pub fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+        descriptors: &[BorrowedFd<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let socket = self.stream.unix().ok_or(io::ErrorKind::Unsupported)?;
+        loop {
+            if socket.poll_write_ready(cx)?.is_pending() {
+                self.home.registry.stalled(self.slot);
+                return Poll::Pending;
+            }
+            let sent = socket.try_io(Interest::WRITABLE, || {
+                fdpass::send(socket.as_fd(), bytes, descriptors)
+            });
+            match sent {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+                Ok(length) => {
+                    self.home.registry.sent(self.slot, length);
+                    return Poll::Ready(Ok(length));
+                }
+            }
+        }
+    }
+
+    /// A second way to send over a Unix socket, for another owner. The connection is closed only when
+    /// both are gone, and what is sent by it moves no deadline.
+    pub fn channel(&self) -> io::Result<Channel> {
+        let socket = self.stream.unix().ok_or(io::ErrorKind::Unsupported)?;
+        Channel::new(socket)?.share()
+    }
+
+    /// The process at the other end of a Unix socket, as it was when it connected.
+    pub fn user(&self) -> io::Result<Identity<'static>> {
+        self.stream.user()
     }
 
     /// Reads what is there, at most `limit` bytes, and appends it to `pending`; 0 at the end of
@@ -290,6 +374,10 @@ impl Session {
         }
     }
 
+    pub(super) fn slot(&self) -> Slot {
+        self.slot
+    }
+
     fn end(&mut self, why: Ending) -> Poll<()> {
         self.serving = None;
         let registry = &self.home.registry;
@@ -313,6 +401,10 @@ impl Future for Session {
             return self.end(cut);
         }
         if !self.watched {
+            // Before its first byte is read, and behind the moment in which that it is taken was said.
+            if self.home.registry.is_revoked(self.slot) {
+                return self.end(Ending::Broken);
+            }
             self.home.registry.watch(self.slot, cx.waker());
             self.watched = true;
         }

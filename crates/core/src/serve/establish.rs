@@ -22,6 +22,7 @@ use super::{Ended, Peer, Serving, Stream};
 use crate::access::{Action, Explanation, Identity};
 use crate::auth::Authenticator;
 use crate::config::{AtLimit, ClientCertificates, StreamLimits};
+use crate::endpoint::Transport;
 use crate::event_loop::EventLoop;
 use crate::listener::{Listener, Settings, Streams, source_of};
 use crate::observe::metrics::Ending;
@@ -70,7 +71,7 @@ impl Proving {
 }
 
 /// A number from 0 up to 1 that nobody can foresee: std seeds each hasher anew.
-fn dice() -> f64 {
+pub(crate) fn dice() -> f64 {
     let bits = RandomState::new().hash_one(()) >> 32;
     u32::try_from(bits).map_or(0.0, |bits| f64::from(bits) / 2_f64.powi(32))
 }
@@ -312,7 +313,8 @@ async fn authenticate(
     let Some(mut machine) = machine else {
         return Ok(connection);
     };
-    let result = converse(&mut connection, &mut *machine).await;
+    let in_messages = settings.service.transport() == Transport::SeqPacket;
+    let result = converse(&mut connection, &mut *machine, in_messages).await;
     if let Some(last) = machine.output() {
         connection
             .write_all(&last)
@@ -327,6 +329,8 @@ async fn authenticate(
             let explanation = settings.access.check_identity(Identity::Key(&outcome.key));
             if explanation.action == Action::Allow {
                 tracing::debug!(key = %outcome.key, digest = %outcome.digest, "authenticated");
+                let registry = &connection.home.registry;
+                registry.set_key(connection.slot, outcome.key);
                 return Ok(connection);
             }
             denied(&explanation)
@@ -342,6 +346,7 @@ async fn authenticate(
 async fn converse(
     connection: &mut Connection,
     machine: &mut dyn Handshake,
+    in_messages: bool,
 ) -> io::Result<Result<(), AuthError>> {
     let mut buffer = [0; MESSAGE_MAX];
     loop {
@@ -352,12 +357,25 @@ async fn converse(
         if wanted == 0 {
             return Ok(Ok(()));
         }
-        let length = poll_fn(|cx| connection.poll_read(cx, &mut buffer[..wanted])).await?;
+        let length = if in_messages {
+            // What is not read of a message is lost. A descriptor that comes with one is closed.
+            poll_fn(|cx| connection.poll_receive(cx, &mut buffer))
+                .await?
+                .length
+        } else {
+            poll_fn(|cx| connection.poll_read(cx, &mut buffer[..wanted])).await?
+        };
         if length == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        if let Err(error) = machine.handle(&buffer[..length]) {
-            return Ok(Err(error));
+        match machine.handle(&buffer[..length]) {
+            // A message belongs to the dialogue or to the service, never to both.
+            Ok(taken) if taken < length => {
+                let error = "a message that goes on behind the end of the dialogue";
+                return Ok(Err(AuthError::Malformed(error)));
+            }
+            Ok(_) => {}
+            Err(error) => return Ok(Err(error)),
         }
     }
 }

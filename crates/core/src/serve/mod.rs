@@ -7,10 +7,14 @@
 
 mod accept;
 mod admission;
+mod arrival;
 mod bulk;
 mod connection;
 mod establish;
+mod hired;
 mod line;
+mod pass;
+mod peek;
 mod registry;
 mod shed;
 mod stream;
@@ -18,17 +22,24 @@ mod trust;
 
 use std::future::Future;
 use std::pin::Pin;
+use std::rc::Rc;
 
 pub use accept::{Acceptor, serve_connected};
+pub use arrival::{Accepted, monotonic};
 pub use bulk::Sum;
 pub use connection::{Connection, Peer};
+pub(crate) use establish::dice;
+pub use hired::{Hire, work};
 pub use line::{Line, LineReader};
+pub use peek::Peeked;
 pub(crate) use registry::Registry;
 pub(crate) use shed::AcceptFault;
 pub use shed::Reserve;
 pub use stream::Stream;
 pub use trust::{Balancers, Trust};
 
+use crate::endpoint::Transport;
+use crate::event_loop::EventLoop;
 use crate::observe::metrics::Ending;
 
 /// How a service left its connection.
@@ -54,9 +65,36 @@ impl From<std::io::Error> for Ended {
 /// The running of one connection.
 pub type Serving = Pin<Box<dyn Future<Output = Ended>>>;
 
+/// Ends when a service has room again.
+pub type Room = Pin<Box<dyn Future<Output = ()>>>;
+
 /// What a stream listener serves. One value serves all its connections on all loops.
 pub trait StreamService: Send + Sync + 'static {
     /// Serves one connection to its end. The future is polled on the connection's own loop, and
     /// dropped when a deadline or the end of the grace period cuts the connection.
     fn serve(&self, connection: Connection) -> Serving;
+
+    /// Whether it takes connections as they are, by [`StreamService::take`], instead of serving them.
+    /// A listener of such a service can demand no PROXY header, TLS or key.
+    fn takes_sockets(&self) -> bool {
+        false
+    }
+
+    /// Takes a connection that has been admitted. It belongs to the service from here on: no deadline
+    /// holds for it, no drain waits for it.
+    fn take(&self, home: &Rc<EventLoop>, accepted: Accepted) {
+        let _ = (home, accepted);
+    }
+
+    /// Asked before each accept, by each loop: `None` when one more is welcome, else what to wait for
+    /// before asking again. Meanwhile connections wait in the kernel's backlog.
+    fn room(&self) -> Option<Room> {
+        None
+    }
+
+    /// Whether it serves byte streams or, over Unix sockets, whole messages
+    /// ([`Transport::SeqPacket`]).
+    fn transport(&self) -> Transport {
+        Transport::Stream
+    }
 }

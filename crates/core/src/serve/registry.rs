@@ -4,6 +4,7 @@
 //! store per message, and an idle connection costs less than a hundred bytes here.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
@@ -16,15 +17,20 @@ use super::Peer;
 use crate::config::StreamLimits;
 use crate::listener::{Listener, Streams};
 use crate::observe::metrics::Ending;
+use crate::worker::Ticket;
 
 /// The connections of a loop.
 pub struct Registry {
     entries: RefCell<Slab<Entry>>,
+    /// The tickets of connections that a broker has given; others have none, and pay nothing.
+    tickets: RefCell<HashMap<Slot, Ticket>>,
     start: Instant,
     /// Tenths of a second since `start`, as of the last sweep or arrival.
     now: Cell<Ticks>,
     /// Set while the daemon drains: since when, and for how long a peer may be silent.
     drain: Cell<Option<Drain>>,
+    /// The names of the keys that were proved. Apart, because few connections prove any.
+    keys: RefCell<HashMap<u32, Arc<str>>>,
     changed: Notify,
 }
 
@@ -59,7 +65,7 @@ struct Entry {
 }
 
 /// A connection's place in its loop's registry. Small, because every task holds one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Slot(u32);
 
 impl Slot {
@@ -81,9 +87,11 @@ impl Registry {
     pub fn new() -> Self {
         Self {
             entries: RefCell::new(Slab::with_capacity(RESERVED)),
+            tickets: RefCell::default(),
             start: Instant::now(),
             now: Cell::new(1),
             drain: Cell::new(None),
+            keys: RefCell::default(),
             changed: Notify::new(),
         }
     }
@@ -115,9 +123,32 @@ impl Registry {
         Slot(u32::try_from(slot).unwrap_or(u32::MAX))
     }
 
-    /// Takes a connection out.
+    /// Takes a connection out, which is closed by now; the broker that gave it hears of its end.
     pub fn leave(&self, slot: Slot) {
         self.entries.borrow_mut().remove(slot.index()).collect();
+        let mut keys = self.keys.borrow_mut();
+        if !keys.is_empty() {
+            keys.remove(&slot.0);
+        }
+        let mut tickets = self.tickets.borrow_mut();
+        if !tickets.is_empty() {
+            tickets.remove(&slot);
+        }
+    }
+
+    /// The peer has proved the key of this name.
+    pub fn set_key(&self, slot: Slot, key: Arc<str>) {
+        self.keys.borrow_mut().insert(slot.0, key);
+    }
+
+    /// The name of the key that the peer has proved.
+    pub fn key(&self, slot: Slot) -> Option<Arc<str>> {
+        self.keys.borrow().get(&slot.0).cloned()
+    }
+
+    /// Keeps what stands for a connection towards its broker until it is over.
+    pub fn hold(&self, slot: Slot, ticket: Ticket) {
+        self.tickets.borrow_mut().insert(slot, ticket);
     }
 
     /// Remembers whom to wake for a cut or a drain.
@@ -126,6 +157,13 @@ impl Registry {
         if !entry.waker.as_ref().is_some_and(|old| old.will_wake(waker)) {
             entry.waker = Some(waker.clone());
         }
+    }
+
+    /// Whether a broker gave the connection and has not heard that it was taken: another worker may have
+    /// it by now.
+    pub fn is_revoked(&self, slot: Slot) -> bool {
+        let tickets = self.tickets.borrow();
+        !tickets.is_empty() && tickets.get(&slot).is_some_and(|ticket| !ticket.holds())
     }
 
     /// Why the connection is to be cut, if it is.

@@ -4,14 +4,13 @@ use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
-use nix::sys::socket::{getsockopt, sockopt};
-use socket2::{SockRef, Socket};
+use socket2::Socket;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::server::TlsStream;
 
+use super::arrival;
 use crate::access::Identity;
 
 /// A connected stream socket, registered with the loop it is used on.
@@ -27,8 +26,8 @@ pub enum Stream {
 
 impl Stream {
     /// Registers a connected, non-blocking socket with the current loop.
-    pub fn from_socket(socket: Socket) -> io::Result<Self> {
-        if socket.domain()? == socket2::Domain::UNIX {
+    pub(super) fn register(socket: Socket, is_unix: bool) -> io::Result<Self> {
+        if is_unix {
             UnixStream::from_std(socket.into()).map(Self::Unix)
         } else {
             TcpStream::from_std(socket.into()).map(Self::Tcp)
@@ -40,6 +39,14 @@ impl Stream {
         matches!(self, Self::Tls(_))
     }
 
+    /// The Unix socket, where it is one: the only kind that passes descriptors.
+    pub fn unix(&self) -> Option<&UnixStream> {
+        match self {
+            Self::Unix(stream) => Some(stream),
+            Self::Tcp(_) | Self::Tls(_) => None,
+        }
+    }
+
     /// Whether something that was written waits to be sent.
     pub fn has_kept(&self) -> bool {
         match self {
@@ -48,21 +55,14 @@ impl Stream {
         }
     }
 
-    /// The process at the other end of a Unix socket, as it was when it connected (`SO_PEERCRED`,
-    /// unix(7)).
+    /// The process at the other end of a Unix socket, as it was when it connected.
     pub fn user(&self) -> io::Result<Identity<'static>> {
-        let credentials = getsockopt(self, sockopt::PeerCredentials)?;
-        Ok(Identity::User {
-            uid: credentials.uid(),
-            gid: credentials.gid(),
-            pid: credentials.pid(),
-        })
+        arrival::user(self)
     }
 
     /// Makes the coming close a reset (RST), which tells the peer that something was lost.
     pub fn reset_on_close(&self) {
-        // An error means that the connection is gone already.
-        let _ = SockRef::from(self).set_linger(Some(Duration::ZERO));
+        arrival::reset_on_close(self);
     }
 }
 

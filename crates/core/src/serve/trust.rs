@@ -152,7 +152,8 @@ impl Balancers {
         }
     }
 
-    fn is_empty(&self) -> bool {
+    /// Whether nobody is.
+    pub fn is_empty(&self) -> bool {
         self.nets.is_empty() && !self.unix
     }
 }

@@ -7,15 +7,20 @@ use std::task::{Context, Poll, Waker};
 
 use portyard_core::serve::{Connection, Ended, Serving, StreamService};
 use portyard_wire::http::Head;
-use portyard_wire::jsonrpc::{self, Caps, Decoder, Framing, Incoming, Item, Params, Replies};
+use portyard_wire::jsonrpc::{self, Caps, Decoder, Framing, Incoming, Item, Params, Replies, json};
 use portyard_wire::value::Value;
 
 use super::http::{Exchange, HttpDoor, Response};
-use super::{Answer, Call, Later, REPLIES_MAX, UNDER_WAY_MAX, begin, by_now, in_order};
+use super::sayable::{rescued, without};
+use super::subscriptions::{self, OverHttp, Subscriptions, Word};
+use super::{
+    Answer, Call, Later, OwnMethods, REPLIES_MAX, UNDER_WAY_MAX, begin, by_now, in_order_with,
+};
 use crate::error::MethodError;
 use crate::methods::{self, Arguments, Begun, Reply};
 use crate::settings::Options;
 use crate::state::State;
+use crate::store::Store;
 
 /// The service.
 pub struct JsonRpc(Arc<Door>);
@@ -72,17 +77,19 @@ impl Door {
     async fn framed(&self, connection: &mut Connection, mut pending: Vec<u8>) -> io::Result<Ended> {
         let mut decoder = Decoder::new(self.options.max_request.bytes());
         let mut room = self.state.room();
+        let mut subscriptions = Subscriptions::new(self.options.max_subscriptions as usize);
         loop {
             let mut turn = Turn {
                 door: self,
                 connection: &mut *connection,
+                subscriptions: &mut subscriptions,
                 framing: Framing::Lines,
                 under_way: VecDeque::new(),
                 out: Vec::new(),
                 too_long: false,
             };
             let broken = turn.take(&mut decoder, &pending).await?;
-            let too_long = turn.too_long;
+            let (too_long, framing) = (turn.too_long, turn.framing);
             pending = Vec::new();
             if too_long {
                 return Ok(Ended::Protocol);
@@ -101,7 +108,10 @@ impl Door {
                 // An idle connection keeps nothing.
                 room = self.state.room();
             }
-            if connection.read_some(&mut pending, READ).await? == 0 {
+            let read = self.read(connection, &mut subscriptions, framing, &mut pending);
+            if read.await? == 0 {
+                self.push_rest(connection, &mut subscriptions, framing)
+                    .await?;
                 connection.finish().await;
                 let whole = decoder.at_boundary();
                 return Ok(if whole { Ended::Done } else { Ended::Protocol });
@@ -109,13 +119,77 @@ impl Door {
         }
     }
 
+    /// Reads what comes; meanwhile subscribers are told what happens.
+    async fn read(
+        &self,
+        connection: &mut Connection,
+        subscriptions: &mut Subscriptions,
+        framing: Framing,
+        pending: &mut Vec<u8>,
+    ) -> io::Result<usize> {
+        loop {
+            if subscriptions.is_empty() {
+                return connection.read_some(pending, READ).await;
+            }
+            // It may be silent for as long as it likes: we speak, and find out if it is gone.
+            connection.busy();
+            let word = tokio::select! {
+                read = connection.read_some(pending, READ) => return read,
+                word = subscriptions.next() => word,
+            };
+            self.push(connection, word, framing).await?;
+        }
+    }
+
+    /// Tells the last words, where the daemon stops and the peer may not have them yet.
+    async fn push_rest(
+        &self,
+        connection: &mut Connection,
+        subscriptions: &mut Subscriptions,
+        framing: Framing,
+    ) -> io::Result<()> {
+        // Nobody is at the other end where it is the peer that has ended.
+        while connection.draining() && !subscriptions.is_empty() {
+            let word = subscriptions.next().await;
+            self.push(connection, word, framing).await?;
+        }
+        Ok(())
+    }
+
+    async fn push(
+        &self,
+        connection: &mut Connection,
+        word: Word,
+        framing: Framing,
+    ) -> io::Result<()> {
+        let now = self.state.store().map_or(0, Store::now);
+        let (method, members) = word.notification(now);
+        let params = Params::Named(members);
+        let mut message = Vec::new();
+        let mut said = jsonrpc::encode_request(None, method, &params, &mut message);
+        if let (Err(_), Params::Named(members)) = (&said, params) {
+            let members = members.into_iter();
+            let members = members.map(|(name, told)| (name, without(&told, &why_not)));
+            let params = Params::Named(members.collect());
+            said = jsonrpc::encode_request(None, method, &params, &mut message);
+        }
+        let mut out = Vec::new();
+        if said.is_ok() && framing.frame(&message, &mut out) {
+            connection.write_all(&out).await?;
+        }
+        Ok(())
+    }
+
     /// Begins what a message asks for. What it changes is queued when this returns.
     fn start(&self, incoming: Incoming) -> Answer<'_, Told> {
-        let mut items = match incoming {
+        let items = match incoming {
             Incoming::Single(Item::Call(jsonrpc::Call { id, method, params })) => {
+                if subscriptions::have(&method) {
+                    return Answer::Done(Told::One(id, Err(MethodError::NotOverHttp(method))));
+                }
                 let arguments = arguments(params);
                 let call = Call { method, arguments };
-                return match begin(&self.state, self.options.read_only, call) {
+                return match begin(&self.state, self.options.read_only, call, &[]) {
                     Ok(Begun::Done(reply)) => Answer::Done(Told::One(id, Ok(reply))),
                     Ok(Begun::Waits(reply)) => {
                         Answer::Waits(Box::pin(async { Told::One(id, reply.await) }))
@@ -128,6 +202,17 @@ impl Door {
             }
             Incoming::Batch(items) => items,
         };
+        let mut later: Later<'_, Told> =
+            Box::pin(async { self.make_all(items, &mut OverHttp).await });
+        // So that it begins; whoever waits for it looks again.
+        match later.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(told) => Answer::Done(told),
+            Poll::Pending => Answer::Waits(later),
+        }
+    }
+
+    /// Makes the calls of a batch. `own` are the methods of this kind of connection.
+    async fn make_all(&self, mut items: Vec<Item>, own: &mut impl OwnMethods) -> Told {
         let calls = items.iter_mut().filter_map(|item| match item {
             Item::Call(call) => Some(Call {
                 method: call.method.clone(),
@@ -135,13 +220,27 @@ impl Door {
             }),
             Item::Invalid { .. } => None,
         });
-        let results = in_order(&self.state, self.options.read_only, calls.collect());
-        let mut later: Later<'_, Told> = Box::pin(async { Told::Many(items, results.await) });
-        // So that it begins; whoever waits for it looks again.
-        match later.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(told) => Answer::Done(told),
-            Poll::Pending => Answer::Waits(later),
-        }
+        let calls = calls.collect();
+        let results = in_order_with(&self.state, self.options.read_only, calls, own).await;
+        Told::Many(items, results)
+    }
+
+    /// Makes what a message asks for where the server may push.
+    async fn make(&self, incoming: Incoming, own: &mut Subscriptions) -> Told {
+        let call = match incoming {
+            Incoming::Single(Item::Call(call)) => call,
+            Incoming::Single(Item::Invalid { id, code, message }) => {
+                return Told::Invalid { id, code, message };
+            }
+            Incoming::Batch(items) => return self.make_all(items, own).await,
+        };
+        let jsonrpc::Call { id, method, params } = call;
+        let arguments = arguments(params);
+        let calls = vec![Call { method, arguments }];
+        let results = in_order_with(&self.state, self.options.read_only, calls, own);
+        // There is a result for each call.
+        let result = results.await.pop();
+        Told::One(id, result.unwrap_or(Ok(Reply::Owned(Value::Nil))))
     }
 }
 
@@ -199,6 +298,7 @@ impl Told {
 struct Turn<'a, 'c> {
     door: &'a Door,
     connection: &'c mut Connection,
+    subscriptions: &'c mut Subscriptions,
     framing: Framing,
     /// Messages that have begun and are not answered, in their order.
     under_way: VecDeque<Answer<'a, Told>>,
@@ -223,6 +323,12 @@ impl Turn<'_, '_> {
             let full = self.under_way.len() == UNDER_WAY_MAX;
             if !self.under_way.is_empty() && (full || !writes(&incoming)) {
                 self.settle().await?;
+            }
+            if concerns_pushing(&incoming) {
+                self.settle().await?;
+                let told = self.door.make(incoming, self.subscriptions).await;
+                self.reply(told).await?;
+                continue;
             }
             match self.door.start(incoming) {
                 Answer::Done(told) if self.under_way.is_empty() => self.reply(told).await?,
@@ -307,6 +413,24 @@ fn writes(incoming: &Incoming) -> bool {
     }
 }
 
+/// Whether a message asks for what only a connection can give on which the server may push.
+fn concerns_pushing(incoming: &Incoming) -> bool {
+    let concerns = |item: &Item| match item {
+        Item::Call(call) => subscriptions::have(&call.method) || call.method.starts_with("system."),
+        Item::Invalid { .. } => false,
+    };
+    match incoming {
+        Incoming::Single(item) => concerns(item),
+        Incoming::Batch(items) => items.iter().any(concerns),
+    }
+}
+
+/// Why a value has no JSON, if so.
+fn why_not(value: &Value) -> Option<String> {
+    let said = json::encode(value, &mut Vec::new());
+    said.err().map(|error| error.to_string())
+}
+
 fn arguments(params: Params) -> Arguments {
     match params {
         Params::None => Arguments::Positional(Vec::new()),
@@ -317,15 +441,27 @@ fn arguments(params: Params) -> Arguments {
 
 fn tell(reply: &mut Replies, id: Option<&jsonrpc::Id>, result: Result<Reply, MethodError>) {
     let error = match result {
-        Ok(value) => match reply.result(id, value.value()) {
-            Ok(()) => return,
-            Err(error) => MethodError::Value(error.to_string()),
-        },
+        Ok(value) => {
+            let mut said = reply.result(id, value.value());
+            if said.is_err()
+                && let Some(rescue) = rescued(&value, why_not)
+            {
+                said = reply.result(id, &rescue);
+            }
+            match said {
+                Ok(()) => return,
+                Err(error) => MethodError::Value(error.to_string()),
+            }
+        }
         Err(error) => error,
     };
     let mut data = vec![(Value::from("type"), Value::from(error.class()))];
     if let MethodError::Unavailable { maybe_applied, .. } = &error {
         data.push(("maybe_applied".into(), Value::Bool(*maybe_applied)));
+    }
+    if let MethodError::History { resume, .. } = &error {
+        let resume = i64::try_from(*resume).unwrap_or(i64::MAX);
+        data.push(("resume".into(), Value::Int(resume)));
     }
     let message = error.to_string();
     reply.error(id, error.code().into(), &message, Some(&Value::Map(data)));

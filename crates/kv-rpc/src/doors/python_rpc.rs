@@ -10,6 +10,7 @@ use portyard_wire::pickle::rpc::{self, Request};
 use portyard_wire::pickle::{BuiltinException, Caps, Exception};
 use portyard_wire::value::Value;
 
+use super::sayable::rescued;
 use super::{Call, in_order};
 use crate::error::MethodError;
 use crate::methods::{Arguments, Reply};
@@ -122,7 +123,15 @@ impl Door {
             .await
             .pop();
         match result.unwrap_or(Ok(Reply::Owned(Value::Nil))) {
-            Ok(reply) => rpc::encode_reply(form, Ok(reply.value()), &mut out),
+            Ok(reply) => {
+                let why_not = |value: &Value| rpc::why_unsaid(form, value);
+                let rescue = match &reply {
+                    Reply::Events(told) if why_not(told).is_some() => rescued(&reply, why_not),
+                    _ => None,
+                };
+                let value = rescue.as_ref().unwrap_or(reply.value());
+                rpc::encode_reply(form, Ok(value), &mut out);
+            }
             Err(error) => rpc::encode_reply(form, Err(&exception(&error)), &mut out),
         }
         Some(out)
@@ -132,7 +141,10 @@ impl Door {
 /// What the client raises.
 fn exception(error: &MethodError) -> Exception {
     let class = match error {
-        MethodError::Missing { .. } | MethodError::NoSuchMethod(_) => BuiltinException::KeyError,
+        MethodError::Missing { .. }
+        | MethodError::NoSuchMethod(_)
+        | MethodError::NotOverHttp(_) => BuiltinException::KeyError,
+        MethodError::History { .. } => BuiltinException::LookupError,
         MethodError::Type(_) => BuiltinException::TypeError,
         MethodError::Value(_) | MethodError::TooLarge(_) => BuiltinException::ValueError,
         MethodError::Overflow(_) => BuiltinException::OverflowError,

@@ -9,6 +9,7 @@ use portyard_wire::value::Value;
 use portyard_wire::xmlrpc::{self, Caps, EncodeError, XmlError, encode_fault, encode_response};
 
 use super::http::{Exchange, HttpDoor, Response};
+use super::sayable::rescued;
 use super::{Answer, Call, begin, gzip, in_order};
 use crate::error::MethodError;
 use crate::methods::{Arguments, Begun, Reply};
@@ -167,7 +168,7 @@ impl HttpDoor for Door {
             }
         };
         let lists_methods = call.method == "system.listMethods";
-        match begin(&self.state, self.options.read_only, call) {
+        match begin(&self.state, self.options.read_only, call, &[]) {
             Ok(Begun::Done(mut reply)) => {
                 if lists_methods && let Reply::Owned(Value::List(names)) = &mut reply {
                     // The one method that only this door has.
@@ -189,7 +190,19 @@ impl HttpDoor for Door {
         let mut out = Vec::with_capacity(SHORT_ANSWER);
         let mut is_bad_input = false;
         let written = told.result.and_then(|reply| {
-            encode_response(reply.value(), options, &mut out).map_err(Failed::Encode)
+            let said = encode_response(reply.value(), options, &mut out);
+            let why_not = |value: &Value| {
+                let said = encode_response(value, options, &mut Vec::new());
+                said.err().map(|error| error.to_string())
+            };
+            match said {
+                Ok(()) => Ok(()),
+                Err(error) => match rescued(&reply, why_not) {
+                    Some(rescue) => encode_response(&rescue, options, &mut out),
+                    None => Err(error),
+                },
+            }
+            .map_err(Failed::Encode)
         });
         if let Err(failed) = written {
             is_bad_input = matches!(failed, Failed::Xml(_));

@@ -43,6 +43,8 @@ pub enum Health {
 pub struct Status {
     pub revision: u64,
     pub health: Health,
+    /// Nobody is to wait any more, though it goes on.
+    pub dismissed: bool,
 }
 
 /// What the handles, the watchers and the committer share.
@@ -95,7 +97,11 @@ type Answering = oneshot::Sender<Result<Outcome, StoreError>>;
 impl Shared {
     pub fn new(index: Index, limits: Limits, time: Time, durable: bool) -> Self {
         let revision = index.state.revision;
-        let health = Health::Serving;
+        let status = Status {
+            revision,
+            health: Health::Serving,
+            dismissed: false,
+        };
         let shared = Self {
             limits,
             time,
@@ -104,8 +110,8 @@ impl Shared {
             work: Condvar::new(),
             turn: Mutex::default(),
             at_once: !durable,
-            health: watch::Sender::new(health.clone()),
-            status: watch::Sender::new(Status { revision, health }),
+            health: watch::Sender::new(Health::Serving),
+            status: watch::Sender::new(status),
             view: RwLock::new((index, History::after(revision))),
         };
         shared.view(|index, _| shared.measure(index));
@@ -190,6 +196,11 @@ impl Shared {
         // The committer alone writes, and what it left after a panic is not served as healthy.
         let view = self.view.read().unwrap_or_else(PoisonError::into_inner);
         look(&view.0, &view.1)
+    }
+
+    /// Lets watchers go that wait.
+    pub fn dismiss(&self) {
+        self.status.send_modify(|status| status.dismissed = true);
     }
 
     /// Tells of every commit, and of the end.

@@ -24,6 +24,12 @@ pub struct Metrics {
     pub keys: AtomicU64,
     /// How many bytes keys and values take.
     pub bytes: AtomicU64,
+    /// Watchers that there are.
+    pub watchers: AtomicU64,
+    /// Events that watchers have taken in pages, each counted for each watcher.
+    pub events: AtomicU64,
+    /// How often a watcher came too late for events that were dropped.
+    pub lagged: AtomicU64,
     /// How many batches went into one commit.
     pub batches_per_commit: Histogram,
     /// How many microseconds a commit took, its sync included.

@@ -12,6 +12,7 @@ use super::pages::{self, Page, Pages};
 use super::raised::{Kind, Raised};
 use super::server::Server;
 use super::transfer;
+use super::watch::Watch;
 use super::{Style, show, word};
 use crate::out::{Out, complain};
 use crate::stop::{Outcome, Stop};
@@ -107,6 +108,7 @@ pub enum Command {
         /// The key.
         key: String,
     },
+    Watch(Watch),
     Import(transfer::Import),
     Export(transfer::Export),
 }
@@ -169,6 +171,7 @@ impl Command {
             }
             Self::Keys => Asked::plain("keys").then(server, |value| keys(&value, style, out)),
             Self::Scan { prefix, limit } => scan(server, prefix, limit, style, out),
+            Self::Watch(watch) => watch.run(server, style, out),
             Self::Import(import) => import.run(server, out),
             Self::Export(export) => export.run(server, out),
         }
@@ -241,7 +244,7 @@ impl Asked {
 }
 
 /// Tells what the server says went wrong.
-fn refused(raised: &Raised, key: Option<&str>) -> Exit {
+pub fn refused(raised: &Raised, key: Option<&str>) -> Exit {
     complain(&raised.words(key));
     match (raised.kind, key) {
         // Not about a key, so nothing is missing.

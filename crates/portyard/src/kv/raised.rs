@@ -33,6 +33,8 @@ pub enum Kind {
     Busy,
     /// The store does not work.
     Unavailable,
+    /// The server does not remember what happened then.
+    Forgotten,
     /// The server does not know the method.
     NoMethod,
     /// Something else.
@@ -126,6 +128,7 @@ impl Raised {
             (Kind::NotAllowed, _) => format!("not allowed: {text}"),
             (Kind::Busy, _) => format!("the server is busy: {text}; try again"),
             (Kind::Unavailable, _) => format!("the store cannot do it now: {text}"),
+            (Kind::Forgotten, _) => format!("some events cannot be had: {text}"),
             (Kind::NoMethod, _) => format!("the server is no kv-rpc: {text}"),
             (Kind::Other, _) => match (&self.class, text.is_empty()) {
                 (None, true) => "the server raised an exception".into(),
@@ -150,7 +153,7 @@ impl Kind {
             Self::NotAllowed => Exit::NoPermission,
             Self::Busy => Exit::TempFail,
             Self::Unavailable | Self::Other => Exit::Unavailable,
-            Self::NoMethod => Exit::Data,
+            Self::NoMethod | Self::Forgotten => Exit::Data,
         }
     }
 
@@ -165,6 +168,7 @@ impl Kind {
             -32_004 => Self::Busy,
             -32_005 => Self::Unavailable,
             -32_006 => Self::NotAllowed,
+            -32_007 => Self::Forgotten,
             _ => return None,
         })
     }
@@ -175,6 +179,7 @@ impl Kind {
             Some("TypeError" | "ValueError" | "OverflowError" | "MemoryError") => Self::Arguments,
             // Python 2 has no class of its own for it.
             Some("PermissionError" | "OSError") => Self::NotAllowed,
+            Some("LookupError") => Self::Forgotten,
             Some("RuntimeError") => Self::Unavailable,
             _ => Self::Other,
         }

@@ -82,6 +82,11 @@ impl Server {
         &self.target
     }
 
+    /// How long it waits for each piece of an answer.
+    pub fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
     /// Makes one call and waits for its answer.
     pub fn call(
         &mut self,

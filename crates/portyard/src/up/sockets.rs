@@ -89,7 +89,7 @@ fn cannot_open(daemon: &str, name: &str, transport: Transport, error: &ListenErr
 /// The command that tells who has a port (iproute2).
 fn who_has(endpoint: &Endpoint, transport: Transport) -> String {
     let protocol = match transport {
-        Transport::Stream => 't',
+        Transport::Stream | Transport::SeqPacket => 't',
         Transport::Datagram => 'u',
     };
     match endpoint {

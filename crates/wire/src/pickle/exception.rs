@@ -13,6 +13,8 @@ pub enum BuiltinException {
     AttributeError,
     /// There is no such key: what a server in Python says to a name that it does not know.
     KeyError,
+    /// What was looked for is not there, and no key either.
+    LookupError,
     /// There is no room.
     MemoryError,
     /// A number is too large.
@@ -103,6 +105,7 @@ impl BuiltinException {
         match self {
             Self::AttributeError => "AttributeError",
             Self::KeyError => "KeyError",
+            Self::LookupError => "LookupError",
             Self::MemoryError => "MemoryError",
             Self::OverflowError => "OverflowError",
             Self::PermissionError => "PermissionError",

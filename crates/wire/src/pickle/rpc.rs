@@ -92,6 +92,12 @@ pub fn encode_reply(form: Form, outcome: Result<&Value, &Exception>, out: &mut V
     }
 }
 
+/// Why a reply of this form cannot say a value, if it cannot.
+pub fn why_unsaid(form: Form, value: &Value) -> Option<String> {
+    let written = write_reply(form, Ok(value), &mut Vec::new());
+    written.err().map(|why| why.to_string())
+}
+
 /// After an error `out` is as it was.
 fn write_reply(
     form: Form,

@@ -1,0 +1,605 @@
+//! What happens to the connections of a pool, without a socket and without a clock.
+//!
+//! ```text
+//! arrive ─► queued ─► offered ─► served ─► done
+//!             ▲          │
+//!             └──────────┘ refused, not acknowledged, or its worker died and had not touched it
+//! ```
+//!
+//! The shell feeds what happened (`arrive`, `taken`, `leave`, …) with the time, and does what comes
+//! out as [`Action`]s. A connection's payload is the machine's until an action gives it back.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use slab::Slab;
+
+use super::balance::{self, Balance};
+
+/// A connection of a pool, as it is called towards its worker. Numbers do not come again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnectionId(pub u64);
+
+/// A worker of a pool. Numbers do not come again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct WorkerId(pub u64);
+
+/// The rules of a pool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rules {
+    /// Who gets the next connection.
+    pub balance: Balance,
+    /// Connections that may wait for a worker.
+    pub queue: usize,
+    /// How long one waits, from its arrival.
+    pub queue_timeout: Duration,
+    /// How long an offer may stay without an answer.
+    pub offer_timeout: Duration,
+    /// How often a connection may be offered again.
+    pub redeliveries: u32,
+    /// Offers without an answer at a time, all workers together: their descriptors are in flight.
+    pub offers: usize,
+}
+
+/// A worker that joins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Joining {
+    /// Its name; the hash of sources goes by it.
+    pub name: String,
+    /// Its share, from 1.
+    pub weight: u32,
+    /// Connections it takes at a time.
+    pub capacity: u32,
+    /// Offers without an answer that it may have at a time.
+    pub window: u32,
+}
+
+/// A worker that is there.
+#[derive(Debug)]
+pub struct Worker {
+    /// What it joined with.
+    pub joining: Joining,
+    /// When.
+    pub since: Instant,
+    /// It finishes what it has and gets nothing new.
+    pub draining: bool,
+    /// Offers it has not answered.
+    pub offered: u32,
+    /// Connections it has taken and not ended.
+    pub present: u32,
+    /// Connections it has taken in all.
+    pub taken: u64,
+    /// Connections it has refused.
+    pub refused: u64,
+    /// Connections that were offered to it and went to another.
+    pub redelivered: u64,
+    /// It gets nothing before: it has just refused, or could not be reached.
+    rests: Option<Instant>,
+    /// For the balancing: when it was last picked, and its running share.
+    pub(super) picked: u64,
+    pub(super) share: i64,
+}
+
+/// What the shell is to do.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Action<T> {
+    /// Send a connection to a worker.
+    Offer(WorkerId, ConnectionId),
+    /// Tell its client that nobody serves it.
+    Answer(T, Unserved),
+    /// Close it: a worker has died with it.
+    Lost(T),
+    /// Forget it: its worker has left, and whatever becomes of it is not known.
+    Released(T),
+    /// Part with a worker that does not answer, and then tell `leave` what the kernel says of its
+    /// connections.
+    Cut(WorkerId),
+}
+
+/// Why a connection is not served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unserved {
+    /// No worker had room for it in time.
+    Timeout,
+    /// The queue was full.
+    Full,
+    /// It went back too often.
+    Redeliveries,
+    /// The pool ends.
+    Closing,
+}
+
+/// What the kernel says of a connection that was offered to a worker which is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trace {
+    /// Nothing was read from it or written to it.
+    Untouched,
+    /// It may have been used.
+    Touched,
+}
+
+/// An acknowledgement that answers nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("it acknowledges connection {0}, which is not offered to it")]
+pub struct Unknown(pub u64);
+
+/// The connections and workers of a pool.
+#[derive(Debug)]
+pub struct Machine<T> {
+    rules: Rules,
+    workers: BTreeMap<WorkerId, Worker>,
+    connections: Slab<Entry<T>>,
+    queue: VecDeque<ConnectionId>,
+    /// Offers by age; those that were answered go when they come to the front.
+    offers: VecDeque<ConnectionId>,
+    offered: usize,
+    next_worker: u64,
+    generation: u32,
+    picks: u64,
+}
+
+#[derive(Debug)]
+struct Entry<T> {
+    generation: u32,
+    payload: T,
+    source: u64,
+    arrived: Instant,
+    deliveries: u32,
+    state: State,
+    /// Who had it last and did not keep it.
+    shunned: Option<WorkerId>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Queued,
+    Offered(WorkerId, Instant),
+    Served(WorkerId),
+}
+
+impl<T> Machine<T> {
+    /// A pool without workers and connections.
+    pub fn new(rules: Rules) -> Self {
+        Self {
+            rules,
+            workers: BTreeMap::new(),
+            connections: Slab::new(),
+            queue: VecDeque::new(),
+            offers: VecDeque::new(),
+            offered: 0,
+            next_worker: 1,
+            generation: 0,
+            picks: 0,
+        }
+    }
+
+    /// Changes the rules. What waits goes on by the new ones.
+    pub fn set_rules(&mut self, rules: Rules, now: Instant, actions: &mut Vec<Action<T>>) {
+        self.rules = rules;
+        self.dispatch(now, actions);
+    }
+
+    /// A worker is there.
+    pub fn join(
+        &mut self,
+        joining: Joining,
+        now: Instant,
+        actions: &mut Vec<Action<T>>,
+    ) -> WorkerId {
+        let id = WorkerId(self.next_worker);
+        self.next_worker += 1;
+        let worker = Worker {
+            joining,
+            since: now,
+            draining: false,
+            offered: 0,
+            present: 0,
+            taken: 0,
+            refused: 0,
+            redelivered: 0,
+            rests: None,
+            picked: 0,
+            share: 0,
+        };
+        self.workers.insert(id, worker);
+        self.dispatch(now, actions);
+        id
+    }
+
+    /// A worker is gone. `trace` is asked about each connection that it has not answered for.
+    pub fn leave(
+        &mut self,
+        worker: WorkerId,
+        now: Instant,
+        mut trace: impl FnMut(&T) -> Trace,
+        actions: &mut Vec<Action<T>>,
+    ) {
+        if self.workers.remove(&worker).is_none() {
+            return;
+        }
+        let mut held = Vec::new();
+        for (key, entry) in &self.connections {
+            match entry.state {
+                State::Offered(to, at) if to == worker => held.push((Some(at), key)),
+                State::Served(by) if by == worker => held.push((None, key)),
+                _ => {}
+            }
+        }
+        // The youngest first, because each goes to the head of the queue.
+        held.sort_unstable_by(|a, b| b.cmp(a));
+        for (offered, key) in held {
+            if offered.is_none() {
+                actions.push(Action::Released(self.connections.remove(key).payload));
+                continue;
+            }
+            self.connections[key].state = State::Queued;
+            self.answered();
+            match trace(&self.connections[key].payload) {
+                Trace::Untouched => self.requeue(key, worker, actions),
+                Trace::Touched => {
+                    actions.push(Action::Lost(self.connections.remove(key).payload));
+                }
+            }
+        }
+        self.dispatch(now, actions);
+    }
+
+    /// A connection has come. `source` is a hash of where from.
+    pub fn arrive(&mut self, payload: T, source: u64, now: Instant, actions: &mut Vec<Action<T>>) {
+        let waits = !self.queue.is_empty();
+        if waits && self.is_full() {
+            actions.push(Action::Answer(payload, Unserved::Full));
+            return;
+        }
+        self.generation = self.generation.wrapping_add(1);
+        let key = self.connections.insert(Entry {
+            generation: self.generation,
+            payload,
+            source,
+            arrived: now,
+            deliveries: 0,
+            state: State::Queued,
+            shunned: None,
+        });
+        // Who waits goes first.
+        if !waits && self.place(key, now, actions) {
+            return;
+        }
+        if self.rules.queue == 0 {
+            let payload = self.connections.remove(key).payload;
+            actions.push(Action::Answer(payload, Unserved::Full));
+        } else {
+            self.queue.push_back(self.id(key));
+        }
+    }
+
+    /// A worker has taken a connection. Gives its payload, of which the machine needs no socket any
+    /// more.
+    pub fn taken(&mut self, worker: WorkerId, connection: ConnectionId) -> Result<&mut T, Unknown> {
+        let key = self.offered_to(worker, connection)?;
+        self.connections[key].state = State::Served(worker);
+        self.answered();
+        if let Some(worker) = self.workers.get_mut(&worker) {
+            worker.offered -= 1;
+            worker.present += 1;
+            worker.taken += 1;
+        }
+        Ok(&mut self.connections[key].payload)
+    }
+
+    /// A worker does not want a connection. It gets nothing more for a moment.
+    pub fn refused(
+        &mut self,
+        worker: WorkerId,
+        connection: ConnectionId,
+        now: Instant,
+        actions: &mut Vec<Action<T>>,
+    ) -> Result<(), Unknown> {
+        let key = self.offered_to(worker, connection)?;
+        self.connections[key].state = State::Queued;
+        self.answered();
+        if let Some(worker) = self.workers.get_mut(&worker) {
+            worker.offered -= 1;
+            worker.refused += 1;
+            worker.redelivered += 1;
+            worker.rests = Some(now + REST);
+        }
+        self.requeue(key, worker, actions);
+        self.dispatch(now, actions);
+        Ok(())
+    }
+
+    /// An offer could not be sent: it does not count. The worker gets nothing more for a moment.
+    pub fn unsent(&mut self, worker: WorkerId, connection: ConnectionId, now: Instant) {
+        let Ok(key) = self.offered_to(worker, connection) else {
+            return;
+        };
+        let entry = &mut self.connections[key];
+        entry.state = State::Queued;
+        entry.deliveries -= 1;
+        self.answered();
+        if let Some(worker) = self.workers.get_mut(&worker) {
+            worker.offered -= 1;
+            worker.rests = Some(now + REST);
+        }
+        self.queue.push_front(connection);
+    }
+
+    /// A connection has ended, by word of its worker, or of the kernel's where `by` is `None`. Gives
+    /// its payload, unless it was known to have. A worker need not say `taken` before.
+    pub fn done(
+        &mut self,
+        by: Option<WorkerId>,
+        connection: ConnectionId,
+        now: Instant,
+        actions: &mut Vec<Action<T>>,
+    ) -> Option<T> {
+        if let Some(worker) = by
+            && self.offered_to(worker, connection).is_ok()
+        {
+            // It was, one line above.
+            let _ = self.taken(worker, connection);
+        }
+        let key = self.key(connection)?;
+        match self.connections[key].state {
+            State::Served(worker) if by.is_none_or(|by| by == worker) => {
+                if let Some(worker) = self.workers.get_mut(&worker) {
+                    worker.present -= 1;
+                }
+            }
+            _ => return None,
+        }
+        let payload = self.connections.remove(key).payload;
+        self.dispatch(now, actions);
+        Some(payload)
+    }
+
+    /// A worker wants to have so many connections at a time from now on.
+    pub fn set_capacity(
+        &mut self,
+        worker: WorkerId,
+        capacity: u32,
+        now: Instant,
+        actions: &mut Vec<Action<T>>,
+    ) {
+        if let Some(worker) = self.workers.get_mut(&worker) {
+            worker.joining.capacity = capacity;
+        }
+        self.dispatch(now, actions);
+    }
+
+    /// A worker finishes what it has, or is back.
+    pub fn set_draining(
+        &mut self,
+        worker: WorkerId,
+        draining: bool,
+        now: Instant,
+        actions: &mut Vec<Action<T>>,
+    ) {
+        if let Some(worker) = self.workers.get_mut(&worker) {
+            worker.draining = draining;
+        }
+        self.dispatch(now, actions);
+    }
+
+    /// Does what is due.
+    pub fn tick(&mut self, now: Instant, actions: &mut Vec<Action<T>>) {
+        self.dispatch(now, actions);
+        while let Some(&id) = self.queue.front() {
+            let key = self.key(id);
+            let Some(key) = key.filter(|&key| {
+                now.duration_since(self.connections[key].arrived) >= self.rules.queue_timeout
+            }) else {
+                break;
+            };
+            self.queue.pop_front();
+            let payload = self.connections.remove(key).payload;
+            actions.push(Action::Answer(payload, Unserved::Timeout));
+        }
+        let mut cut = Vec::new();
+        for &id in &self.offers {
+            // Others have been answered.
+            if let Some(key) = self.key(id)
+                && let State::Offered(worker, at) = self.connections[key].state
+            {
+                if now.duration_since(at) < self.rules.offer_timeout {
+                    break;
+                }
+                if !cut.contains(&worker) {
+                    cut.push(worker);
+                }
+            }
+        }
+        actions.extend(cut.into_iter().map(Action::Cut));
+    }
+
+    /// Ends the pool: what waits is told so.
+    pub fn close(&mut self, actions: &mut Vec<Action<T>>) {
+        while let Some(id) = self.queue.pop_front() {
+            if let Some(key) = self.key(id) {
+                let payload = self.connections.remove(key).payload;
+                actions.push(Action::Answer(payload, Unserved::Closing));
+            }
+        }
+    }
+
+    /// Takes out who waits, the next one first: somebody else serves them.
+    pub fn take_queue(&mut self) -> Vec<T> {
+        let mut taken = Vec::with_capacity(self.queue.len());
+        while let Some(id) = self.queue.pop_front() {
+            if let Some(key) = self.key(id) {
+                taken.push(self.connections.remove(key).payload);
+            }
+        }
+        taken
+    }
+
+    /// Whether nothing has a deadline: a tick would do nothing.
+    pub fn is_idle(&self) -> bool {
+        self.queue.is_empty() && self.offered == 0
+    }
+
+    /// Whether no more should be accepted for now.
+    pub fn is_full(&self) -> bool {
+        self.queue.len() >= self.rules.queue
+    }
+
+    /// The workers, in the order in which they came.
+    pub fn workers(&self) -> impl Iterator<Item = (WorkerId, &Worker)> {
+        self.workers.iter().map(|(&id, worker)| (id, worker))
+    }
+
+    /// One worker.
+    #[cfg(test)]
+    pub fn worker(&self, id: WorkerId) -> Option<&Worker> {
+        self.workers.get(&id)
+    }
+
+    /// A connection that has not ended.
+    pub fn connection(&self, id: ConnectionId) -> Option<&T> {
+        self.key(id).map(|key| &self.connections[key].payload)
+    }
+
+    /// Who waits, the next one first, and since when.
+    pub fn queue(&self) -> impl ExactSizeIterator<Item = (&T, Instant)> {
+        self.queue.iter().map(|id| {
+            let entry = &self.connections[slot(*id)];
+            (&entry.payload, entry.arrived)
+        })
+    }
+
+    /// Offers without an answer.
+    pub fn offered(&self) -> usize {
+        self.offered
+    }
+
+    /// Connections in all.
+    #[cfg(test)]
+    pub fn len(&self) -> usize {
+        self.connections.len()
+    }
+
+    /// Places who waits, while somebody has room.
+    fn dispatch(&mut self, now: Instant, actions: &mut Vec<Action<T>>) {
+        let mut at = 0;
+        while at < self.queue.len() && self.has_room(now) {
+            let key = slot(self.queue[at]);
+            if self.place(key, now, actions) {
+                self.queue.remove(at);
+            } else {
+                // Only those are left that it was with.
+                at += 1;
+            }
+        }
+    }
+
+    fn has_room(&self, now: Instant) -> bool {
+        self.offered < self.rules.offers && self.workers.values().any(|worker| worker.is_free(now))
+    }
+
+    /// Offers a connection to the worker whose turn it is, if one has room.
+    fn place(&mut self, key: usize, now: Instant, actions: &mut Vec<Action<T>>) -> bool {
+        if self.offered >= self.rules.offers {
+            return false;
+        }
+        let entry = &mut self.connections[key];
+        let free = |shunned: Option<WorkerId>| {
+            move |(id, worker): &(&WorkerId, &mut Worker)| {
+                worker.is_free(now) && Some(**id) != shunned
+            }
+        };
+        let others = self.workers.len() > 1;
+        let shunned = entry.shunned.filter(|_| others);
+        let candidates = self.workers.iter_mut().filter(free(shunned));
+        let Some((&id, worker)) = balance::pick(self.rules.balance, entry.source, candidates)
+        else {
+            return false;
+        };
+        self.picks += 1;
+        worker.picked = self.picks;
+        worker.offered += 1;
+        entry.state = State::Offered(id, now);
+        entry.deliveries += 1;
+        self.offered += 1;
+        let connection = ConnectionId(u64::from(entry.generation) << 32 | key as u64);
+        self.offers.push_back(connection);
+        actions.push(Action::Offer(id, connection));
+        true
+    }
+
+    /// Puts a connection that came back to the head of the queue, unless it did so too often.
+    fn requeue(&mut self, key: usize, from: WorkerId, actions: &mut Vec<Action<T>>) {
+        let entry = &mut self.connections[key];
+        entry.shunned = Some(from);
+        if entry.deliveries > self.rules.redeliveries {
+            let payload = self.connections.remove(key).payload;
+            actions.push(Action::Answer(payload, Unserved::Redeliveries));
+            return;
+        }
+        entry.state = State::Queued;
+        self.queue.push_front(self.id(key));
+    }
+
+    /// An offer has been answered: forgets the answered ones at the front.
+    fn answered(&mut self) {
+        self.offered -= 1;
+        if self.offered == 0 {
+            self.offers.clear();
+            return;
+        }
+        while let Some(&id) = self.offers.front() {
+            let key = self.key(id);
+            if key.is_some_and(|key| matches!(self.connections[key].state, State::Offered(..))) {
+                break;
+            }
+            self.offers.pop_front();
+        }
+    }
+
+    fn offered_to(&self, worker: WorkerId, id: ConnectionId) -> Result<usize, Unknown> {
+        let key = self.key(id).ok_or(Unknown(id.0))?;
+        match self.connections[key].state {
+            State::Offered(to, _) if to == worker => Ok(key),
+            _ => Err(Unknown(id.0)),
+        }
+    }
+
+    fn id(&self, key: usize) -> ConnectionId {
+        let generation = self.connections[key].generation;
+        ConnectionId(u64::from(generation) << 32 | key as u64)
+    }
+
+    fn key(&self, id: ConnectionId) -> Option<usize> {
+        let key = slot(id);
+        let entry = self.connections.get(key)?;
+        (u64::from(entry.generation) == id.0 >> 32).then_some(key)
+    }
+}
+
+impl Worker {
+    /// Connections it has, or may have any moment.
+    pub fn load(&self) -> u32 {
+        self.offered + self.present
+    }
+
+    fn is_free(&self, now: Instant) -> bool {
+        !self.draining
+            && self.offered < self.joining.window
+            && self.load() < self.joining.capacity
+            && self.rests.is_none_or(|until| until <= now)
+    }
+}
+
+/// The place in the table: the lower half. The table never has 2^32 places, which would need as many
+/// descriptors.
+fn slot(id: ConnectionId) -> usize {
+    (id.0 & 0xffff_ffff) as usize
+}
+
+/// How long a worker gets nothing after it refused: long enough that a busy one is not asked in
+/// circles, short enough that nobody notices.
+pub const REST: Duration = Duration::from_millis(50);
+
+#[cfg(test)]
+#[path = "machine_tests.rs"]
+mod tests;

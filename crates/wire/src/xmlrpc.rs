@@ -1,6 +1,6 @@
 //! XML-RPC as Python speaks it: the bytes of `xmlrpc.client.dumps`, the tolerance of its `loads`.
 //!
-//! A request is read in two steps. The scanner cuts XML into tags and text; it takes what expat
+//! A request is read in two steps, unless it is a usual one, which is read in one. The scanner cuts XML into tags and text; it takes what expat
 //! takes and refuses the rest with expat's words, line and column. The builder makes values of
 //! them; it is the machine inside of Python's `Unmarshaller`, state by state, so that documents
 //! which nobody would write on purpose mean the same here and there. What is not like Python:
@@ -24,6 +24,7 @@ mod outside;
 mod parts;
 mod python;
 mod scan;
+mod usual;
 
 pub use encode::{EncodeError, Options, encode_call, encode_fault, encode_response};
 pub use error::{Malformed, XmlError};
@@ -76,6 +77,14 @@ impl Default for Caps {
 
 /// Reads a request.
 pub fn decode_call(bytes: &[u8], caps: &Caps) -> Result<Call, XmlError> {
+    match usual::call(bytes, caps) {
+        Some(call) => Ok(call),
+        None => decode_by_parts(bytes, caps),
+    }
+}
+
+/// Reads any request.
+fn decode_by_parts(bytes: &[u8], caps: &Caps) -> Result<Call, XmlError> {
     let built = build::build(bytes, caps)?;
     if built.is_fault {
         return Err(XmlError::NotACall);

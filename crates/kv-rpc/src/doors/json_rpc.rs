@@ -79,20 +79,19 @@ impl Door {
         let mut room = self.state.room();
         let mut subscriptions = Subscriptions::new(self.options.max_subscriptions as usize);
         loop {
-            decoder.feed(&pending);
-            pending = Vec::new();
-            let framing = decoder.framing().unwrap_or(Framing::Lines);
             let mut turn = Turn {
                 door: self,
                 connection: &mut *connection,
                 subscriptions: &mut subscriptions,
-                framing,
+                framing: Framing::Lines,
                 under_way: VecDeque::new(),
                 out: Vec::new(),
                 too_long: false,
             };
-            let broken = turn.take(&mut decoder).await?;
-            if turn.too_long {
+            let broken = turn.take(&mut decoder, &pending).await?;
+            let (too_long, framing) = (turn.too_long, turn.framing);
+            pending = Vec::new();
+            if too_long {
                 return Ok(Ended::Protocol);
             }
             let full = !room.grow(decoder.memory() as u64);
@@ -313,15 +312,16 @@ struct Turn<'a, 'c> {
 
 impl Turn<'_, '_> {
     /// Answers all messages that are whole; whether the stream is broken behind them.
-    async fn take(&mut self, decoder: &mut Decoder) -> io::Result<bool> {
+    async fn take(&mut self, decoder: &mut Decoder, mut arrived: &[u8]) -> io::Result<bool> {
         let broken = loop {
-            let message = match decoder.next() {
-                Ok(Some(message)) => message,
+            let message = decoder.take(&mut arrived);
+            // The first byte has told it.
+            self.framing = decoder.framing().unwrap_or(Framing::Lines);
+            let incoming = match message {
+                Ok(Some(message)) => jsonrpc::decode(&message, &self.door.caps),
                 Ok(None) => break None,
                 Err(error) => break Some(error),
             };
-            let incoming = jsonrpc::decode(&message, &self.door.caps);
-            drop(message);
             let full = self.under_way.len() == UNDER_WAY_MAX;
             if !self.under_way.is_empty() && (full || !writes(&incoming)) {
                 self.settle().await?;

@@ -29,7 +29,7 @@ pub struct Head<'a> {
     pub expects_continue: bool,
     /// How the body is framed.
     pub body: Body,
-    fields: Vec<(&'a str, &'a [u8])>,
+    fields: Vec<(&'a [u8], &'a [u8])>,
 }
 
 impl<'a> Head<'a> {
@@ -87,7 +87,8 @@ impl<'a> Head<'a> {
 
     /// All values of that name.
     pub fn values(&self, name: &str) -> impl Iterator<Item = &'a [u8]> {
-        let named = move |(other, _): &&(&str, &[u8])| other.eq_ignore_ascii_case(name);
+        let name = name.as_bytes();
+        let named = move |(other, _): &&(&[u8], &[u8])| other.eq_ignore_ascii_case(name);
         self.fields.iter().filter(named).map(|(_, value)| *value)
     }
 
@@ -118,8 +119,8 @@ struct Framing<'a> {
 }
 
 impl<'a> Framing<'a> {
-    fn see(&mut self, name: &str, value: &'a [u8]) {
-        let is = |other: &str| name.eq_ignore_ascii_case(other);
+    fn see(&mut self, name: &[u8], value: &'a [u8]) {
+        let is = |other: &str| name.eq_ignore_ascii_case(other.as_bytes());
         if is("host") {
             self.hosts += 1;
         } else if is("content-length") {
@@ -187,42 +188,46 @@ fn check_beginning(bytes: &[u8]) -> Result<(), HttpError> {
 }
 
 fn request_line(line: &[u8]) -> Result<(&str, &str, bool), HttpError> {
-    let text = str::from_utf8(line).map_err(|_| HttpError::RequestLine)?;
-    let mut words = text.split(' ');
-    let (Some(method), Some(target), Some(version), None) =
-        (words.next(), words.next(), words.next(), words.next())
-    else {
+    let mut spaces = memchr::memchr_iter(b' ', line);
+    let (Some(first), Some(second), None) = (spaces.next(), spaces.next(), spaces.next()) else {
         return Err(HttpError::RequestLine);
     };
-    let method_fits = (1..=METHOD_MAX).contains(&method.len()) && method.bytes().all(is_token);
-    let target_fits = !target.is_empty() && target.bytes().all(|byte| byte.is_ascii_graphic());
-    if !method_fits || !target_fits {
+    let (method, target, version) = (
+        &line[..first],
+        &line[first + 1..second],
+        &line[second + 1..],
+    );
+    let method_fits =
+        (1..=METHOD_MAX).contains(&method.len()) && method.iter().all(|byte| is_token(*byte));
+    let target_fits = !target.is_empty() && target.iter().all(u8::is_ascii_graphic);
+    if !method_fits || !target_fits || str::from_utf8(version).is_err() {
         return Err(HttpError::RequestLine);
     }
     // RFC 3986 has no place for them, a fragment is not sent, and others may cut the target there.
-    if target.contains(['"', '<', '>', '#']) {
+    if target.iter().any(|byte| b"\"<>#".contains(byte)) {
         return Err(HttpError::Target);
     }
-    match version {
-        "HTTP/1.1" => Ok((method, target, true)),
-        "HTTP/1.0" => Ok((method, target, false)),
-        _ if version.starts_with("HTTP/") => Err(HttpError::Version),
-        _ => Err(HttpError::RequestLine),
-    }
+    let is_1_1 = match version {
+        b"HTTP/1.1" => true,
+        b"HTTP/1.0" => false,
+        _ if version.starts_with(b"HTTP/") => return Err(HttpError::Version),
+        _ => return Err(HttpError::RequestLine),
+    };
+    // Both are of ASCII.
+    let text = |part| str::from_utf8(part).map_err(|_| HttpError::RequestLine);
+    Ok((text(method)?, text(target)?, is_1_1))
 }
 
-fn field(line: &[u8]) -> Result<(&str, &[u8]), HttpError> {
+fn field(line: &[u8]) -> Result<(&[u8], &[u8]), HttpError> {
     let colon = memchr::memchr(b':', line).ok_or(HttpError::Field)?;
     let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
     // A line that begins with a blank would be a folded one; a blank before the colon hides a name.
     if name.is_empty() || !name.iter().copied().all(is_token) {
         return Err(HttpError::Field);
     }
-    let is_text = |byte: u8| byte == b'\t' || (byte >= b' ' && byte != 0x7f);
-    if plain::leading(value, is_text) < value.len() {
+    if plain::leading(value, [0x7f], [b'\t']) < value.len() {
         return Err(HttpError::Field);
     }
-    let name = str::from_utf8(name).map_err(|_| HttpError::Field)?;
     Ok((name, value))
 }
 

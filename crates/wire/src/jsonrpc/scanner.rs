@@ -88,8 +88,7 @@ impl<'a> Scanner<'a> {
         let mut unescaped = String::new();
         loop {
             let rest = &self.text[self.at..];
-            let is_plain = |byte: u8| byte != b'"' && byte != b'\\' && byte >= b' ';
-            let plain = &rest[..plain::leading(rest.as_bytes(), is_plain)];
+            let plain = &rest[..plain::leading(rest.as_bytes(), [b'"', b'\\'], [])];
             self.at += plain.len();
             match self.byte() {
                 Some(b'"') => {

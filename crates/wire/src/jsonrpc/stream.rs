@@ -2,6 +2,7 @@
 
 use crate::framing::{self, FrameError, Header};
 use crate::line::{find_line, split_terminator};
+use std::borrow::Cow;
 
 /// How messages stand in a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -127,20 +128,7 @@ impl Decoder {
 
     /// Takes in what arrived. After an error it is thrown away.
     pub fn feed(&mut self, bytes: &[u8]) {
-        let Some(&first) = bytes.first() else {
-            return;
-        };
-        if let Kind::Unknown = self.kind {
-            self.kind = match first {
-                0 => Kind::Length(framing::Decoder::new(framing::Framing::U32, self.cap)),
-                b'{' | b'[' => Kind::Lines(Input::default()),
-                b'C' | b'c' => Kind::Headers(Input::default(), None),
-                first => {
-                    self.failed = self.failed.or(Some(StreamError::Unframed { first }));
-                    return;
-                }
-            };
-        }
+        self.recognise(bytes);
         if self.failed.is_some() {
             return;
         }
@@ -175,6 +163,59 @@ impl Decoder {
         })
     }
 
+    /// As [`Decoder::feed`] with `arrived`, which is then empty, and [`Decoder::next`]; but a message that
+    /// has arrived in one piece is taken off its front and copied nowhere.
+    pub fn take<'a>(
+        &mut self,
+        arrived: &mut &'a [u8],
+    ) -> Result<Option<Cow<'a, [u8]>>, StreamError> {
+        if self.failed.is_none() && self.at_boundary() {
+            self.recognise(arrived);
+            if let Some((message, rest)) = self.whole(arrived) {
+                *arrived = rest;
+                return Ok(Some(Cow::Borrowed(message)));
+            }
+        }
+        self.feed(std::mem::take(arrived));
+        Ok(self.next()?.map(Cow::Owned))
+    }
+
+    /// The framing, from the first byte of all.
+    fn recognise(&mut self, bytes: &[u8]) {
+        if let (Kind::Unknown, Some(&first)) = (&self.kind, bytes.first()) {
+            self.kind = match first {
+                0 => Kind::Length(framing::Decoder::new(framing::Framing::U32, self.cap)),
+                b'{' | b'[' => Kind::Lines(Input::default()),
+                b'C' | b'c' => Kind::Headers(Input::default(), None),
+                first => {
+                    self.failed = self.failed.or(Some(StreamError::Unframed { first }));
+                    return;
+                }
+            };
+        }
+    }
+
+    /// The whole message at the front of `arrived`, where that is easily told, and what is behind it.
+    fn whole<'a>(&self, arrived: &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {
+        match &self.kind {
+            Kind::Length(_) => {
+                let parsed = Header::parse(framing::Framing::U32, self.cap as u64, arrived);
+                let header = parsed.ok()??;
+                let message = &arrived[header.header_len..];
+                message.split_at_checked(usize::try_from(header.len).ok()?)
+            }
+            Kind::Lines(_) => {
+                let lf = memchr::memchr(b'\n', arrived)?;
+                let (line, rest) = arrived.split_at(lf + 1);
+                let (content, _) = split_terminator(line);
+                (1..=self.cap)
+                    .contains(&content.len())
+                    .then_some((content, rest))
+            }
+            Kind::Unknown | Kind::Headers(..) => None,
+        }
+    }
+
     /// Whether the stream may end here: everything that was fed has been taken as messages.
     pub fn at_boundary(&self) -> bool {
         match &self.kind {
@@ -200,7 +241,7 @@ fn next_line(input: &mut Input, cap: usize) -> Result<Option<Vec<u8>>, StreamErr
         // What has been searched holds no LF, so it need not be searched again.
         let searched = input.searched;
         let pending = input.pending();
-        let Some(lf) = pending[searched..].iter().position(|&byte| byte == b'\n') else {
+        let Some(lf) = memchr::memchr(b'\n', &pending[searched..]) else {
             let content = pending.strip_suffix(b"\r").unwrap_or(pending);
             if content.len() > cap {
                 return Err(FrameError::NoDelimiter { max: cap }.into());
@@ -492,6 +533,32 @@ mod tests {
             prop_assert_eq!(out, messages);
             prop_assert!(decoder.at_boundary());
             prop_assert_eq!(decoder.framing(), Some(framing));
+        }
+
+        #[test]
+        fn what_is_taken_uncopied_is_what_is_fed_and_handed_out(
+            start in prop::sample::select(vec!["\0\0\0", "{", "[", "Content-Length: 2\r\n\r\n{}", ""]),
+            noise in prop::collection::vec(prop::sample::select(&b"\0\0\0\x03\x0c{}\r\n\n2C:"[..]), 0..60),
+            cuts in prop::collection::vec(0_usize..30, 0..9),
+        ) {
+            let stream = [start.as_bytes(), &noise].concat();
+            let (mut taking, mut feeding) = (Decoder::new(8), Decoder::new(8));
+            let mut rest = &stream[..];
+            for cut in cuts.into_iter().chain([usize::MAX]) {
+                let mut now;
+                (now, rest) = rest.split_at(cut.min(rest.len()));
+                feeding.feed(now);
+                loop {
+                    let taken = taking.take(&mut now).map(|taken| taken.map(Cow::into_owned));
+                    prop_assert_eq!(&taken, &feeding.next());
+                    if !matches!(taken, Ok(Some(_))) {
+                        break;
+                    }
+                }
+                prop_assert!(now.is_empty());
+                prop_assert_eq!(taking.at_boundary(), feeding.at_boundary());
+                prop_assert_eq!(taking.framing(), feeding.framing());
+            }
         }
     }
 }

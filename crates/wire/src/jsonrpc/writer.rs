@@ -82,9 +82,8 @@ pub(super) fn write_object<'a>(
 pub(super) fn write_string(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
     let mut rest = text.as_bytes();
-    let is_plain = |byte: u8| byte != b'"' && byte != b'\\' && byte >= b' ';
     loop {
-        let len = plain::leading(rest, is_plain);
+        let len = plain::leading(rest, [b'"', b'\\'], []);
         out.extend_from_slice(&rest[..len]);
         if len == rest.len() {
             break;

@@ -97,13 +97,16 @@ impl Builder {
     /// Appends text, with LF for every end of a line.
     fn text(&mut self, text: &str) {
         let mut rest = text;
-        while let Some(cr) = memchr::memchr(b'\r', rest.as_bytes()) {
-            self.data.push_str(&rest[..cr]);
+        loop {
+            let cr = memchr::memchr(b'\r', rest.as_bytes());
+            let (line, behind) = rest.split_at(cr.unwrap_or(rest.len()));
+            self.data.push_str(line);
+            let Some(behind) = behind.strip_prefix('\r') else {
+                break;
+            };
             self.data.push('\n');
-            let behind = &rest[cr + 1..];
             rest = behind.strip_prefix('\n').unwrap_or(behind);
         }
-        self.data.push_str(rest);
     }
 
     fn end(&mut self, tag: &str) -> Result<(), XmlError> {
@@ -200,7 +203,8 @@ fn is_unique(pairs: &[(Value, Value)]) -> bool {
 
 /// The name behind the last colon: prefixes of namespaces are not looked at.
 fn local(name: &str) -> &str {
-    memchr::memrchr(b':', name.as_bytes()).map_or(name, |colon| &name[colon + 1..])
+    let colon = name.bytes().rposition(|byte| byte == b':');
+    colon.map_or(name, |colon| &name[colon + 1..])
 }
 
 /// Whether something happens when the element ends.

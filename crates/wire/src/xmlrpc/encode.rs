@@ -190,10 +190,10 @@ fn write_value(value: &Value, options: Options, out: &mut Vec<u8>) -> Result<(),
 /// reads it makes an LF of it.
 fn escape(text: &str, out: &mut Vec<u8>) -> Result<(), EncodeError> {
     // What may be no character of XML begins with a control character or with 0xef.
-    let is_plain = |byte: u8| byte >= b' ' && !matches!(byte, b'&' | b'<' | b'>' | 0xef);
+    let (marks, controls) = ([b'&', b'<', b'>', 0xef], [b'\t', b'\n', b'\r']);
     let mut rest = text;
     loop {
-        let (plain, special) = rest.split_at(plain::leading(rest.as_bytes(), is_plain));
+        let (plain, special) = rest.split_at(plain::leading(rest.as_bytes(), marks, controls));
         out.extend_from_slice(plain.as_bytes());
         let mut chars = special.chars();
         let Some(c) = chars.next() else {

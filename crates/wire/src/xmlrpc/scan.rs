@@ -4,7 +4,7 @@
 //! byte that cannot be part of one. Each function here does the same, so that an error is found at
 //! the same place.
 
-use super::document::{Document, End, is_space, mark};
+use super::document::{Document, End, mark};
 use super::parts::resolve;
 use super::{Caps, Malformed, XmlError};
 use crate::plain;
@@ -162,11 +162,9 @@ impl<'a> Scanner<'a> {
     /// Text up to the next tag or reference.
     fn run(&mut self, at: usize) -> Result<Token<'a>, Stop> {
         let bytes = self.text.as_bytes();
-        let is_plain =
-            |byte: u8| byte >= b' ' && !matches!(byte, b'<' | b'&' | b']' | 0xef) || is_space(byte);
         let mut i = at;
         loop {
-            i += plain::leading(&bytes[i..], is_plain);
+            i += plain::leading(&bytes[i..], [b'<', b'&', b']', 0xef], [b'\t', b'\n', b'\r']);
             match bytes.get(i) {
                 None | Some(b'<' | b'&') => break,
                 Some(b']') if bytes[i..].starts_with(b"]]>") => return Err(Stop::Invalid(i + 2)),

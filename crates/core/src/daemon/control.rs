@@ -11,7 +11,7 @@ use tokio::time::{sleep, timeout};
 
 use super::active::{Active, Orders, open_planned};
 use super::plan::{Plan, Planned};
-use super::report::{Phase, State};
+use super::report::{Ask, Phase, State};
 use super::timers::{ExpiryWatch, Heartbeat, IdleWatch};
 use super::{ConfigOf, Daemon, SettingsOf, Shared, os_error};
 use crate::cli::Arguments;
@@ -23,7 +23,7 @@ use crate::life::{Notifier, Signal, Signals, connection_limit};
 use crate::limits::Gate;
 use crate::listen::{Bound, Inherited, Shape};
 use crate::listener::Flavour;
-use crate::observe::admin::Admin;
+use crate::observe::admin::{Action, Admin};
 use crate::observe::log::LogControl;
 use crate::observe::metrics::Metrics;
 use crate::offload::Offload;
@@ -62,6 +62,8 @@ pub(super) struct Control<'a, D: Daemon> {
     pub(super) zone: Zone,
     pub(super) own: Arc<Own>,
     pub(super) faults: mpsc::UnboundedReceiver<Fatal>,
+    /// What the admin endpoint is asked to do.
+    asked: mpsc::Receiver<Ask>,
     pub(super) state: Rc<State<D>>,
     pub(super) threads: Threads,
     pub(super) active: Vec<Active<D>>,
@@ -86,7 +88,11 @@ impl<'a, D: Daemon> Control<'a, D> {
             opened.push(open_planned(planned, &mut inherited, count)?);
         }
         let admin = match &plan.config.admin.listen {
-            Some(endpoint) => Some(Admin::open(endpoint, &mut inherited)?),
+            Some(endpoint) => Some(Admin::open(
+                endpoint,
+                &plan.config.admin,
+                &mut inherited,
+            )?),
             None => None,
         };
         for name in inherited.names() {
@@ -113,6 +119,7 @@ impl<'a, D: Daemon> Control<'a, D> {
             <D::Flavour as Flavour>::TRANSPORT,
         ));
         shared.start(&plan.settings, &metrics, &report_fault)?;
+        let (asks, asked) = mpsc::channel(ASKS);
         let state = Rc::new(State {
             loops,
             metrics,
@@ -122,6 +129,8 @@ impl<'a, D: Daemon> Control<'a, D> {
             started: Instant::now(),
             phase: Phase::Starting.into(),
             listeners: Vec::new().into(),
+            actions: plan.config.admin.actions && admin.is_some(),
+            asks,
         });
         let mut control = Self {
             arguments,
@@ -133,6 +142,7 @@ impl<'a, D: Daemon> Control<'a, D> {
             zone,
             own,
             faults,
+            asked,
             state,
             threads,
             active: Vec::new(),
@@ -179,7 +189,19 @@ impl<'a, D: Daemon> Control<'a, D> {
             tokio::select! {
                 signal = signals.next() => match signal {
                     Signal::Stop => return self.drain(signals).await,
-                    Signal::Reload => self.reload(log),
+                    // What is wrong is in the log.
+                    Signal::Reload => drop(self.reload(log)),
+                },
+                // Never closed: the state, which we have too, holds the sending end. Who asked may be
+                // gone by the time of the answer.
+                Some(Ask { action, reply }) = self.asked.recv() => match action {
+                    Action::Reload => {
+                        let _ = reply.send(self.reload(log).map_err(|fatal| fatal.to_string()));
+                    }
+                    Action::Drain => {
+                        let _ = reply.send(Ok(()));
+                        return self.drain(signals).await;
+                    }
                 },
                 fatal = self.faults.recv() => {
                     return Err(match fatal { Some(fatal) => fatal, None => self.fault().await });
@@ -386,4 +408,6 @@ pub(super) fn max_connections<D: Daemon>(config: &ConfigOf<D>, possible: u32) ->
 const DRAIN_QUIET: Duration = Duration::from_millis(250);
 /// How long a loop that does not answer has for telling why.
 const FAULT_WAIT: Duration = Duration::from_secs(1);
+/// Actions that wait for the one before them.
+const ASKS: usize = 4;
 const CUT_WAIT: Duration = Duration::from_secs(2);

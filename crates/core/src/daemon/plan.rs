@@ -98,6 +98,12 @@ impl<D: Daemon> Plan<D> {
         }
         // Checked even where every listener has a list of its own.
         AccessList::new(&config.access, &source)?;
+        let actors = config.admin.actors();
+        actors.map_err(|message| ConfigError {
+            path: source.path().map(Into::into),
+            place: None,
+            message,
+        })?;
         if config.listeners.is_empty() {
             return Err(ConfigError {
                 path: source.path().map(Into::into),

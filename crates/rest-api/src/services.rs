@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use portyard_core::daemon::{Build, Daemon, Home, ServiceRow};
+use portyard_core::daemon::{Build, Daemon, Home, ListenerOf, ServiceRow};
 use portyard_core::listener::Streams;
 
 use crate::http::Server;
 use crate::routes::Router;
 use crate::settings::Options;
 use crate::state::State;
+use crate::yard::{self, YardOptions};
 
 /// The daemon.
 pub enum RestApi {}
@@ -21,17 +22,38 @@ impl Daemon for RestApi {
     const NAME: &'static str = "rest-api";
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
     const ABOUT: &'static str = "HTTP: small services without code, from a configuration";
-    const SERVICES: &'static [ServiceRow<Self>] = &[row(
-        "http",
-        18080,
-        "/hello, /localtime, and the routes of the configuration",
-        |listener, state| {
-            let router = Router::new(state.clone(), listener.label());
-            let server = Server::new(&listener.options, &state, router)?;
-            Ok(Arc::new(server))
-        },
-    )];
+    const SERVICES: &'static [ServiceRow<Self>] = &[
+        row(
+            "http",
+            18080,
+            "/hello, /localtime, and the routes of the configuration",
+            |listener, state| {
+                not_yard(listener)?;
+                let router = Router::new(state.clone(), listener.label());
+                let server = Server::new(&listener.options, &state, router)?;
+                Ok(Arc::new(server))
+            },
+        ),
+        row(
+            "yard",
+            18082,
+            "what the daemons of this machine do: a page, an API, metrics, actions",
+            |listener, state| {
+                let service = yard::Service::new(&listener.options, &state)?;
+                Ok(Arc::new(Server::new(&listener.options, &state, service)?))
+            },
+        ),
+    ];
     const ALPN: &'static [&'static str] = &["h2", "http/1.1"];
+}
+
+/// Options that would do nothing are mistakes.
+fn not_yard(listener: &ListenerOf<RestApi>) -> Result<(), String> {
+    if listener.options.yard == YardOptions::default() {
+        Ok(())
+    } else {
+        Err("the table yard is for listeners of service yard".into())
+    }
 }
 
 const fn row(

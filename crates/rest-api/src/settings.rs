@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::http::CorsConfig;
 use crate::routes::RouteConfig;
+use crate::yard::{YardConfig, YardOptions};
 
 /// The tables of rest-api's own.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
@@ -15,6 +16,9 @@ pub struct Settings {
     /// The routes, in the order in which they are tried.
     #[serde(rename = "route", skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<RouteConfig>,
+    /// The daemons that listeners of service `yard` tell of.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub yard: Vec<YardConfig>,
 }
 
 /// The `[listener.options]` table.
@@ -49,6 +53,8 @@ pub struct Options {
     pub hsts: Span,
     /// Whom browsers let read answers.
     pub cors: CorsConfig,
+    /// Of service `yard`.
+    pub yard: YardOptions,
 }
 
 impl Default for Options {
@@ -68,6 +74,7 @@ impl Default for Options {
             access_log: false,
             hsts: Span::secs(0),
             cors: CorsConfig::default(),
+            yard: YardOptions::default(),
         }
     }
 }

@@ -39,7 +39,8 @@ fn try_ask(endpoint: &str, method: &str, path: &str) -> io::Result<String> {
 }
 
 fn exchange(mut stream: impl Read + Write, method: &str, path: &str) -> io::Result<String> {
-    let request = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    let request =
+        format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes())?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;

@@ -88,11 +88,7 @@ impl<'a, D: Daemon> Control<'a, D> {
             opened.push(open_planned(planned, &mut inherited, count)?);
         }
         let admin = match &plan.config.admin.listen {
-            Some(endpoint) => Some(Admin::open(
-                endpoint,
-                &plan.config.admin,
-                &mut inherited,
-            )?),
+            Some(endpoint) => Some(Admin::open(endpoint, &plan.config.admin, &mut inherited)?),
             None => None,
         };
         for name in inherited.names() {

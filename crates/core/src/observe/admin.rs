@@ -281,13 +281,11 @@ async fn act(action: Action, method: &Method, asked: &Asked) -> Response<Body> {
             (StatusCode::ACCEPTED, "draining\n".into())
         }
         Action::Drain => (StatusCode::CONFLICT, "it is draining already\n".into()),
-        Action::Reload => {
-            match tokio::time::timeout(ACT_WAIT, asked.report.act(action)).await {
-                Ok(Ok(())) => (StatusCode::OK, "reloaded\n".into()),
-                Ok(Err(why)) => (StatusCode::CONFLICT, why + "\n"),
-                Err(_) => (StatusCode::CONFLICT, "it takes too long\n".into()),
-            }
-        }
+        Action::Reload => match tokio::time::timeout(ACT_WAIT, asked.report.act(action)).await {
+            Ok(Ok(())) => (StatusCode::OK, "reloaded\n".into()),
+            Ok(Err(why)) => (StatusCode::CONFLICT, why + "\n"),
+            Err(_) => (StatusCode::CONFLICT, "it takes too long\n".into()),
+        },
     };
     let mut response = text(status, said);
     if action == Action::Drain {

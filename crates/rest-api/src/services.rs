@@ -5,7 +5,8 @@ use std::sync::Arc;
 use portyard_core::daemon::{Build, Daemon, Home, ListenerOf, ServiceRow};
 use portyard_core::listener::Streams;
 
-use crate::http::Server;
+use crate::http::{CorsConfig, Server};
+use crate::httpbin::{Httpbin, HttpbinOptions};
 use crate::routes::Router;
 use crate::settings::Options;
 use crate::state::State;
@@ -29,9 +30,30 @@ impl Daemon for RestApi {
             "/hello, /localtime, and the routes of the configuration",
             |listener, state| {
                 not_yard(listener)?;
+                if listener.options.httpbin != HttpbinOptions::default() {
+                    return Err("the table httpbin is for listeners of service httpbin".into());
+                }
                 let router = Router::new(state.clone(), listener.label());
                 let server = Server::new(&listener.options, &state, router)?;
                 Ok(Arc::new(server))
+            },
+        ),
+        row(
+            "httpbin",
+            18081,
+            "the API of httpbin and go-httpbin, to test clients against",
+            |listener, state| {
+                not_yard(listener)?;
+                let options = &listener.options;
+                if options.cors != CorsConfig::default() {
+                    return Err(
+                        "httpbin lets every origin read its answers, as clients are \
+                                tested with that; leave the table cors out"
+                            .into(),
+                    );
+                }
+                let httpbin = Httpbin::new(&options.httpbin, options.max_body.0, state.metrics())?;
+                Ok(Arc::new(Server::new(options, &state, httpbin)?))
             },
         ),
         row(
@@ -39,6 +61,9 @@ impl Daemon for RestApi {
             18082,
             "what the daemons of this machine do: a page, an API, metrics, actions",
             |listener, state| {
+                if listener.options.httpbin != HttpbinOptions::default() {
+                    return Err("the table httpbin is for listeners of service httpbin".into());
+                }
                 let service = yard::Service::new(&listener.options, &state)?;
                 Ok(Arc::new(Server::new(&listener.options, &state, service)?))
             },

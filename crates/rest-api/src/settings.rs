@@ -6,6 +6,7 @@ use portyard_core::config::{Size, Span};
 use serde::{Deserialize, Serialize};
 
 use crate::http::CorsConfig;
+use crate::httpbin::HttpbinOptions;
 use crate::routes::RouteConfig;
 use crate::yard::{YardConfig, YardOptions};
 
@@ -53,6 +54,8 @@ pub struct Options {
     pub hsts: Span,
     /// Whom browsers let read answers.
     pub cors: CorsConfig,
+    /// Of service `httpbin`.
+    pub httpbin: HttpbinOptions,
     /// Of service `yard`.
     pub yard: YardOptions,
 }
@@ -74,6 +77,7 @@ impl Default for Options {
             access_log: false,
             hsts: Span::secs(0),
             cors: CorsConfig::default(),
+            httpbin: HttpbinOptions::default(),
             yard: YardOptions::default(),
         }
     }

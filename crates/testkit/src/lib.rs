@@ -25,7 +25,7 @@ pub use client::{Client, End};
 pub use daemon::Daemon;
 pub use peers::{Python, peer, python, pythons};
 pub use process::{
-    Finished, anonymous_bytes, cpu_seconds, eventually, finish, open_fds, pss_bytes,
+    Finished, anonymous_bytes, cpu_seconds, eventually, finish, finish_within, open_fds, pss_bytes,
     raise_descriptor_limit, rss_bytes, threads,
 };
 pub use tls::TlsClient;

@@ -326,6 +326,11 @@ impl Place {
         self.home.registry.wake_in(self.slot, None);
     }
 
+    /// More memory than a message takes has just been let go of: it is given to the kernel soon.
+    pub fn freed(&self) {
+        self.home.registry.freed();
+    }
+
     /// Whether the time that [`Place::wake_in`] was given has passed. True once.
     pub fn is_due(&self) -> bool {
         self.home.registry.take_due(self.slot)

@@ -16,6 +16,7 @@ use super::Peer;
 use crate::config::StreamLimits;
 use crate::listener::{Listener, Streams};
 use crate::observe::metrics::Ending;
+use crate::sys::give_memory_back;
 
 /// The connections of a loop.
 pub struct Registry {
@@ -25,6 +26,8 @@ pub struct Registry {
     now: Cell<Ticks>,
     /// Set while the daemon drains: since when, and for how long a peer may be silent.
     drain: Cell<Option<Drain>>,
+    /// When something large was freed first, of what has not been given back.
+    freed: Cell<Option<Ticks>>,
     changed: Notify,
 }
 
@@ -88,6 +91,7 @@ impl Registry {
             start: Instant::now(),
             now: Cell::new(1),
             drain: Cell::new(None),
+            freed: Cell::new(None),
             changed: Notify::new(),
         }
     }
@@ -183,6 +187,13 @@ impl Registry {
         std::mem::take(&mut self.entries.borrow_mut()[slot.index()].due)
     }
 
+    /// A connection lets go of more memory than a message takes: the sweep gives it to the kernel.
+    pub fn freed(&self) {
+        if self.freed.get().is_none() {
+            self.freed.set(Some(self.now.get()));
+        }
+    }
+
     /// Who is at the other end.
     pub fn peer(&self, slot: Slot) -> Peer {
         self.entries.borrow()[slot.index()].peer
@@ -254,6 +265,14 @@ impl Registry {
                 self.changed.notified().await;
             }
             let (now, drain) = (self.read_clock(), self.drain.get());
+            if self
+                .freed
+                .get()
+                .is_some_and(|freed| now >= freed + GIVE_BACK)
+            {
+                self.freed.set(None);
+                give_memory_back();
+            }
             self.wake(|entry| {
                 entry.collect();
                 entry.cut = entry.cut.or_else(|| entry.overdue(now));
@@ -364,6 +383,8 @@ fn whole_ticks(span: Duration) -> Ticks {
 const RESERVED: usize = 16 * 1024;
 /// The grain of all connection deadlines.
 const TICK: Duration = Duration::from_millis(100);
+/// A second: others are freed soon after the first, and giving back takes a while.
+const GIVE_BACK: Ticks = 10;
 const BUSY: Ticks = Ticks::MAX;
 const NEVER: Ticks = Ticks::MAX;
 

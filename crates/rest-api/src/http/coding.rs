@@ -4,8 +4,9 @@ use std::io::{self, Write};
 
 use brotli::enc::BrotliEncoderParams;
 use brotli::{CompressorWriter, DecompressorWriter};
-use flate2::Compression;
-use flate2::write::{GzDecoder, GzEncoder, ZlibDecoder, ZlibEncoder};
+use flate2::write::{GzDecoder, GzEncoder, ZlibEncoder};
+use flate2::{Compression, Decompress, FlushDecompress, Status};
+use zstd::stream::raw::{self, Operation as _};
 
 /// A content coding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,9 +42,93 @@ pub struct Decoder {
 
 enum Kind {
     Gzip(GzDecoder<Sink>),
-    Deflate(ZlibDecoder<Sink>),
+    Deflate(Stepped<Decompress>),
     Brotli(Box<DecompressorWriter<Sink>>),
-    Zstd(zstd::stream::write::Decoder<'static, Sink>),
+    Zstd(Stepped<raw::Decoder<'static>>),
+}
+
+/// A decoder of which the writers of its library do not tell whether it came to its end.
+struct Stepped<D> {
+    decoder: D,
+    sink: Sink,
+    /// What was taken in is complete.
+    over: bool,
+}
+
+/// What a decoder has done: bytes taken, bytes given, and whether that was all.
+struct Done {
+    taken: usize,
+    given: usize,
+    over: bool,
+}
+
+trait Step {
+    fn step(&mut self, bytes: &[u8], out: &mut [u8]) -> io::Result<Done>;
+}
+
+impl Step for Decompress {
+    fn step(&mut self, bytes: &[u8], out: &mut [u8]) -> io::Result<Done> {
+        let (taken, given) = (self.total_in(), self.total_out());
+        let status = self.decompress(bytes, out, FlushDecompress::None)?;
+        // No more than the lengths of the slices.
+        let count = |now: u64, before: u64| usize::try_from(now - before).unwrap_or(usize::MAX);
+        Ok(Done {
+            taken: count(self.total_in(), taken),
+            given: count(self.total_out(), given),
+            over: status == Status::StreamEnd,
+        })
+    }
+}
+
+impl Step for raw::Decoder<'static> {
+    fn step(&mut self, bytes: &[u8], out: &mut [u8]) -> io::Result<Done> {
+        let status = self.run_on_buffers(bytes, out)?;
+        Ok(Done {
+            taken: status.bytes_read,
+            given: status.bytes_written,
+            over: status.remaining == 0,
+        })
+    }
+}
+
+impl<D: Step> Stepped<D> {
+    fn new(decoder: D) -> Self {
+        Self {
+            decoder,
+            sink: Sink::default(),
+            over: false,
+        }
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        if self.over {
+            Ok(())
+        } else {
+            Err(io::ErrorKind::UnexpectedEof.into())
+        }
+    }
+}
+
+impl<D: Step> Write for Stepped<D> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut out = [0; BLOCK];
+        let mut at = 0;
+        loop {
+            let done = self.decoder.step(&bytes[at..], &mut out)?;
+            at += done.taken;
+            self.over = done.over;
+            self.sink.write_all(&out[..done.given])?;
+            let is_stuck = done.taken == 0 && done.given == 0;
+            // What fills the room for it may have left something behind.
+            if is_stuck || (at == bytes.len() && done.given < out.len()) {
+                return Ok(at);
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Takes what is decoded, as long as there is room.
@@ -151,13 +236,13 @@ impl Decoder {
         let sink = Sink::default();
         let kind = match coding {
             Coding::Gzip => Kind::Gzip(GzDecoder::new(sink)),
-            Coding::Deflate => Kind::Deflate(ZlibDecoder::new(sink)),
+            Coding::Deflate => Kind::Deflate(Stepped::new(Decompress::new(true))),
             Coding::Brotli => Kind::Brotli(Box::new(DecompressorWriter::new(sink, BLOCK))),
             Coding::Zstd => {
-                let mut decoder = zstd::stream::write::Decoder::new(sink)?;
+                let mut decoder = raw::Decoder::new()?;
                 // RFC 9659, 3.
-                decoder.window_log_max(23)?;
-                Kind::Zstd(decoder)
+                decoder.set_parameter(raw::DParameter::WindowLogMax(23))?;
+                Kind::Zstd(Stepped::new(decoder))
             }
         };
         Ok(Self {
@@ -195,9 +280,9 @@ impl Decoder {
         self.sink().room = usize::try_from(room).unwrap_or(usize::MAX);
         let finished = match &mut self.kind {
             Kind::Gzip(decoder) => decoder.try_finish(),
-            Kind::Deflate(decoder) => decoder.try_finish(),
+            Kind::Deflate(decoder) => decoder.finish(),
             Kind::Brotli(decoder) => decoder.close(),
-            Kind::Zstd(decoder) => decoder.flush(),
+            Kind::Zstd(decoder) => decoder.finish(),
         };
         finished.map_err(|_| DecodeError::Malformed)?;
         Ok(self.take())
@@ -206,9 +291,9 @@ impl Decoder {
     fn sink(&mut self) -> &mut Sink {
         match &mut self.kind {
             Kind::Gzip(decoder) => decoder.get_mut(),
-            Kind::Deflate(decoder) => decoder.get_mut(),
+            Kind::Deflate(decoder) => &mut decoder.sink,
             Kind::Brotli(decoder) => decoder.get_mut(),
-            Kind::Zstd(decoder) => decoder.get_mut(),
+            Kind::Zstd(decoder) => &mut decoder.sink,
         }
     }
 
@@ -276,8 +361,10 @@ mod tests {
                 let decoded = decode(coding, &coded, piece, 1 << 20);
                 assert!(decoded.as_deref() == Ok(&text[..]), "{coding:?} {piece}");
             }
-            let cut = decode(coding, &coded[..coded.len() / 2], 1000, 1 << 20);
-            assert!(cut != Ok(text.clone()), "{coding:?}");
+            for cut in [coded.len() / 2, coded.len() - 1] {
+                let cut = decode(coding, &coded[..cut], 1000, 1 << 20);
+                assert_eq!(cut, Err(DecodeError::Malformed), "{coding:?}");
+            }
             assert_eq!(
                 decode(coding, &[0x55; 100], 100, 1 << 20),
                 Err(DecodeError::Malformed)

@@ -18,11 +18,10 @@ use super::conditions::{self, Part, Validators, Verdict};
 use super::negotiate::choose_coding;
 use super::request::{Client, Head};
 use super::server::Site;
-use super::{Answer, Body, Response};
+use super::{Body, Response};
 
 /// Makes the answer that is sent of the one that a handler gave.
-pub fn finish(site: &Site, head: &Head, client: &Client, answer: Answer) -> Response {
-    let mut response = answer.unwrap_or_else(|problem| problem.respond(&head.headers));
+pub fn finish(site: &Site, head: &Head, client: &Client, mut response: Response) -> Response {
     let is_head = head.method == Method::HEAD;
     if response.status() == StatusCode::OK && (is_head || head.method == Method::GET) {
         condition(head, &mut response);

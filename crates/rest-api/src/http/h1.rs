@@ -75,7 +75,9 @@ pub async fn serve(connection: Connection, site: Arc<Site>, pending: Vec<u8>) ->
     })
     .await;
     let parts = hyper.into_parts();
-    let (mut connection, rest) = parts.io.into_parts();
+    let (mut connection, rest, out) = parts.io.into_parts();
+    // Answers that waited for others, which now do not come.
+    connection.write_all(&out).await?;
     let pending = [&parts.read_buf[..], &rest].concat();
     match turn {
         Turn::Rest => Ok(Next::Rest(connection, pending)),

@@ -22,6 +22,10 @@ pub struct Io {
     ready: Vec<u8>,
     /// How many of them it has had.
     taken: usize,
+    /// Answers that wait for the next: of requests that come together, they go together.
+    out: Vec<u8>,
+    /// How many bytes of them have been sent.
+    sent: usize,
 }
 
 impl Io {
@@ -33,6 +37,8 @@ impl Io {
             checker: Some(Checker::new(caps)),
             ready: Vec::new(),
             taken: 0,
+            out: Vec::new(),
+            sent: 0,
         };
         io.admit(pending, None);
         io
@@ -46,14 +52,36 @@ impl Io {
             checker: None,
             ready: pending,
             taken: 0,
+            out: Vec::new(),
+            sent: 0,
         }
     }
 
-    /// The connection, and what has come of it and not been read.
-    pub fn into_parts(self) -> (Connection, Vec<u8>) {
-        let mut rest = self.ready;
-        rest.drain(..self.taken);
-        (self.connection, rest)
+    /// The connection, what has come of it and not been read, and what is still to be sent.
+    pub fn into_parts(mut self) -> (Connection, Vec<u8>, Vec<u8>) {
+        self.ready.drain(..self.taken);
+        self.out.drain(..self.sent);
+        (self.connection, self.ready, self.out)
+    }
+
+    /// Whether another answer follows at once: hyper has a request in hand that has not begun, and none
+    /// that makes it wait.
+    fn has_more(&self) -> bool {
+        let heads = self.checker.as_ref().map_or(0, Checker::heads);
+        self.watch.is_idle() && heads > self.watch.begun()
+    }
+
+    /// Sends what waits.
+    fn poll_out(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.sent < self.out.len() {
+            match self.connection.poll_write(cx, &self.out[self.sent..]) {
+                Poll::Ready(Ok(length)) => self.sent += length,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        (self.out, self.sent) = (Vec::new(), 0);
+        Poll::Ready(Ok(()))
     }
 
     /// Checks bytes and puts what passes where hyper reads it.
@@ -150,14 +178,28 @@ impl Write for Io {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let written = this.connection.poll_write(cx, bytes);
+        if this.out.len() + bytes.len() <= OUT && (this.has_more() || !this.out.is_empty()) {
+            this.out.extend_from_slice(bytes);
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        let written = match this.poll_out(cx) {
+            Poll::Ready(Ok(())) => this.connection.poll_write(cx, bytes),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => Poll::Pending,
+        };
         this.watch.blocked.set(written.is_pending());
         written
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        let flushed = Pin::new(&mut this.connection).poll_flush(cx);
+        if this.has_more() {
+            return Poll::Ready(Ok(()));
+        }
+        let flushed = match this.poll_out(cx) {
+            Poll::Ready(Ok(())) => Pin::new(&mut this.connection).poll_flush(cx),
+            other => other,
+        };
         this.watch.blocked.set(flushed.is_pending());
         flushed
     }
@@ -166,3 +208,6 @@ impl Write for Io {
         Pin::new(&mut self.get_mut().connection).poll_shutdown(cx)
     }
 }
+
+/// Answers that go together, at the most.
+const OUT: usize = 64 << 10;

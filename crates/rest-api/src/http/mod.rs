@@ -25,7 +25,7 @@ mod watch;
 use std::future::Future;
 use std::pin::Pin;
 
-pub use body::Body;
+pub use body::{Body, Upgraded};
 pub use cors::CorsConfig;
 pub use finish::mark;
 pub use negotiate::{Offer, choose, choose_coding};
@@ -39,6 +39,17 @@ pub trait Handler: Send + Sync + 'static {
     /// Answers a request. The future runs on the connection's loop, and is dropped when the client is
     /// gone.
     fn handle(&self, request: Request) -> Answering;
+
+    /// Whether its answers go out as they are: never compressed, cut to a range or given fields that
+    /// are ours. Clients are tested against them.
+    fn is_verbatim(&self) -> bool {
+        false
+    }
+
+    /// The answer that tells of a problem.
+    fn tell(&self, problem: Problem, head: &Head) -> Response {
+        problem.respond(&head.headers)
+    }
 }
 
 /// An answer under way.

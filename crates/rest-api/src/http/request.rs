@@ -133,8 +133,9 @@ impl Head {
 
     /// The first parameter of that name in the query.
     pub fn parameter(&self, name: &str) -> Option<String> {
-        let found = self.query().into_iter().find(|(other, _)| other == name);
-        found.map(|(_, value)| value)
+        let mut pairs = pairs(self.uri.query()?);
+        let found = pairs.find(|(other, _)| *other == name || decode_plus(other) == name);
+        found.map(|(_, value)| decode_plus(value))
     }
 
     /// The value of a field, where it is there and is text.
@@ -379,15 +380,23 @@ fn too_large(limit: u64) -> Problem {
 /// The parameters of a query or a form, decoded (the URL standard's urlencoded parser). What is no
 /// UTF-8 is replaced.
 pub fn parameters(text: &str) -> Vec<(String, String)> {
-    let pairs = text.split('&').filter(|pair| !pair.is_empty());
-    let split = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
-    split
+    pairs(text)
         .map(|(name, value)| (decode_plus(name), decode_plus(value)))
         .collect()
 }
 
+/// The parameters as they stand.
+fn pairs(text: &str) -> impl Iterator<Item = (&str, &str)> {
+    let pairs = text.split('&').filter(|pair| !pair.is_empty());
+    pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+}
+
 fn decode_plus(text: &str) -> String {
-    decode(&text.replace('+', " "))
+    if text.contains('+') {
+        decode(&text.replace('+', " "))
+    } else {
+        decode(text)
+    }
 }
 
 /// Undoes percent-encoding. What is no escape stays, what is no UTF-8 is replaced.

@@ -107,7 +107,10 @@ async fn serve(mut connection: Connection, site: Arc<Site>) -> io::Result<Ended>
             return Box::pin(h2::serve(connection, site, pending)).await;
         }
         match Box::pin(h1::serve(connection, site.clone(), pending)).await? {
-            Next::Rest(same, rest) => (connection, pending) = (same, rest),
+            Next::Rest(same, rest) => {
+                (connection, pending) = (same, rest);
+                connection.place().freed();
+            }
             Next::Upgrade(upgrade, upgraded) => return Ok(upgrade(upgraded).await),
             Next::End(ended) => return Ok(ended),
         }
@@ -161,7 +164,13 @@ impl Service<hyper::Request<Incoming>> for Call {
                 counted: OnceCell::new(),
             });
             let answer = answer(&site, head.clone(), body, client.clone()).await;
-            let mut response = finish(&site, &head, &client, answer);
+            let handler = &site.handler;
+            let answer = answer.unwrap_or_else(|problem| handler.tell(problem, &head));
+            let mut response = if handler.is_verbatim() {
+                answer
+            } else {
+                finish(&site, &head, &client, answer)
+            };
             if let Some(upgrade) = response.body_mut().take_upgrade() {
                 *watch.upgrade.borrow_mut() = Some(upgrade);
             }

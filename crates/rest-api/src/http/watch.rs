@@ -17,6 +17,8 @@ pub struct Watch {
     pub header: Duration,
     /// Requests whose answers are not made in full yet.
     under_way: Cell<u32>,
+    /// Requests that have begun.
+    begun: Cell<u64>,
     /// A head has begun, and its alarm is set.
     pub in_head: Cell<bool>,
     /// Nothing goes on, and the alarm for letting go of memory is set.
@@ -39,6 +41,7 @@ impl Watch {
             place,
             header,
             under_way: Cell::new(0),
+            begun: Cell::new(0),
             in_head: Cell::new(false),
             resting: Cell::new(false),
             blocked: Cell::new(false),
@@ -50,6 +53,7 @@ impl Watch {
     /// A request begins.
     pub fn begin(self: &Rc<Self>) -> UnderWay {
         self.under_way.set(self.under_way.get() + 1);
+        self.begun.set(self.begun.get() + 1);
         self.resting.set(false);
         UnderWay(self.clone())
     }
@@ -57,6 +61,11 @@ impl Watch {
     /// Whether no request is being answered.
     pub fn is_idle(&self) -> bool {
         self.under_way.get() == 0
+    }
+
+    /// How many requests have begun.
+    pub fn begun(&self) -> u64 {
+        self.begun.get()
     }
 
     /// Tells the loop whether we work or wait for the peer, after a turn of the connection's task.

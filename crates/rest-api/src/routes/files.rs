@@ -64,12 +64,12 @@ impl Files {
     /// One file.
     pub fn file(config: &FileConfig) -> Result<Self, String> {
         let wrong = |why: &str| format!("file.path = \"{}\" {why}", config.path.display());
-        let name = config.path.file_name().and_then(|name| name.to_str());
+        // A link is followed now; where it leads later is not looked at.
+        let path = config.path.canonicalize();
+        let path = path.map_err(|error| wrong(&format!("cannot be opened: {error}")))?;
+        let name = path.file_name().and_then(|name| name.to_str());
         let name = name.ok_or_else(|| wrong("does not name a file"))?;
-        let directory = match config.path.parent() {
-            Some(parent) if parent != Path::new("") => parent,
-            _ => Path::new("."),
-        };
+        let directory = path.parent().unwrap_or(Path::new("/"));
         let root = Root::open(directory).map_err(|why| format!("file.path: {why}"))?;
         root.find(name).map_err(|error| wrong(&error.to_string()))?;
         let content_type = config

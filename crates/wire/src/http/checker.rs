@@ -13,6 +13,7 @@ pub struct Checker {
     body: Body,
     /// Content of chunks, which only the decoder looks at.
     content: Vec<u8>,
+    heads: u64,
 }
 
 impl Checker {
@@ -23,6 +24,7 @@ impl Checker {
             head: Vec::new(),
             body: Body::None,
             content: Vec::new(),
+            heads: 0,
         }
     }
 
@@ -42,6 +44,7 @@ impl Checker {
             } else if self.head.is_empty() {
                 if let Some((head, length)) = Head::parse(bytes, &self.caps)? {
                     self.body = head.body;
+                    self.heads += 1;
                     hand_on(&bytes[..length]);
                     length
                 } else {
@@ -57,21 +60,24 @@ impl Checker {
                 self.head.extend_from_slice(&bytes[..more]);
                 // Only what is new is looked at, or a head that drips in would cost its square.
                 let fresh = &self.head[before.saturating_sub(3)..];
-                check_lines(fresh)?;
+                // The method is looked at until it is over.
+                let is_short = before <= SHORT;
                 let may_end = fresh.windows(4).any(|four| four == b"\r\n\r\n");
-                let whole = if may_end || self.head.len() > self.caps.head {
+                let whole = if is_short || may_end || self.head.len() > self.caps.head {
                     Head::parse(&self.head, &self.caps)?
                 } else {
                     None
                 };
-                match whole {
-                    Some((head, length)) => {
-                        self.body = head.body;
-                        hand_on(&self.head[..length]);
-                        self.head = Vec::new();
-                        length - before
-                    }
-                    None => more,
+                if let Some((head, length)) = whole {
+                    self.body = head.body;
+                    self.heads += 1;
+                    hand_on(&self.head[..length]);
+                    self.head = Vec::new();
+                    length - before
+                } else {
+                    // Behind the end of a head lines are the body's.
+                    check_lines(fresh)?;
+                    more
                 }
             };
             bytes = &bytes[taken..];
@@ -82,6 +88,11 @@ impl Checker {
     /// Whether a head has begun and is not complete.
     pub fn is_in_head(&self) -> bool {
         !self.head.is_empty()
+    }
+
+    /// How many heads have passed.
+    pub fn heads(&self) -> u64 {
+        self.heads
     }
 
     /// Whether no body is under way.
@@ -106,6 +117,9 @@ fn check_lines(bytes: &[u8]) -> Result<(), HttpError> {
     }
     Ok(())
 }
+
+/// More than a method.
+const SHORT: usize = 64;
 
 #[cfg(test)]
 mod tests {
@@ -159,6 +173,23 @@ mod tests {
                 ("", Err(HttpError::Field)),
                 "{piece}"
             );
+        }
+    }
+
+    #[test]
+    fn who_speaks_something_else_learns_it_at_once_in_any_pieces() {
+        for piece in [1, 3, 100] {
+            let (_, result, _) = check("POST@GE /cT  HTTP/", piece);
+            assert_eq!(result, Err(HttpError::RequestLine), "{piece}");
+        }
+    }
+
+    #[test]
+    fn lines_of_a_body_are_its_own() {
+        let text = "POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\na\nb\n";
+        for piece in 1..=text.len() {
+            let (out, result, _) = check(text, piece);
+            assert_eq!((out.as_str(), result), (text, Ok(())), "{piece}");
         }
     }
 

@@ -135,7 +135,7 @@
     const history = daemon.history;
     view.work.figure.querySelector("figcaption").firstChild.data = datagrams ? "Datagrams" : "Connections taken";
     view.work.show(rate(rates.accepted + rates.datagrams), history.work);
-    view.traffic.show(bytes(rates.received_bytes) + ", " + bytes(rates.sent_bytes), history.received, history.sent);
+    view.traffic.show(bytes(rates.received_bytes) + "/s, " + bytes(rates.sent_bytes) + "/s", history.received, history.sent);
     const present = daemon.connections.present;
     const limit = daemon.connections.limit;
     setText(view.facts.connections, datagrams ? "–" : count(present) + (limit === undefined ? "" : " of " + count(limit)));

@@ -20,7 +20,7 @@ struct Browser {
     driver: Child,
     port: u16,
     session: String,
-    _profile: TempDir,
+    profile: TempDir,
 }
 
 impl Browser {
@@ -40,14 +40,14 @@ impl Browser {
             driver,
             port,
             session: String::new(),
-            _profile: profile,
+            profile: profile,
         };
         eventually("the driver is there", || {
             TcpStream::connect(("127.0.0.1", port)).is_ok()
         });
         let data = format!(
             "--user-data-dir={}",
-            browser._profile.path().join("data").display()
+            browser.profile.path().join("data").display()
         );
         let mut arguments = vec![
             "--headless",
@@ -283,7 +283,21 @@ fn the_page_lives_shows_who_is_gone_and_lets_only_the_holder_of_the_key_act() {
     browser.wait_for("it does not", "!document.getElementById('dialog').open");
     assert!(!echo.log().contains("draining"));
 
-    // Keys are text, whatever is in them.
+    look_at_keys(&browser);
+
+    // One is killed: its card says so.
+    time.kill();
+    browser.wait_for(
+        "it is missed",
+        &format!("{}.dataset.state === 'unreachable'", card("time-udp")),
+    );
+    browser.wait_for("the summary says so", "document.getElementById('summary').textContent === '2 of 3 ready: time-udp is unreachable'");
+    browser.picture("one-is-gone.png");
+    assert_eq!(browser.complaints(), Vec::<Value>::new());
+}
+
+/// Keys are text, whatever is in them.
+fn look_at_keys(browser: &Browser) {
     browser.run(&format!(
         "{}.querySelector('[data-action=keys]').click()",
         card("kv-rpc")
@@ -296,16 +310,6 @@ fn the_page_lives_shows_who_is_gone_and_lets_only_the_holder_of_the_key_act() {
     browser.wait_for("a value is shown", "document.getElementById('browser-value').textContent.includes('<script>alert(2)</script>')");
     browser.picture("keys.png");
     browser.press(ESCAPE);
-
-    // One is killed: its card says so.
-    time.kill();
-    browser.wait_for(
-        "it is missed",
-        &format!("{}.dataset.state === 'unreachable'", card("time-udp")),
-    );
-    browser.wait_for("the summary says so", "document.getElementById('summary').textContent === '2 of 3 ready: time-udp is unreachable'");
-    browser.picture("one-is-gone.png");
-    assert_eq!(browser.complaints(), Vec::<Value>::new());
 }
 
 #[test]

@@ -65,7 +65,7 @@ fn daemons_are_told_of_with_their_counts_and_the_limits_that_were_met() {
             && told["limits"].as_array().unwrap().iter().any(limit)
     });
     let told = told(&daemon, "echo");
-    assert_eq!(told["daemon"], "echo-tcp");
+    assert_eq!(told["program"], "echo-tcp");
     assert_eq!(told["pid"], echo.pid());
     assert_eq!(told["version"], env!("CARGO_PKG_VERSION"));
     assert_eq!(told["listeners"][0]["endpoint"], echo.endpoint("echo"));
@@ -316,12 +316,12 @@ fn the_keys_of_a_store_are_looked_at_page_by_page() {
     }
     let get = |path: &str| ask(&daemon, "GET", &format!("/api/v1/yard/store/{path}"), "");
     let page: Value = serde_json::from_slice(&get("keys?limit=2").body).unwrap();
-    assert_eq!(page["keys"][0]["key"], "a");
+    assert_eq!(page["keys"][0]["name"], "a");
     assert_eq!(page["keys"][1]["begins"], "[1,2]");
     assert_eq!(page["keys"][1]["kind"], "list");
     let cursor = page["cursor"].as_str().unwrap();
     let page: Value = serde_json::from_slice(&get(&format!("keys?cursor={cursor}")).body).unwrap();
-    assert_eq!(page["keys"][0]["key"], "c");
+    assert_eq!(page["keys"][0]["name"], "c");
     assert_eq!(page["cursor"], Value::Null);
     let value: Value = serde_json::from_slice(&get("value?key=a").body).unwrap();
     assert_eq!(value["value"], "<b>1");
@@ -364,7 +364,7 @@ fn the_document_is_true_to_what_is_told() {
     python(CHECK, &[&url]).success();
 }
 
-const CHECK: &str = r##"
+const CHECK: &str = r#"
 import json, sys, urllib.request
 base = sys.argv[1]
 get = lambda path: json.load(urllib.request.urlopen(base + path, timeout=20))
@@ -414,4 +414,4 @@ for bad in ('/api/v1/yard/nobody', '/api/v1/nothing'):
     except urllib.error.HTTPError as error:
         assert error.headers['content-type'] == 'application/problem+json'
         fits(json.load(error), document['components']['schemas']['Problem'], bad)
-"##;
+"#;

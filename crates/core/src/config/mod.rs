@@ -120,6 +120,9 @@ pub struct AdminConfig {
     /// Where `/healthz`, `/readyz`, `/metrics` and `/status` are served over HTTP; absent: nowhere.
     /// A Unix socket, a loopback address or an inherited socket.
     pub listen: Option<Endpoint>,
+    /// Mode of a Unix socket's file; absent: nobody but the daemon's user and root may connect.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode: Option<FileMode>,
     /// Whether `POST /reload` and `POST /drain` do something, over a Unix socket, for the daemon's
     /// user, root and the actors.
     pub actions: bool,

@@ -79,13 +79,9 @@ impl Admin {
             .actors()
             .map_err(|message| Fatal::new(Exit::Config, message))?;
         let endpoint = endpoint.clone().with_transport(Transport::Stream);
-        let bound = open(
-            &endpoint,
-            Transport::Stream,
-            &SocketOptions::default(),
-            inherited,
-            1,
-        )?;
+        let mut options = SocketOptions::default();
+        options.mode = config.mode.unwrap_or(options.mode);
+        let bound = open(&endpoint, Transport::Stream, &options, inherited, 1)?;
         for bound in &bound {
             if bound
                 .address()

@@ -188,11 +188,8 @@ impl KeyCheck {
         let created = parameter("created").and_then(|text| text.parse::<i64>().ok());
         let fresh = created.is_some_and(|created| (now - created).abs() <= FRESH);
         let good_alg = parameter("alg").is_none_or(|alg| alg == "hmac-sha256");
-        let Some(key) =
-            parameter("keyid").filter(|_| label.trim() == other.trim() && fresh && good_alg)
-        else {
-            return None;
-        };
+        let is_good = label.trim() == other.trim() && fresh && good_alg;
+        let key = parameter("keyid").filter(|_| is_good)?;
         let names: Vec<&str> = inner
             .split_whitespace()
             .map(|name| name.trim_matches('"'))

@@ -65,7 +65,7 @@ fn key(entry: Value) -> Option<Key> {
     let Value::List(pair) = entry else {
         return None;
     };
-    let [Value::String(key), value] = <[Value; 2]>::try_from(pair).ok()? else {
+    let [Value::String(name), value] = <[Value; 2]>::try_from(pair).ok()? else {
         return None;
     };
     let mut text = Vec::new();
@@ -73,7 +73,7 @@ fn key(entry: Value) -> Option<Key> {
     let _ = json::encode(&value, &mut text);
     let text = String::from_utf8_lossy(&text);
     Some(Key {
-        key,
+        name,
         kind: kind(&value),
         begins: text.chars().take(BEGINS).collect(),
         cut: text.chars().nth(BEGINS).is_some(),

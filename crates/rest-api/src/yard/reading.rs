@@ -19,7 +19,7 @@ pub fn read(daemon: &mut Daemon, status: Value, healthy: bool, before: &mut Befo
         return;
     };
     let mut take = |name: &str| status.remove(name).unwrap_or(Value::Null);
-    daemon.daemon = text(&take("daemon"), WORD);
+    daemon.program = text(&take("daemon"), WORD);
     daemon.version = text(&take("version"), WORD);
     let pid = take("pid").as_u64().unwrap_or(0);
     daemon.pid = u32::try_from(pid).ok().filter(|pid| *pid > 0);

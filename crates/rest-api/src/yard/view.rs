@@ -45,7 +45,7 @@ pub struct Daemon {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
     /// Which program it is.
-    pub daemon: String,
+    pub program: String,
     /// Its version.
     pub version: String,
     /// Its process.
@@ -269,7 +269,7 @@ pub struct Keys {
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct Key {
     /// The key.
-    pub key: String,
+    pub name: String,
     /// What kind of value it has.
     pub kind: &'static str,
     /// The value as JSON, as far as there is room.

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
 #![allow(dead_code, reason = "each test file uses a part")]
 
+use std::fmt::Write as _;
 use std::process::Command;
 
 use portyard_testkit::{Client, Daemon, DaemonBuilder, finish, peer};
@@ -160,12 +161,13 @@ pub fn yard(options: &str, members: &[(&str, &Daemon)]) -> Daemon {
         builder.dir().join("admin").display()
     );
     for (name, daemon) in members {
-        config += &format!(
+        let _ = write!(
+            config,
             "[[yard]]\nname = \"{name}\"\nadmin = \"{}\"\nevery = \"200ms\"\n",
             daemon.endpoint("admin")
         );
         if !daemon.addresses("json-rpc").is_empty() {
-            config += &format!("keys = \"{}\"\n", daemon.endpoint("json-rpc"));
+            let _ = writeln!(config, "keys = \"{}\"", daemon.endpoint("json-rpc"));
         }
     }
     builder.config(&config).start()

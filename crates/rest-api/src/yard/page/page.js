@@ -129,7 +129,7 @@
     view.root.dataset.state = daemon.state;
     view.badge.dataset.state = daemon.state;
     setText(view.badge, daemon.state);
-    setText(view.sub, daemon.daemon ? daemon.daemon + " " + daemon.version + " · " + daemon.admin : daemon.admin);
+    setText(view.sub, daemon.program ? daemon.program + " " + daemon.version + " · " + daemon.admin : daemon.admin);
     view.error.hidden = !daemon.error;
     setText(view.error, daemon.error ? (daemon.seen ? "Not seen for " + span(Date.now() / 1000 - daemon.seen) + ": " : "") + daemon.error : "");
     const history = daemon.history;
@@ -311,7 +311,7 @@
       browser.cursor = found.cursor || null;
       byId("browser-more").hidden = !browser.cursor;
       byId("browser-rows").append(...found.keys.map((one) => make("tr", {},
-        make("td", {}, make("button", { type: "button", onclick: () => value(one.key) }, one.key || "(empty)")),
+        make("td", {}, make("button", { type: "button", onclick: () => value(one.name) }, one.name || "(empty)")),
         make("td", {}, one.kind), make("td", { class: "wrap" }, one.begins + (one.cut ? "…" : "")))));
       setText(byId("browser-said"), byId("browser-rows").childElementCount === 0 ? "There is no such key." : "");
     } catch (error) {

@@ -173,6 +173,65 @@ fn raw(daemon: &Daemon, request: &str) -> String {
     String::from_utf8(client.receive_all().0).unwrap()
 }
 
+#[test]
+fn actions_are_off_unless_the_configuration_says_otherwise() {
+    let builder = daemon();
+    let place = format!("unix:{}", builder.dir().join("admin.sock").display());
+    let daemon = builder.config(&config(&place)).start();
+    for path in ["/reload", "/drain"] {
+        let (code, said) = daemon.admin_post(path);
+        assert!(code == 403 && said.contains("actions = true"), "{said}");
+    }
+    assert_eq!(daemon.status()["actions"], serde_json::json!([]));
+}
+
+#[test]
+fn reload_and_drain_are_done_when_the_owner_asks_over_a_unix_socket() {
+    let builder = daemon();
+    let place = format!("unix:{}", builder.dir().join("admin.sock").display());
+    let with_actions = config(&place).replace("[admin]", "[admin]\nactions = true");
+    let daemon = builder.config(&with_actions).start();
+    assert_eq!(
+        daemon.status()["actions"],
+        serde_json::json!(["reload", "drain"])
+    );
+    let (code, said) = daemon.admin_get("/drain");
+    assert_eq!((code, said.as_str()), (405, "use POST\n"));
+    assert_eq!(daemon.admin_post("/reload"), (200, "reloaded\n".into()));
+    daemon.wait_for_log("configuration reloaded");
+    daemon.rewrite_config("nonsense = 1");
+    let (code, said) = daemon.admin_post("/reload");
+    assert!(code == 409 && said.contains("nonsense"), "{said}");
+    // A connection that is used keeps the daemon: what it sends is echoed, and new ones are refused.
+    let client = Client::connect(&daemon.endpoint("echo"));
+    client.send("1");
+    assert_eq!(client.receive(1), b"1");
+    assert_eq!(daemon.admin_post("/drain"), (202, "draining\n".into()));
+    daemon.wait_for_log("draining");
+    client.send_end();
+    assert_eq!(daemon.wait().code, Some(0));
+}
+
+#[test]
+fn nobody_acts_over_a_loopback_address() {
+    let config = config("tcp://127.0.0.1:0").replace("[admin]", "[admin]\nactions = true");
+    let daemon = daemon().config(&config).start();
+    let (code, said) = daemon.admin_post("/drain");
+    assert!(code == 403 && said.contains("Unix socket"), "{said}");
+    assert_eq!(daemon.admin_get("/readyz").0, 200);
+}
+
+#[test]
+fn an_actor_that_is_no_local_user_is_refused_at_the_start() {
+    for actor in ["10.0.0.0/8", "pid:7", "user:there-is-none", "dns:a", "x"] {
+        let table = format!("[admin]\nactors = [\"{actor}\"]");
+        let config = config("tcp://127.0.0.1:0").replace("[admin]", &table);
+        let said = daemon().config(&config).run();
+        assert_eq!(said.code, Some(78), "{actor}");
+        assert!(said.stderr.contains("admin.actors"), "{}", said.stderr);
+    }
+}
+
 fn config(admin: &str) -> String {
     format!(
         "[admin]\nlisten = \"{admin}\"\n\

@@ -2,7 +2,9 @@
 //!
 //! [`http`] turns a connection of core's into requests and answers, strictly and within deadlines, and
 //! gives them to a [`http::Handler`]; [`services`] says which handler a listener has. [`routes`] are the
-//! services that the configuration describes, [`built_in`] those that need none, and [`httpbin`] is what HTTP clients are tested against. Everything else (sockets, TLS, limits, reload, drain) is
+//! services that the configuration describes, [`built_in`] those that need none, [`httpbin`] is what
+//! HTTP clients are tested against, and [`yard`] shows and steers the daemons of this machine.
+//! Everything else (sockets, TLS, limits, reload, drain) is
 //! core's.
 
 mod built_in;
@@ -13,6 +15,7 @@ mod routes;
 mod services;
 mod settings;
 mod state;
+mod yard;
 
 use std::process::ExitCode;
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use portyard_core::daemon::{Build, Daemon, Home, ServiceRow};
+use portyard_core::daemon::{Build, Daemon, Home, ListenerOf, ServiceRow};
 use portyard_core::listener::Streams;
 
 use crate::http::{CorsConfig, Server};
@@ -10,6 +10,7 @@ use crate::httpbin::{Httpbin, HttpbinOptions};
 use crate::routes::Router;
 use crate::settings::Options;
 use crate::state::State;
+use crate::yard::{self, YardOptions};
 
 /// The daemon.
 pub enum RestApi {}
@@ -28,6 +29,7 @@ impl Daemon for RestApi {
             18080,
             "/hello, /localtime, and the routes of the configuration",
             |listener, state| {
+                not_yard(listener)?;
                 if listener.options.httpbin != HttpbinOptions::default() {
                     return Err("the table httpbin is for listeners of service httpbin".into());
                 }
@@ -41,6 +43,7 @@ impl Daemon for RestApi {
             18081,
             "the API of httpbin and go-httpbin, to test clients against",
             |listener, state| {
+                not_yard(listener)?;
                 let options = &listener.options;
                 if options.cors != CorsConfig::default() {
                     return Err(
@@ -53,8 +56,29 @@ impl Daemon for RestApi {
                 Ok(Arc::new(Server::new(options, &state, httpbin)?))
             },
         ),
+        row(
+            "yard",
+            18082,
+            "what the daemons of this machine do: a page, an API, metrics, actions",
+            |listener, state| {
+                if listener.options.httpbin != HttpbinOptions::default() {
+                    return Err("the table httpbin is for listeners of service httpbin".into());
+                }
+                let service = yard::Service::new(&listener.options, &state)?;
+                Ok(Arc::new(Server::new(&listener.options, &state, service)?))
+            },
+        ),
     ];
     const ALPN: &'static [&'static str] = &["h2", "http/1.1"];
+}
+
+/// Options that would do nothing are mistakes.
+fn not_yard(listener: &ListenerOf<RestApi>) -> Result<(), String> {
+    if listener.options.yard == YardOptions::default() {
+        Ok(())
+    } else {
+        Err("the table yard is for listeners of service yard".into())
+    }
 }
 
 const fn row(

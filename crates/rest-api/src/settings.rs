@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::http::CorsConfig;
 use crate::httpbin::HttpbinOptions;
 use crate::routes::RouteConfig;
+use crate::yard::{YardConfig, YardOptions};
 
 /// The tables of rest-api's own.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
@@ -16,6 +17,9 @@ pub struct Settings {
     /// The routes, in the order in which they are tried.
     #[serde(rename = "route", skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<RouteConfig>,
+    /// The daemons that listeners of service `yard` tell of.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub yard: Vec<YardConfig>,
 }
 
 /// The `[listener.options]` table.
@@ -52,6 +56,8 @@ pub struct Options {
     pub cors: CorsConfig,
     /// Of service `httpbin`.
     pub httpbin: HttpbinOptions,
+    /// Of service `yard`.
+    pub yard: YardOptions,
 }
 
 impl Default for Options {
@@ -72,6 +78,7 @@ impl Default for Options {
             hsts: Span::secs(0),
             cors: CorsConfig::default(),
             httpbin: HttpbinOptions::default(),
+            yard: YardOptions::default(),
         }
     }
 }

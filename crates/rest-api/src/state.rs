@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use crate::metrics::RequestMetrics;
 use crate::routes::Routes;
 use crate::settings::Settings;
+use crate::yard::{Fleet, YardConfig};
 
 /// The state. Cheap to clone.
 #[derive(Clone, Default)]
@@ -22,7 +23,14 @@ struct Inner {
     metrics: RequestMetrics,
     routes: ArcSwap<Routes>,
     /// What a reload has read and not yet put in place.
-    prepared: Mutex<Option<Routes>>,
+    prepared: Mutex<Option<Prepared>>,
+    fleet: Fleet,
+}
+
+/// What a reload puts in place.
+struct Prepared {
+    routes: Routes,
+    yard: Vec<YardConfig>,
 }
 
 impl State {
@@ -35,14 +43,20 @@ impl State {
     pub fn routes(&self) -> Arc<Routes> {
         self.0.routes.load_full()
     }
+
+    /// What looks after the daemons of the yard.
+    pub fn fleet(&self) -> &Fleet {
+        &self.0.fleet
+    }
 }
 
 impl Shared for State {
     type Settings = Settings;
-    const TABLES: &'static [&'static str] = &["route"];
+    const TABLES: &'static [&'static str] = &["route", "yard"];
     type Commands = NoCommands;
 
     fn check(settings: &Settings) -> Result<(), String> {
+        YardConfig::check(&settings.yard)?;
         Routes::new(&settings.routes, &RequestMetrics::default()).map(drop)
     }
 
@@ -56,6 +70,7 @@ impl Shared for State {
         let routes = Routes::new(&settings.routes, &self.0.metrics)
             .map_err(|message| Fatal::new(Exit::Config, message))?;
         self.0.routes.store(Arc::new(routes));
+        self.0.fleet.watch(&settings.yard);
         Ok(())
     }
 
@@ -66,7 +81,10 @@ impl Shared for State {
             .prepared
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        *prepared = Some(routes);
+        *prepared = Some(Prepared {
+            routes,
+            yard: settings.yard.clone(),
+        });
         Ok(())
     }
 
@@ -76,9 +94,14 @@ impl Shared for State {
             .prepared
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        if let Some(routes) = prepared.take() {
+        if let Some(Prepared { routes, yard }) = prepared.take() {
             self.0.routes.store(Arc::new(routes));
+            self.0.fleet.watch(&yard);
         }
+    }
+
+    async fn stop(&self) {
+        self.0.fleet.stop().await;
     }
 
     fn status(&self) -> Map<String, Value> {

@@ -9,19 +9,25 @@ use std::time::Duration;
 /// Status code and body of a page.
 #[track_caller]
 pub fn get(endpoint: &str, path: &str) -> (u16, String) {
-    let answer = ask(endpoint, path);
-    let answer = answer.unwrap_or_else(|error| panic!("GET {path} from {endpoint}: {error}"));
+    ask(endpoint, "GET", path)
+}
+
+/// Status code and body of the answer to another method than GET.
+#[track_caller]
+pub fn ask(endpoint: &str, method: &str, path: &str) -> (u16, String) {
+    let answer = try_ask(endpoint, method, path);
+    let answer = answer.unwrap_or_else(|error| panic!("{method} {path} from {endpoint}: {error}"));
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
     let code = head.split(' ').nth(1).and_then(|code| code.parse().ok());
-    let code = code.unwrap_or_else(|| panic!("GET {path} from {endpoint}: {answer:?}"));
+    let code = code.unwrap_or_else(|| panic!("{method} {path} from {endpoint}: {answer:?}"));
     (code, body.into())
 }
 
-fn ask(endpoint: &str, path: &str) -> io::Result<String> {
+fn try_ask(endpoint: &str, method: &str, path: &str) -> io::Result<String> {
     if let Some(address) = endpoint.strip_prefix("tcp://") {
         let stream = TcpStream::connect(address)?;
         stream.set_read_timeout(Some(ANSWER_WAIT))?;
-        return exchange(stream, path);
+        return exchange(stream, method, path);
     }
     let place = endpoint.strip_prefix("unix:").unwrap_or(endpoint);
     let stream = match place.strip_prefix('@') {
@@ -29,11 +35,12 @@ fn ask(endpoint: &str, path: &str) -> io::Result<String> {
         None => UnixStream::connect(place)?,
     };
     stream.set_read_timeout(Some(ANSWER_WAIT))?;
-    exchange(stream, path)
+    exchange(stream, method, path)
 }
 
-fn exchange(mut stream: impl Read + Write, path: &str) -> io::Result<String> {
-    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+fn exchange(mut stream: impl Read + Write, method: &str, path: &str) -> io::Result<String> {
+    let request =
+        format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes())?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;

@@ -130,6 +130,12 @@ impl Daemon {
         admin::get(&self.endpoint("admin"), path)
     }
 
+    /// Asks the admin endpoint to do something: status code and body.
+    #[track_caller]
+    pub fn admin_post(&self, path: &str) -> (u16, String) {
+        admin::ask(&self.endpoint("admin"), "POST", path)
+    }
+
     /// The value on the metrics page that stands behind this name with its labels.
     #[track_caller]
     pub fn metric(&self, line: &str) -> f64 {

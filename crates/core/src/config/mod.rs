@@ -21,7 +21,7 @@ pub use tls::{CertificateConfig, ClientCertificates, TlsConfig, TlsVersion};
 pub use toml::Spanned;
 pub use units::{FileMode, Rate, RateLimit, Size, Span};
 
-use crate::access::AccessConfig;
+use crate::access::{AccessConfig, Kind, Matcher, Rule};
 use crate::endpoint::Endpoint;
 
 /// A daemon's whole configuration. `L` are the limits of its transport ([`StreamLimits`] or
@@ -120,6 +120,35 @@ pub struct AdminConfig {
     /// Where `/healthz`, `/readyz`, `/metrics` and `/status` are served over HTTP; absent: nowhere.
     /// A Unix socket, a loopback address or an inherited socket.
     pub listen: Option<Endpoint>,
+    /// Mode of a Unix socket's file; absent: nobody but the daemon's user and root may connect.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode: Option<FileMode>,
+    /// Whether `POST /reload` and `POST /drain` do something, over a Unix socket, for the daemon's
+    /// user, root and the actors.
+    pub actions: bool,
+    /// Who else may act: `"user:NAME"`, `"uid:NUMBER"`, `"group:NAME"` or `"gid:NUMBER"`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub actors: Vec<String>,
+}
+
+impl AdminConfig {
+    /// Who else may act, or which of them cannot be understood.
+    pub fn actors(&self) -> Result<Vec<Matcher>, String> {
+        let understand = |text: &String| {
+            let wrong = |why: String| format!("admin.actors: {why}");
+            let rule = format!("allow {text}").parse::<Rule>();
+            let matcher = rule.map_err(|error| wrong(error.to_string()))?.matcher;
+            // The number of a process is no one for long.
+            if matcher.kind() == Kind::User && !matches!(matcher, Matcher::Pid(_)) {
+                Ok(matcher)
+            } else {
+                Err(wrong(format!(
+                    "'{text}' is no local user; write user:NAME, uid:NUMBER, group:NAME or gid:NUMBER"
+                )))
+            }
+        };
+        self.actors.iter().map(understand).collect()
+    }
 }
 
 /// The `[offload]` table.

@@ -16,11 +16,12 @@ use tokio::time::{sleep, timeout};
 use super::active::{Active, Orders, open_planned, orders};
 use super::helm::{AdminSockets, Ask, Helm};
 use super::plan::{Plan, Planned};
-use super::report::{Phase, State};
+use super::report::{self, Phase, State};
 use super::timers::{ExpiryWatch, Heartbeat, IdleWatch};
 use super::{ConfigOf, Daemon, SettingsOf, Shared, os_error};
 use crate::cli::Arguments;
 use crate::clock::Zone;
+use crate::config::AdminConfig;
 use crate::datagram::Own;
 use crate::endpoint::{Endpoint, Transport};
 use crate::event_loop::{Loops, Order, Parts, Threads};
@@ -29,7 +30,7 @@ use crate::life::{Notifier, Signal, Signals, connection_limit};
 use crate::limits::Gate;
 use crate::listen::{Bound, Handed, Inherited, Shape, UnixFile};
 use crate::listener::Flavour;
-use crate::observe::admin::Admin;
+use crate::observe::admin::{Action, Admin};
 use crate::observe::log::LogControl;
 use crate::observe::metrics::Metrics;
 use crate::offload::Offload;
@@ -74,6 +75,8 @@ pub(super) struct Control<'a, D: Daemon> {
     kept: bool,
     /// The loop for the next connection that comes from elsewhere.
     next_loop: Cell<usize>,
+    /// What the admin endpoint is asked to do.
+    actions: mpsc::Receiver<report::Ask>,
     pub(super) state: Rc<State<D>>,
     pub(super) threads: Threads,
     pub(super) active: Vec<Active<D>>,
@@ -99,7 +102,7 @@ impl<'a, D: Daemon> Control<'a, D> {
         }
         shared.open(&plan.settings, &mut inherited)?;
         let (admin, admin_sockets) = match &plan.config.admin.listen {
-            Some(endpoint) => open_admin(endpoint, &mut inherited)?,
+            Some(endpoint) => open_admin(endpoint, &plan.config.admin, &mut inherited)?,
             None => (None, AdminSockets::default()),
         };
         for handed in inherited.take_handed() {
@@ -139,6 +142,7 @@ impl<'a, D: Daemon> Control<'a, D> {
         shared.start(&plan.settings, &metrics, &report_fault)?;
         let (helm, asked) = Helm::new();
         shared.steer(helm);
+        let (asks, actions) = mpsc::channel(ASKS);
         let state = Rc::new(State {
             loops,
             metrics,
@@ -148,6 +152,8 @@ impl<'a, D: Daemon> Control<'a, D> {
             started: Instant::now(),
             phase: Phase::Starting.into(),
             listeners: Vec::new().into(),
+            actions: plan.config.admin.actions && admin.is_some(),
+            asks,
         });
         let mut control = Self {
             arguments,
@@ -163,6 +169,7 @@ impl<'a, D: Daemon> Control<'a, D> {
             admin_sockets,
             kept: false,
             next_loop: Cell::new(0),
+            actions,
             state,
             threads,
             active: Vec::new(),
@@ -208,7 +215,19 @@ impl<'a, D: Daemon> Control<'a, D> {
             tokio::select! {
                 signal = signals.next() => match signal {
                     Signal::Stop => return self.drain(signals).await,
-                    Signal::Reload => self.reload(log),
+                    // What is wrong is in the log.
+                    Signal::Reload => drop(self.reload(log)),
+                },
+                // Never closed: the state, which we have too, holds the sending end. Who asked may be
+                // gone by the time of the answer.
+                Some(report::Ask { action, reply }) = self.actions.recv() => match action {
+                    Action::Reload => {
+                        let _ = reply.send(self.reload(log).map_err(|fatal| fatal.to_string()));
+                    }
+                    Action::Drain => {
+                        let _ = reply.send(Ok(()));
+                        return self.drain(signals).await;
+                    }
                 },
                 Some(ask) = self.asked.recv() => match ask {
                     Ask::Leave => {
@@ -443,9 +462,10 @@ impl<'a, D: Daemon> Control<'a, D> {
 
 fn open_admin(
     endpoint: &Endpoint,
+    config: &AdminConfig,
     inherited: &mut Inherited,
 ) -> Result<(Option<Admin>, AdminSockets), Fatal> {
-    let mut admin = Admin::open(endpoint, inherited)?;
+    let mut admin = Admin::open(endpoint, config, inherited)?;
     let sockets = admin
         .share()
         .map_err(|error| os_error("the admin endpoint cannot be shared", &error))?;
@@ -499,4 +519,6 @@ pub(super) fn max_connections<D: Daemon>(config: &ConfigOf<D>, possible: u32) ->
 const DRAIN_QUIET: Duration = Duration::from_millis(250);
 /// How long a loop that does not answer has for telling why.
 const FAULT_WAIT: Duration = Duration::from_secs(1);
+/// Actions that wait for the one before them.
+const ASKS: usize = 4;
 const CUT_WAIT: Duration = Duration::from_secs(2);

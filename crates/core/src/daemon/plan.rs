@@ -100,6 +100,12 @@ impl<D: Daemon> Plan<D> {
         }
         // Checked even where every listener has a list of its own.
         AccessList::new(&config.access, &source)?;
+        let actors = config.admin.actors();
+        actors.map_err(|message| ConfigError {
+            path: source.path().map(Into::into),
+            place: None,
+            message,
+        })?;
         D::check(&config, &settings, &source)?;
         let mut derived = if listen.is_empty() {
             D::listeners(shared, &settings, &config.access, &source)?

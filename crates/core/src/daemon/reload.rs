@@ -24,7 +24,7 @@ enum Step<D: Daemon> {
 
 impl<D: Daemon> Control<'_, D> {
     /// Reads the configuration again. A bad one changes nothing.
-    pub(super) fn reload(&mut self, log: &LogControl) {
+    pub(super) fn reload(&mut self, log: &LogControl) -> Result<(), Fatal> {
         self.notifier.reloading();
         let result = self.try_reload(log);
         self.state.metrics.reloaded(result.is_ok());
@@ -39,6 +39,7 @@ impl<D: Daemon> Control<'_, D> {
             }
         };
         self.notifier.ready(&status, &[]);
+        result
     }
 
     fn try_reload(&mut self, log: &LogControl) -> Result<(), Fatal> {

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
+use tokio::sync::{mpsc, oneshot};
 
 use super::{Daemon, Shared};
 use crate::event_loop::Loops;
 use crate::limits::Gate;
 use crate::listener::{Flavour, Listener};
-use crate::observe::admin::{Download, Report};
+use crate::observe::admin::{Acting, Action, Download, Report};
 use crate::observe::metrics::{Drop, Ending, Metrics, Refusal};
 use crate::offload::Offload;
 use crate::serve::Trust;
@@ -28,6 +29,16 @@ pub struct State<D: Daemon> {
     pub started: Instant,
     pub phase: Cell<Phase>,
     pub listeners: RefCell<Vec<Arc<Listener<D::Flavour>>>>,
+    /// Whether the admin endpoint takes actions.
+    pub actions: bool,
+    /// To the control thread.
+    pub asks: mpsc::Sender<Ask>,
+}
+
+/// Something that the control thread is asked to do, and where it tells the outcome.
+pub struct Ask {
+    pub action: Action,
+    pub reply: oneshot::Sender<Result<(), String>>,
 }
 
 /// Where in its life the daemon is.
@@ -73,6 +84,7 @@ impl<D: Daemon> Report for State<D> {
             "loops": self.loops.count(),
             "connections": { "present": self.total.present(), "limit": self.total.ceiling() },
             "offload_waiting": self.offload.waiting(),
+            "actions": if self.actions { &["reload", "drain"][..] } else { &[] },
             "listeners": listeners,
         });
         if let Value::Object(status) = &mut status {
@@ -87,6 +99,22 @@ impl<D: Daemon> Report for State<D> {
 
     fn download(&self, path: &str) -> Download {
         self.shared.download(path)
+    }
+
+    fn act(&self, action: Action) -> Acting {
+        let (reply, told) = oneshot::channel();
+        let asked = if self.ready() {
+            let asked = self.asks.try_send(Ask { action, reply });
+            asked.map_err(|_| "others are asking for the same; try again later")
+        } else {
+            Err("the daemon is starting or draining")
+        };
+        Box::pin(async move {
+            asked?;
+            // Not told: the daemon has come to its end meanwhile.
+            told.await
+                .unwrap_or_else(|_| Err("the daemon is draining".into()))
+        })
     }
 }
 

@@ -1,6 +1,8 @@
 //! The admin endpoint: `/healthz`, `/readyz`, `/metrics` and `/status` over HTTP, for probes,
-//! scrapers and people on this machine; and for its owner alone the daemon's downloads.
+//! scrapers and people on this machine; and for its owner alone the daemon's downloads, and where the
+//! configuration allows it `POST /reload` and `POST /drain`.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::future::Future;
 use std::pin::Pin;
@@ -9,7 +11,7 @@ use std::time::Duration;
 
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
+use hyper::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -18,8 +20,8 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
 
 use super::transfer::{Body, Patience, Transfer};
-use crate::access::Identity;
-use crate::config::SocketOptions;
+use crate::access::{Identity, Matcher};
+use crate::config::{AdminConfig, SocketOptions};
 use crate::endpoint::{Endpoint, Transport};
 use crate::exit::{Exit, Fatal};
 use crate::listen::{Bound, Inherited, Shape, UnixFile, is_loopback, open};
@@ -39,7 +41,21 @@ pub trait Report {
     fn downloads(&self) -> &'static [&'static str];
     /// Makes the file behind one of [`Report::downloads`], or says why not.
     fn download(&self, path: &str) -> Download;
+    /// Does what is asked for, or says why not. Whether draining can begin is known before it does.
+    fn act(&self, action: Action) -> Acting;
 }
+
+/// What the daemon may be asked to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Read the configuration again.
+    Reload,
+    /// Take nothing new, finish what runs, and leave.
+    Drain,
+}
+
+/// Something that is being done.
+pub type Acting = Pin<Box<dyn Future<Output = Result<(), String>>>>;
 
 /// A file that is being made.
 pub type Download = Pin<Box<dyn Future<Output = Result<File, String>>>>;
@@ -47,16 +63,26 @@ pub type Download = Pin<Box<dyn Future<Output = Result<File, String>>>>;
 /// The bound endpoint.
 pub struct Admin {
     bound: Vec<Bound>,
+    /// Who may act beside our user and root; `None`: nobody at all.
+    actors: Option<Rc<[Matcher]>>,
 }
 
 impl Admin {
     /// Opens the endpoint. Anything that other machines can reach is refused: the endpoint has no
     /// authentication of its own.
-    pub fn open(endpoint: &Endpoint, inherited: &mut Inherited) -> Result<Self, Fatal> {
+    pub fn open(
+        endpoint: &Endpoint,
+        config: &AdminConfig,
+        inherited: &mut Inherited,
+    ) -> Result<Self, Fatal> {
+        let actors = config
+            .actors()
+            .map_err(|message| Fatal::new(Exit::Config, message))?;
         let endpoint = endpoint.clone().with_transport(Transport::Stream);
         let mut bound = inherited.take_bound(&endpoint, "admin", Transport::Stream)?;
         if bound.is_empty() {
-            let options = SocketOptions::default();
+            let mut options = SocketOptions::default();
+            options.mode = config.mode.unwrap_or(options.mode);
             bound = open(&endpoint, Transport::Stream, &options, inherited, 1)?;
         }
         for bound in &bound {
@@ -78,7 +104,10 @@ impl Admin {
                 return Err(Fatal::new(Exit::Config, message));
             }
         }
-        Ok(Self { bound })
+        Ok(Self {
+            bound,
+            actors: config.actions.then(|| actors.into()),
+        })
     }
 
     /// Takes the files of its Unix sockets, which are removed with whoever has them.
@@ -109,7 +138,7 @@ impl Admin {
         }
         let mut tasks = tokio::task::JoinSet::new();
         for listener in listeners {
-            tasks.spawn_local(accept(listener, report.clone()));
+            tasks.spawn_local(accept(listener, report.clone(), self.actors.clone()));
         }
         while tasks.join_next().await.is_some() {}
         Ok(())
@@ -121,7 +150,7 @@ enum Socket {
     Unix(UnixListener),
 }
 
-async fn accept(listener: Socket, report: Rc<dyn Report>) {
+async fn accept(listener: Socket, report: Rc<dyn Report>, actors: Option<Rc<[Matcher]>>) {
     let places = std::sync::Arc::new(Semaphore::new(CONNECTIONS));
     let mut connections = tokio::task::JoinSet::new();
     loop {
@@ -139,9 +168,13 @@ async fn accept(listener: Socket, report: Rc<dyn Report>) {
             tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
         };
+        let by = user_of(&stream);
         let asked = Asked {
             report: report.clone(),
-            by_owner: is_owner(&stream),
+            by_owner: by.is_some_and(is_owner),
+            by,
+            actors: actors.clone(),
+            drains: Rc::default(),
             patience: Patience::new(CONNECTION_WAIT),
         };
         connections.spawn_local(async move {
@@ -155,6 +188,10 @@ async fn accept(listener: Socket, report: Rc<dyn Report>) {
                 _ = connection => {}
                 () = asked.patience.over() => {}
             }
+            // Only now: the process may be gone before another answer could be read.
+            if asked.drains.get() {
+                let _ = asked.report.act(Action::Drain).await;
+            }
             drop(place);
         });
     }
@@ -164,18 +201,28 @@ async fn accept(listener: Socket, report: Rc<dyn Report>) {
 #[derive(Clone)]
 struct Asked {
     report: Rc<dyn Report>,
+    /// Who is at the other end, where the kernel tells.
+    by: Option<Identity<'static>>,
     /// Whether the peer may have what only the daemon's user may read.
     by_owner: bool,
+    actors: Option<Rc<[Matcher]>>,
+    /// The daemon is to drain when this connection is over.
+    drains: Rc<Cell<bool>>,
     patience: Patience,
 }
 
-/// Whether a peer runs as this process's user or as root, which the kernel tells of Unix sockets.
-fn is_owner(stream: &Stream) -> bool {
+/// Who a peer runs as, which the kernel tells of Unix sockets.
+fn user_of(stream: &Stream) -> Option<Identity<'static>> {
     let Stream::Unix(_) = stream else {
-        return false;
+        return None;
     };
+    stream.user().ok()
+}
+
+/// Whether a peer runs as this process's user or as root.
+fn is_owner(identity: Identity<'static>) -> bool {
     let ours = nix::unistd::geteuid().as_raw();
-    matches!(stream.user(), Ok(Identity::User { uid, .. }) if may_have_all(uid, ours))
+    matches!(identity, Identity::User { uid, .. } if may_have_all(uid, ours))
 }
 
 /// Whether a user may have whatever one of ours has.
@@ -185,6 +232,9 @@ fn may_have_all(user: u32, ours: u32) -> bool {
 
 async fn answer(request: Request<Incoming>, asked: Asked) -> Result<Response<Body>, hyper::Error> {
     let report = &asked.report;
+    if let Some(action) = action_at(request.uri().path()) {
+        return Ok(act(action, request.method(), &asked).await);
+    }
     if request.method() != Method::GET && request.method() != Method::HEAD {
         let mut refused = text(StatusCode::METHOD_NOT_ALLOWED, "use GET\n".into());
         refused
@@ -208,6 +258,51 @@ async fn answer(request: Request<Incoming>, asked: Asked) -> Result<Response<Bod
         path if report.downloads().contains(&path) => download(&request, &asked).await,
         _ => text(StatusCode::NOT_FOUND, format!("try {}\n", pages(&**report))),
     })
+}
+
+fn action_at(path: &str) -> Option<Action> {
+    match path {
+        "/reload" => Some(Action::Reload),
+        "/drain" => Some(Action::Drain),
+        _ => None,
+    }
+}
+
+async fn act(action: Action, method: &Method, asked: &Asked) -> Response<Body> {
+    let Some(actors) = &asked.actors else {
+        let why = "actions are off; write actions = true into the table [admin]\n";
+        return text(StatusCode::FORBIDDEN, why.into());
+    };
+    if method != Method::POST {
+        let mut refused = text(StatusCode::METHOD_NOT_ALLOWED, "use POST\n".into());
+        let allow = hyper::header::HeaderValue::from_static("POST");
+        refused.headers_mut().insert(ALLOW, allow);
+        return refused;
+    }
+    let is_actor = |by| actors.iter().any(|actor| actor.matches(by));
+    let Some(by) = asked.by.filter(|by| asked.by_owner || is_actor(*by)) else {
+        let why = "this is for the daemon's user, root and admin.actors, over a Unix socket\n";
+        return text(StatusCode::FORBIDDEN, why.into());
+    };
+    tracing::info!(?action, ?by, "asked for through the admin endpoint");
+    let (status, said) = match action {
+        Action::Drain if asked.report.ready() => {
+            asked.drains.set(true);
+            (StatusCode::ACCEPTED, "draining\n".into())
+        }
+        Action::Drain => (StatusCode::CONFLICT, "it is draining already\n".into()),
+        Action::Reload => match tokio::time::timeout(ACT_WAIT, asked.report.act(action)).await {
+            Ok(Ok(())) => (StatusCode::OK, "reloaded\n".into()),
+            Ok(Err(why)) => (StatusCode::CONFLICT, why + "\n"),
+            Err(_) => (StatusCode::CONFLICT, "it takes too long\n".into()),
+        },
+    };
+    let mut response = text(status, said);
+    if action == Action::Drain {
+        let close = hyper::header::HeaderValue::from_static("close");
+        response.headers_mut().insert(CONNECTION, close);
+    }
+    response
 }
 
 fn pages(report: &dyn Report) -> String {
@@ -284,6 +379,8 @@ const HEADER_MAX: usize = 16 * 1024;
 /// One connection, keep-alive included; or a piece of a file.
 const CONNECTION_WAIT: Duration = Duration::from_secs(60);
 const PROBE_WAIT: Duration = Duration::from_secs(2);
+/// Reading a configuration and its files, from a slow disk.
+const ACT_WAIT: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
 mod tests {

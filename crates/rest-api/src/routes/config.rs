@@ -103,6 +103,17 @@ pub enum KeyScheme {
     Hmac,
 }
 
+impl KeyScheme {
+    /// The word for it in a configuration.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Bearer => "bearer",
+            Self::Basic => "basic",
+            Self::Hmac => "hmac",
+        }
+    }
+}
+
 /// Text with values of the request in it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]

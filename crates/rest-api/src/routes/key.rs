@@ -21,6 +21,14 @@ pub struct KeyCheck {
     challenge: HeaderValue,
 }
 
+/// What a request shows.
+enum Shown {
+    Nothing,
+    Wrong,
+    /// A key of that name.
+    Good(String),
+}
+
 impl KeyCheck {
     /// Reads the key file.
     pub fn new(config: &KeyConfig) -> Result<Self, String> {
@@ -42,9 +50,9 @@ impl KeyCheck {
         })
     }
 
-    /// Refuses a request that shows none. Who fails too often is refused unheard for a while, by the
-    /// listener's penalties.
-    pub async fn check(&self, request: &mut Request) -> Result<(), Problem> {
+    /// The name of the key that a request shows, or why it is refused. Who fails too often is refused
+    /// unheard for a while, by the listener's penalties.
+    pub async fn check(&self, request: &mut Request) -> Result<String, Problem> {
         let client = request.client.clone();
         let source = source_of(client.peer.ip());
         let now = client.home.milliseconds();
@@ -56,16 +64,16 @@ impl KeyCheck {
             let wait = tariff.minimum.as_secs().max(1);
             return Err(problem.with(RETRY_AFTER, HeaderValue::from(wait)));
         }
-        let (shown, good) = match self.scheme {
+        let shown = match self.scheme {
             KeyScheme::Bearer => self.bearer(request),
             KeyScheme::Basic => self.basic(request),
             KeyScheme::Hmac => self.signed(request).await?,
         };
-        if good {
-            return Ok(());
+        if let Shown::Good(name) = shown {
+            return Ok(name);
         }
         // Who shows nothing has not guessed: browsers ask first.
-        if shown && !is_local {
+        if matches!(shown, Shown::Wrong) && !is_local {
             client.listener.penalties.add(source, now, &tariff);
         }
         let detail = match self.scheme {
@@ -80,47 +88,53 @@ impl KeyCheck {
         Err(problem.with(WWW_AUTHENTICATE, self.challenge.clone()))
     }
 
-    fn bearer(&self, head: &Head) -> (bool, bool) {
-        let Some(token) = credentials(head, "bearer") else {
-            return (false, false);
-        };
-        (true, self.is_key(token.as_bytes(), None))
+    fn bearer(&self, head: &Head) -> Shown {
+        match credentials(head, "bearer") {
+            Some(token) => self.key_of(token.as_bytes(), None),
+            None => Shown::Nothing,
+        }
     }
 
-    fn basic(&self, head: &Head) -> (bool, bool) {
+    fn basic(&self, head: &Head) -> Shown {
         let Some(coded) = credentials(head, "basic") else {
-            return (false, false);
+            return Shown::Nothing;
         };
         let pair = STANDARD
             .decode(coded)
             .ok()
             .and_then(|pair| String::from_utf8(pair).ok());
-        let pair = pair.as_deref().and_then(|pair| pair.split_once(':'));
-        let good =
-            pair.is_some_and(|(user, password)| self.is_key(password.as_bytes(), Some(user)));
-        (true, good)
+        match pair.as_deref().and_then(|pair| pair.split_once(':')) {
+            Some((user, password)) => self.key_of(password.as_bytes(), Some(user)),
+            None => Shown::Wrong,
+        }
     }
 
-    /// Whether bytes are a key, of that name if it matters, as they are or in base64.
-    fn is_key(&self, bytes: &[u8], name: Option<&str>) -> bool {
-        let fits = |bytes: &[u8]| {
-            let key = self.keys.shown(bytes);
-            key.is_some_and(|key| name.is_none_or(|name| &**key.name() == name))
+    /// The key that bytes are, of that name if it matters, as they are or in base64.
+    fn key_of(&self, bytes: &[u8], name: Option<&str>) -> Shown {
+        let find = |bytes: &[u8]| {
+            let key = self.keys.shown(bytes).map(|key| key.name().to_string());
+            key.filter(|key| name.is_none_or(|name| key == name))
         };
-        fits(bytes) || STANDARD.decode(bytes).is_ok_and(|bytes| fits(&bytes))
+        let decoded = || STANDARD.decode(bytes).ok().and_then(|bytes| find(&bytes));
+        find(bytes)
+            .or_else(decoded)
+            .map_or(Shown::Wrong, Shown::Good)
     }
 
     /// RFC 9421, with what must be signed fixed.
-    async fn signed(&self, request: &mut Request) -> Result<(bool, bool), Problem> {
+    async fn signed(&self, request: &mut Request) -> Result<Shown, Problem> {
         let field = |name| request.header(HeaderName::from_static(name));
         let (Some(input), Some(signature)) = (field("signature-input"), field("signature")) else {
-            return Ok((false, false));
+            return Ok(Shown::Nothing);
         };
         let now = request.client.home.clock.now().seconds;
         let has_body = !request.body.is_empty();
-        let good = self.is_signed(&request.head, input, signature, now, has_body);
-        if !good || !has_body {
-            return Ok((true, good));
+        let signer = self.signer(&request.head, input, signature, now, has_body);
+        let Some(signer) = signer else {
+            return Ok(Shown::Wrong);
+        };
+        if !has_body {
+            return Ok(Shown::Good(signer));
         }
         // What was signed is the digest; the body must have it.
         let digest = field("content-digest").unwrap_or_default().to_owned();
@@ -129,21 +143,26 @@ impl KeyCheck {
         let expected = format!("sha-256=:{}:", STANDARD.encode(Sha256::digest(&body)));
         let fits = digest.split(',').any(|item| item.trim() == expected);
         request.body.replace(body, &request.head.headers);
-        Ok((true, fits))
+        Ok(if fits {
+            Shown::Good(signer)
+        } else {
+            Shown::Wrong
+        })
     }
 
-    fn is_signed(
+    /// The name of the key that has signed a request.
+    fn signer(
         &self,
         head: &Head,
         input: &str,
         signature: &str,
         now: i64,
         has_body: bool,
-    ) -> bool {
+    ) -> Option<String> {
         let (Some((label, parameters)), Some((other, value))) =
             (input.split_once('='), signature.split_once('='))
         else {
-            return false;
+            return None;
         };
         let proof = value
             .trim()
@@ -157,7 +176,7 @@ impl KeyCheck {
                 .strip_prefix('(')
                 .and_then(|text| text.split_once(')')),
         ) else {
-            return false;
+            return None;
         };
         let parameter = |wanted: &str| {
             let mut all = rest
@@ -169,11 +188,8 @@ impl KeyCheck {
         let created = parameter("created").and_then(|text| text.parse::<i64>().ok());
         let fresh = created.is_some_and(|created| (now - created).abs() <= FRESH);
         let good_alg = parameter("alg").is_none_or(|alg| alg == "hmac-sha256");
-        let Some(key) =
-            parameter("keyid").filter(|_| label.trim() == other.trim() && fresh && good_alg)
-        else {
-            return false;
-        };
+        let is_good = label.trim() == other.trim() && fresh && good_alg;
+        let key = parameter("keyid").filter(|_| is_good)?;
         let names: Vec<&str> = inner
             .split_whitespace()
             .map(|name| name.trim_matches('"'))
@@ -183,7 +199,7 @@ impl KeyCheck {
             owed.push("content-digest");
         }
         if !owed.iter().all(|name| names.contains(name)) {
-            return false;
+            return None;
         }
         // Writing into a String does not fail.
         let mut base = String::new();
@@ -193,7 +209,7 @@ impl KeyCheck {
                 "@authority" => head.host().to_ascii_lowercase(),
                 "@path" => head.path().into(),
                 "@query" => format!("?{}", head.uri.query().unwrap_or_default()),
-                name if name.starts_with('@') => return false,
+                name if name.starts_with('@') => return None,
                 name => {
                     let values = head.headers.get_all(name).iter();
                     let texts: Vec<_> = values.filter_map(|value| value.to_str().ok()).collect();
@@ -203,7 +219,8 @@ impl KeyCheck {
             let _ = writeln!(base, "\"{name}\": {value}");
         }
         let _ = write!(base, "\"@signature-params\": {}", parameters.trim());
-        self.keys.signer(key, base.as_bytes(), &proof).is_some()
+        let key = self.keys.signer(key, base.as_bytes(), &proof)?;
+        Some(key.name().to_string())
     }
 }
 

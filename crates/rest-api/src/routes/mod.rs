@@ -21,8 +21,12 @@ mod values;
 
 use std::sync::Arc;
 
-pub use config::RouteConfig;
-pub use route::Route;
+pub use config::{KeyConfig, KeyScheme, RouteConfig};
+pub use key::KeyCheck;
+pub use pattern::{Captures, Pattern};
+pub use route::{Allowed, Route};
+pub use rpc::{Caller, problem_of};
+pub use upstream::Upstream;
 
 use crate::built_in::BuiltIn;
 use crate::http::{Answering, Handler, Problem, Request, ready, turn_away};

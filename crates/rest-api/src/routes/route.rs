@@ -88,7 +88,7 @@ impl Route {
         };
         let access = match &config.allow[..] {
             [] => None,
-            rules => Some(access(rules)?),
+            rules => Some(Allowed::new(rules)?),
         };
         let text = |name: &str, value: &str| {
             HeaderValue::from_str(value).map_err(|_| format!("{name} holds what no field can say"))
@@ -200,7 +200,7 @@ impl Route {
     /// Whether a request may be answered; how many its source has left, if there is a rate.
     async fn admit(&self, request: &mut Request) -> Result<Option<u32>, Problem> {
         if let Some(access) = &self.access
-            && !is_allowed(access, request)
+            && !access.allows(request)
         {
             return Err(Problem::new(
                 StatusCode::FORBIDDEN,
@@ -293,62 +293,66 @@ fn seconds_for(burst: u32, hertz: f64) -> u64 {
     whole
 }
 
-/// Who may use a route.
-struct Allowed {
+/// Who may do something, by address or by certificate.
+pub struct Allowed {
     list: AccessList,
     /// Whether it looks at addresses.
     addresses: bool,
 }
 
-fn access(rules: &[String]) -> Result<Allowed, String> {
-    let config = AccessConfig {
-        default: Action::Deny,
-        rules: rules
-            .iter()
-            .map(|rule| Spanned::new(0..0, format!("allow {rule}")))
-            .collect(),
-    };
-    let list = AccessList::new(&config, &Source::default());
-    let list = list.map_err(|error| format!("allow: {error}"))?;
-    if list.concerns(Kind::User) || list.concerns(Kind::Key) {
-        return Err(
-            "allow takes addresses and names of certificates; users belong into the listener's \
-             access, and keys into key"
-                .into(),
-        );
-    }
-    let is_address = |rule: &String| {
-        let parsed = format!("allow {rule}").parse::<Rule>();
-        parsed.is_ok_and(|rule| rule.matcher.kind() == Kind::Address)
-    };
-    Ok(Allowed {
-        addresses: rules.iter().any(is_address),
-        list,
-    })
-}
-
-/// By its address or by its certificate, whichever the list looks at; where it looks at both, both.
-fn is_allowed(allowed: &Allowed, request: &Request) -> bool {
-    let access = &allowed.list;
-    let certificates = access.concerns(Kind::Certificate);
-    let by_certificate = || {
-        let facts = request.client.certificate.as_ref();
-        let none = Vec::new();
-        let identity = Identity::Certificate {
-            common_name: facts.and_then(|facts| facts.common_name.as_deref()),
-            names: facts.map_or(&none, |facts| &facts.names),
+impl Allowed {
+    /// Reads what follows `allow` in rules of `[access]`.
+    pub fn new(rules: &[String]) -> Result<Self, String> {
+        let config = AccessConfig {
+            default: Action::Deny,
+            rules: rules
+                .iter()
+                .map(|rule| Spanned::new(0..0, format!("allow {rule}")))
+                .collect(),
         };
-        access.check_identity(identity).action == Action::Allow
-    };
-    if allowed.addresses {
-        let by_address = request
-            .client
-            .peer
-            .ip()
-            .is_some_and(|ip| access.check(ip) == Action::Allow);
-        by_address && (!certificates || by_certificate())
-    } else {
-        by_certificate()
+        let list = AccessList::new(&config, &Source::default());
+        let list = list.map_err(|error| format!("allow: {error}"))?;
+        if list.concerns(Kind::User) || list.concerns(Kind::Key) {
+            return Err(
+                "allow takes addresses and names of certificates; users belong into the listener's \
+                 access, and keys into key"
+                    .into(),
+            );
+        }
+        let is_address = |rule: &String| {
+            let parsed = format!("allow {rule}").parse::<Rule>();
+            parsed.is_ok_and(|rule| rule.matcher.kind() == Kind::Address)
+        };
+        Ok(Self {
+            addresses: rules.iter().any(is_address),
+            list,
+        })
+    }
+
+    /// Whether a mere address can be enough.
+    pub fn looks_at_addresses(&self) -> bool {
+        self.addresses
+    }
+
+    /// By its address or by its certificate, whichever the list looks at; where it looks at both, both.
+    pub fn allows(&self, request: &Request) -> bool {
+        let certificates = self.list.concerns(Kind::Certificate);
+        let by_certificate = || {
+            let facts = request.client.certificate.as_ref();
+            let none = Vec::new();
+            let identity = Identity::Certificate {
+                common_name: facts.and_then(|facts| facts.common_name.as_deref()),
+                names: facts.map_or(&none, |facts| &facts.names),
+            };
+            self.list.check_identity(identity).action == Action::Allow
+        };
+        if self.addresses {
+            let ip = request.client.peer.ip();
+            let by_address = ip.is_some_and(|ip| self.list.check(ip) == Action::Allow);
+            by_address && (!certificates || by_certificate())
+        } else {
+            by_certificate()
+        }
     }
 }
 

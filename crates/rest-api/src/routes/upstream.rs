@@ -23,28 +23,30 @@ pub enum Upstream {
 }
 
 impl Upstream {
-    /// Connects within a time.
-    pub async fn connect(endpoint: &Endpoint, within: Duration) -> Result<Self, Problem> {
-        let connecting = async {
-            match endpoint {
-                Endpoint::Unix(path) => UnixStream::connect(path).await.map(Self::Unix),
-                Endpoint::Abstract(name) => {
-                    // tokio's spelling of an abstract name.
-                    let path = format!("\0{name}");
-                    UnixStream::connect(Path::new(&path)).await.map(Self::Unix)
-                }
-                Endpoint::Tcp(at) | Endpoint::Bare(at) => {
-                    let stream = match &at.host {
-                        Host::Ip(ip) => TcpStream::connect((*ip, at.port)).await?,
-                        Host::Name(name) => TcpStream::connect((name.as_str(), at.port)).await?,
-                    };
-                    stream.set_nodelay(true)?;
-                    Ok(Self::Tcp(stream))
-                }
-                _ => Err(io::ErrorKind::Unsupported.into()),
+    /// Connects.
+    pub async fn open(endpoint: &Endpoint) -> io::Result<Self> {
+        match endpoint {
+            Endpoint::Unix(path) => UnixStream::connect(path).await.map(Self::Unix),
+            Endpoint::Abstract(name) => {
+                // tokio's spelling of an abstract name.
+                let path = format!("\0{name}");
+                UnixStream::connect(Path::new(&path)).await.map(Self::Unix)
             }
-        };
-        match timeout(within, connecting).await {
+            Endpoint::Tcp(at) | Endpoint::Bare(at) => {
+                let stream = match &at.host {
+                    Host::Ip(ip) => TcpStream::connect((*ip, at.port)).await?,
+                    Host::Name(name) => TcpStream::connect((name.as_str(), at.port)).await?,
+                };
+                stream.set_nodelay(true)?;
+                Ok(Self::Tcp(stream))
+            }
+            _ => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    /// Connects within a time to what is behind a route.
+    pub async fn connect(endpoint: &Endpoint, within: Duration) -> Result<Self, Problem> {
+        match timeout(within, Self::open(endpoint)).await {
             Ok(Ok(stream)) => Ok(stream),
             Ok(Err(error)) => {
                 tracing::warn!(%endpoint, %error, "the server behind a route cannot be reached");

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
 #![allow(dead_code, reason = "each test file uses a part")]
 
+use std::fmt::Write as _;
 use std::process::Command;
 
 use portyard_testkit::{Client, Daemon, DaemonBuilder, finish, peer};
@@ -126,3 +127,50 @@ pub fn curl(arguments: &[&str]) -> String {
     )
     .success()
 }
+
+/// Another daemon of the workspace, with this configuration below an admin endpoint with actions.
+#[track_caller]
+pub fn neighbour(program: &str, config: &str) -> Daemon {
+    let binary = std::path::Path::new(env!("CARGO_BIN_EXE_rest-api")).with_file_name(program);
+    assert!(
+        binary.is_file(),
+        "{} is missing: cargo build -p {program}",
+        binary.display()
+    );
+    let builder = Daemon::build(&binary);
+    let admin = builder.dir().join("admin");
+    let config = format!(
+        "admin = {{ listen = \"unix:{}\", actions = true }}\n{config}",
+        admin.display()
+    );
+    builder.config(&config).start()
+}
+
+/// A rest-api with one listener of service `yard`, and a key file, whose key is [`KEY`].
+#[track_caller]
+pub fn yard(options: &str, members: &[(&str, &Daemon)]) -> Daemon {
+    use std::os::unix::fs::PermissionsExt as _;
+    let builder = builder();
+    let keys = builder.dir().join("keys");
+    std::fs::write(&keys, format!("ada:text:{KEY}\n")).unwrap();
+    std::fs::set_permissions(&keys, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let options = options.replace("KEYS", &keys.display().to_string());
+    let mut config = format!(
+        "loops = 1\nadmin.listen = \"unix:{}\"\n[[listener]]\nservice = \"yard\"\n\
+         listen = [\"tcp://127.0.0.1:0\"]\n[listener.options]\n{options}\n",
+        builder.dir().join("admin").display()
+    );
+    for (name, daemon) in members {
+        let _ = write!(
+            config,
+            "[[yard]]\nname = \"{name}\"\nadmin = \"{}\"\nevery = \"200ms\"\n",
+            daemon.endpoint("admin")
+        );
+        if !daemon.addresses("json-rpc").is_empty() {
+            let _ = writeln!(config, "keys = \"{}\"", daemon.endpoint("json-rpc"));
+        }
+    }
+    builder.config(&config).start()
+}
+
+pub const KEY: &str = "a key that is long enough for anybody";

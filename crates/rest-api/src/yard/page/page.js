@@ -1,0 +1,385 @@
+"use strict";
+// Shows what /api/v1/events tells. Whatever comes from there is put in as text, never as markup.
+(() => {
+  const SVG = "http://www.w3.org/2000/svg";
+  const POINTS = 60;
+  const SOON_DAYS = 30;
+  const byId = (id) => document.getElementById(id);
+  const daemons = new Map();
+  const cards = new Map();
+  let changes = [];
+  let steering = { enabled: false };
+  let credentials = null;
+
+  function make(tag, attributes, ...children) {
+    const element = document.createElement(tag);
+    for (const [name, value] of Object.entries(attributes || {})) {
+      if (name === "class") element.className = value;
+      else if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+      else element.setAttribute(name, value);
+    }
+    element.append(...children);
+    return element;
+  }
+
+  function setText(element, text) {
+    if (element.textContent !== text) element.textContent = text;
+  }
+
+  // Figures as people read them.
+  const units = (value, step, names) => {
+    let place = 0;
+    while (value >= step && place < names.length - 1) { value /= step; place += 1; }
+    const digits = value >= 100 || Number.isInteger(value) ? 0 : value >= 10 ? 1 : 2;
+    return value.toFixed(digits) + names[place];
+  };
+  const count = (value) => value < 10000 ? String(Math.round(value)) : units(value, 1000, ["", " k", " M", " G", " T"]);
+  const rate = (value) => units(value, 1000, ["", " k", " M", " G"]) + "/s";
+  const bytes = (value) => units(value, 1024, [" B", " KiB", " MiB", " GiB", " TiB", " PiB"]);
+  const span = (seconds) => {
+    const parts = [[86400, "d"], [3600, "h"], [60, "min"]];
+    for (const [size, name] of parts) {
+      if (seconds >= size * 2 || (seconds >= size && size === 60)) return Math.floor(seconds / size) + " " + name;
+    }
+    return Math.max(0, Math.floor(seconds)) + " s";
+  };
+  const clock = (at) => new Date(at * 1000);
+
+  // A chart: the history as an area and a line; a second history as a dashed line.
+  function chart(title) {
+    const svg = document.createElementNS(SVG, "svg");
+    svg.setAttribute("viewBox", "0 0 100 40");
+    svg.setAttribute("preserveAspectRatio", "none");
+    svg.setAttribute("aria-hidden", "true");
+    const paths = ["area", "line", "line second"].map((name) => {
+      const path = document.createElementNS(SVG, "path");
+      path.setAttribute("class", name);
+      svg.append(path);
+      return path;
+    });
+    const output = make("output", {});
+    const figure = make("figure", { class: "chart" }, make("figcaption", {}, title, output), svg);
+    const line = (figures, top) => {
+      const start = POINTS - figures.length;
+      const at = (figure, place) =>
+        ((start + place) * 100 / (POINTS - 1)).toFixed(2) + " " + (38 - 36 * figure / top).toFixed(2);
+      return figures.length < 2 ? "" : "M" + figures.map(at).join("L");
+    };
+    return {
+      figure,
+      show(text, first, second) {
+        setText(output, text);
+        const top = Math.max(1, ...first, ...(second || []));
+        const path = line(first, top);
+        const start = ((POINTS - first.length) * 100 / (POINTS - 1)).toFixed(2);
+        paths[0].setAttribute("d", path && path + "L100 40L" + start + " 40Z");
+        paths[1].setAttribute("d", path);
+        paths[2].setAttribute("d", second ? line(second, top) : "");
+      },
+    };
+  }
+
+  function card(name) {
+    const title = make("h2", { id: "name-" + name }, name);
+    const badge = make("span", { class: "badge" });
+    const sub = make("p", { class: "sub" });
+    const error = make("p", { class: "error", hidden: "" });
+    const work = chart("");
+    const traffic = chart("Bytes in, out");
+    const facts = {};
+    const list = make("dl", {});
+    for (const [key, label] of [["connections", "Connections"], ["taken", "Taken"], ["refused", "Refused"],
+      ["bad", "Bad input"], ["uptime", "Up for"], ["pid", "Process"]]) {
+      facts[key] = make("dd", {});
+      list.append(make("div", {}, make("dt", {}, label), facts[key]));
+    }
+    const limits = make("ul", { class: "limits", "aria-label": "Limits met" });
+    const rows = make("tbody", {});
+    const listeners = make("details", {}, make("summary", {}, "Listeners"),
+      make("div", { class: "scroll" }, make("table", {}, make("thead", {}, make("tr", {},
+        make("th", { scope: "col" }, "Name"), make("th", { scope: "col" }, "Endpoint"),
+        make("th", { scope: "col" }, "Now"), make("th", { scope: "col" }, "Taken"),
+        make("th", { scope: "col" }, "Refused"))), rows)));
+    const more = make("pre", { tabindex: "0" });
+    const details = make("details", { hidden: "" }, make("summary", {}, "Details"), more);
+    const button = (action, text, kind) => make("button", { type: "button", class: kind, "data-action": action,
+      "aria-label": text + " " + name, onclick: () => act(name, action) }, text);
+    const reload = button("reload", "Reload", "");
+    const drain = button("drain", "Drain", "grave");
+    const keys = make("button", { type: "button", "data-action": "keys", "aria-label": "Keys of " + name,
+      onclick: () => browse(name) }, "Keys");
+    const said = make("p", { class: "said", role: "status" });
+    const root = make("article", { class: "card", "aria-labelledby": "name-" + name, "data-name": name },
+      make("div", { class: "card-head" }, title, badge), sub, error,
+      make("div", { class: "charts" }, work.figure, traffic.figure), list, limits, listeners, details, said,
+      make("div", { class: "buttons" }, keys, reload, drain));
+    return { root, badge, sub, error, work, traffic, facts, limits, rows, listeners, more, details, reload, drain, keys, said };
+  }
+
+  function show(daemon) {
+    let view = cards.get(daemon.name);
+    if (!view) {
+      view = card(daemon.name);
+      cards.set(daemon.name, view);
+    }
+    const totals = daemon.totals;
+    const rates = daemon.rates;
+    const isThere = daemon.state !== "unreachable" && daemon.state !== "unknown";
+    const datagrams = daemon.listeners.some((listener) => !listener.connections);
+    view.root.dataset.state = daemon.state;
+    view.badge.dataset.state = daemon.state;
+    setText(view.badge, daemon.state);
+    setText(view.sub, daemon.program ? daemon.program + " " + daemon.version + " · " + daemon.admin : daemon.admin);
+    view.error.hidden = !daemon.error;
+    setText(view.error, daemon.error ? (daemon.seen ? "Not seen for " + span(Date.now() / 1000 - daemon.seen) + ": " : "") + daemon.error : "");
+    const history = daemon.history;
+    view.work.figure.querySelector("figcaption").firstChild.data = datagrams ? "Datagrams" : "Connections taken";
+    view.work.show(rate(rates.accepted + rates.datagrams), history.work);
+    view.traffic.show(bytes(rates.received_bytes) + "/s, " + bytes(rates.sent_bytes) + "/s", history.received, history.sent);
+    const present = daemon.connections.present;
+    const limit = daemon.connections.limit;
+    setText(view.facts.connections, datagrams ? "–" : count(present) + (limit === undefined ? "" : " of " + count(limit)));
+    setText(view.facts.taken, count(totals.accepted + totals.datagrams));
+    setText(view.facts.refused, count(totals.refused + totals.dropped));
+    setText(view.facts.bad, count(totals.bad_input));
+    setText(view.facts.uptime, isThere ? span(daemon.uptime_seconds) : "–");
+    setText(view.facts.pid, isThere && daemon.pid ? String(daemon.pid) : "–");
+    view.limits.replaceChildren(...daemon.limits.map((one) => make("li", { class: one.now ? "now" : "" },
+      (one.listener ? one.listener + ": " : "") + one.reason.replace("_", " ") + " × " + count(one.count))));
+    view.limits.hidden = daemon.limits.length === 0;
+    if (view.listeners.open || view.rows.childElementCount !== daemon.listeners.length) {
+      view.rows.replaceChildren(...daemon.listeners.map((listener) => make("tr", {},
+        make("td", { title: listener.service }, listener.name), make("td", { class: "end" }, listener.endpoint),
+        make("td", {}, listener.connections ? count(listener.connections.present) : "–"),
+        make("td", {}, count(listener.totals.accepted + listener.totals.datagrams)),
+        make("td", {}, count(listener.totals.refused + listener.totals.dropped)))));
+    }
+    setText(view.listeners.querySelector("summary"), daemon.listeners.length + (daemon.listeners.length === 1 ? " listener" : " listeners"));
+    view.details.hidden = Object.keys(daemon.details).length === 0;
+    setText(view.more, JSON.stringify(daemon.details, null, 2));
+    const can = (action) => steering.enabled && steering.key !== "hmac" && daemon.actions.includes(action);
+    view.reload.hidden = !can("reload");
+    view.drain.hidden = !can("drain");
+    view.keys.hidden = !daemon.keys;
+  }
+
+  function showRest() {
+    const all = [...daemons.values()];
+    const ready = all.filter((daemon) => daemon.state === "ready").length;
+    const others = all.filter((daemon) => daemon.state !== "ready");
+    const list = others.map((daemon) => daemon.name + " is " + daemon.state).join(", ");
+    setText(byId("summary"), all.length === 0 ? "No daemon is named." : ready + " of " + all.length + " ready" + (list ? ": " + list : ""));
+    document.title = (others.length ? "(" + others.length + ") " : "") + "Portyard: the yard";
+    const rows = all.flatMap((daemon) => daemon.certificates.map((one) => ({ daemon: daemon.name, ...one })));
+    rows.sort((a, b) => a.not_after - b.not_after);
+    byId("expiring").hidden = rows.length === 0;
+    byId("expiring-rows").replaceChildren(...rows.map((one) => make("tr",
+      { class: one.days_left < 0 ? "over" : one.days_left <= SOON_DAYS ? "soon" : "" },
+      make("td", { title: clock(one.not_after).toISOString() },
+        one.days_left < 0 ? "has ended" : "in " + one.days_left + (one.days_left === 1 ? " day" : " days")),
+      make("td", {}, one.kind), make("td", { class: "wrap" }, one.name),
+      make("td", {}, one.daemon + " / " + one.listener), make("td", { class: "wrap" }, one.file))));
+    byId("changes").hidden = changes.length === 0;
+    byId("change-rows").replaceChildren(...changes.slice(0, 12).map((change) => make("li", {},
+      make("time", { datetime: clock(change.at).toISOString() }, clock(change.at).toLocaleTimeString()),
+      change.name + ": " + change.from + " → " + change.to + (change.why ? " (" + change.why + ")" : ""))));
+  }
+
+  const push = (figures, figure) => { figures.push(figure); while (figures.length > POINTS) figures.shift(); };
+
+  const told = {
+    yard(yard) {
+      steering = yard.steering;
+      changes = yard.changes;
+      daemons.clear();
+      const place = byId("daemons");
+      for (const daemon of yard.daemons) { daemons.set(daemon.name, daemon); show(daemon); }
+      for (const [name, view] of cards) {
+        if (!daemons.has(name)) { view.root.remove(); cards.delete(name); }
+      }
+      // Cards stay where they are, and keep the focus, unless their order has changed.
+      const wanted = yard.daemons.map((daemon) => cards.get(daemon.name).root);
+      if (wanted.length === 0) {
+        place.replaceChildren(make("p", { class: "empty" },
+          "No daemon is named here. Write a table [[yard]] with a name and the admin endpoint of each into rest-api's configuration."));
+      } else if (wanted.some((root, at) => place.children[at] !== root) || place.childElementCount !== wanted.length) {
+        place.replaceChildren(...wanted);
+      }
+      offerKey();
+      showRest();
+    },
+    daemon(daemon) {
+      const old = daemons.get(daemon.name);
+      if (!old) return;
+      const history = old.history;
+      push(history.work, daemon.rates.accepted + daemon.rates.datagrams);
+      push(history.received, daemon.rates.received_bytes);
+      push(history.sent, daemon.rates.sent_bytes);
+      push(history.present, daemon.connections.present);
+      daemon.history = history;
+      daemons.set(daemon.name, daemon);
+      show(daemon);
+      showRest();
+    },
+    change(change) {
+      changes.unshift(change);
+      showRest();
+    },
+  };
+
+  // The key, in memory only.
+  function offerKey(force) {
+    const isBasic = steering.key === "basic";
+    byId("key-form").hidden = !(force || (steering.enabled && (isBasic || steering.key === "bearer")));
+    byId("key-name").hidden = byId("key-name-label").hidden = !isBasic;
+  }
+  byId("key-form").addEventListener("submit", (event) => {
+    event.preventDefault();
+    const key = byId("key").value;
+    const text = byId("key-name").value + ":" + key;
+    credentials = !key ? null : steering.key === "basic"
+      ? "Basic " + btoa(String.fromCharCode(...new TextEncoder().encode(text))) : "Bearer " + key;
+    byId("key").value = "";
+    byId("key-forget").hidden = !credentials;
+    setText(byId("key-help"), credentials ? "The key is used until you forget it or close the tab." : "No key is used.");
+    if (link.refused) listen();
+  });
+  byId("key-forget").addEventListener("click", () => {
+    credentials = null;
+    byId("key-forget").hidden = true;
+    setText(byId("key-help"), "The key is forgotten.");
+  });
+
+  function ask(path, options) {
+    const headers = { Accept: "application/json", ...(options && options.headers) };
+    if (credentials) headers.Authorization = credentials;
+    return fetch(path, { cache: "no-store", redirect: "error", ...options, headers });
+  }
+
+  // What went wrong, in the server's words.
+  async function complaint(response) {
+    try { return (await response.json()).detail || response.statusText; } catch { return response.status + " " + response.statusText; }
+  }
+
+  function confirmed(title, text, yes) {
+    const dialog = byId("dialog");
+    setText(byId("dialog-title"), title);
+    setText(byId("dialog-text"), text);
+    setText(byId("dialog-yes"), yes);
+    dialog.returnValue = "no";
+    dialog.showModal();
+    return new Promise((resolve) => dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"), { once: true }));
+  }
+
+  async function act(name, action) {
+    const view = cards.get(name);
+    const say = (text, bad) => { setText(view.said, text); view.said.className = bad ? "said bad" : "said"; };
+    if (steering.key && !credentials) {
+      say("Refused: enter a key at the top of the page first.", true);
+      byId("key").focus();
+      return;
+    }
+    if (action === "drain" && !await confirmed("Drain " + name + "?",
+      "It takes nothing new, finishes what runs, and leaves. Whatever has started it decides whether it comes back.", "Drain " + name)) return;
+    say("…", false);
+    try {
+      const response = await ask("/api/v1/yard/" + encodeURIComponent(name) + "/" + action, { method: "POST" });
+      if (response.ok) say((await response.json()).said, false);
+      else say("Refused: " + await complaint(response), true);
+    } catch (error) {
+      say("Not done: " + error.message, true);
+    }
+  }
+
+  // The keys of a kv-rpc.
+  const browser = { name: "", cursor: null };
+  async function browse(name) {
+    browser.name = name;
+    setText(byId("browser-title"), "Keys of " + name);
+    byId("prefix").value = "";
+    byId("browser").showModal();
+    await page(true);
+  }
+  async function page(anew) {
+    const parameters = new URLSearchParams({ prefix: byId("prefix").value });
+    if (!anew && browser.cursor) parameters.set("cursor", browser.cursor);
+    if (anew) { byId("browser-rows").replaceChildren(); byId("browser-value").hidden = true; }
+    try {
+      const response = await ask("/api/v1/yard/" + encodeURIComponent(browser.name) + "/keys?" + parameters);
+      if (!response.ok) { setText(byId("browser-said"), await complaint(response)); return; }
+      const found = await response.json();
+      browser.cursor = found.cursor || null;
+      byId("browser-more").hidden = !browser.cursor;
+      byId("browser-rows").append(...found.keys.map((one) => make("tr", {},
+        make("td", {}, make("button", { type: "button", onclick: () => value(one.name) }, one.name || "(empty)")),
+        make("td", {}, one.kind), make("td", { class: "wrap" }, one.begins + (one.cut ? "…" : "")))));
+      setText(byId("browser-said"), byId("browser-rows").childElementCount === 0 ? "There is no such key." : "");
+    } catch (error) {
+      setText(byId("browser-said"), error.message);
+    }
+  }
+  async function value(key) {
+    try {
+      const response = await ask("/api/v1/yard/" + encodeURIComponent(browser.name) + "/value?" + new URLSearchParams({ key }));
+      const text = response.ok ? JSON.stringify(await response.json(), null, 2) : await complaint(response);
+      setText(byId("browser-value"), key + "\n" + text);
+      byId("browser-value").hidden = false;
+      byId("browser-value").focus();
+    } catch (error) {
+      setText(byId("browser-said"), error.message);
+    }
+  }
+  byId("browser-form").addEventListener("submit", (event) => { event.preventDefault(); page(true); });
+  byId("browser-more").addEventListener("click", () => page(false));
+  byId("browser-close").addEventListener("click", () => byId("browser").close());
+
+  // The stream. Not an EventSource: that cannot show a key.
+  const link = { refused: false, wait: 500 };
+  function state(name, text) {
+    byId("link").dataset.state = name;
+    setText(byId("link-text"), text);
+  }
+  async function listen() {
+    link.refused = false;
+    try {
+      const response = await ask("/api/v1/events", { headers: { Accept: "text/event-stream" } });
+      if (!response.ok) {
+        state("lost", await complaint(response));
+        if (response.status === 401 || response.status === 403) {
+          const scheme = response.headers.get("www-authenticate") || "";
+          steering = { ...steering, key: scheme.startsWith("Basic") ? "basic" : "bearer" };
+          link.refused = true;
+          offerKey(true);
+          setText(byId("summary"), "A key is needed to look.");
+          return;
+        }
+        throw new Error(response.statusText);
+      }
+      state("live", "live");
+      link.wait = 500;
+      const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+      let text = "";
+      for (;;) {
+        const { value, done } = await reader.read();
+        if (done) break;
+        text += value;
+        for (let end; (end = text.indexOf("\n\n")) >= 0; text = text.slice(end + 2)) dispatch(text.slice(0, end));
+      }
+      state("waiting", "reconnecting");
+    } catch {
+      state("lost", "no connection to rest-api; trying again");
+    }
+    setTimeout(listen, link.wait);
+    link.wait = Math.min(link.wait * 2, 8000);
+  }
+  function dispatch(block) {
+    let name = "";
+    let data = "";
+    for (const line of block.split("\n")) {
+      if (line.startsWith("event: ")) name = line.slice(7);
+      else if (line.startsWith("data: ")) data += line.slice(6);
+    }
+    if (data && Object.hasOwn(told, name)) told[name](JSON.parse(data));
+  }
+  listen();
+})();

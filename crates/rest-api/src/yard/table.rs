@@ -1,0 +1,367 @@
+//! The table of everything that service `yard` answers. It routes, and the OpenAPI document is made of
+//! it, so that neither can tell of what the other has not.
+
+/// What a request is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Call {
+    /// To the page.
+    Home,
+    /// The page.
+    Page,
+    /// All daemons.
+    Yard,
+    /// One daemon.
+    Daemon,
+    /// What changes, as it does.
+    Events,
+    /// An action: its name.
+    Act(&'static str),
+    /// The keys of a kv-rpc.
+    Keys,
+    /// A value of a kv-rpc.
+    Value,
+    /// The metrics of all.
+    Metrics,
+    /// The OpenAPI document.
+    Document,
+}
+
+/// One row: a method of a path.
+#[derive(Debug)]
+pub struct Operation {
+    /// GET or POST.
+    pub method: &'static str,
+    /// The pattern of its path.
+    pub path: &'static str,
+    /// What answers.
+    pub call: Call,
+    /// Its name for programs.
+    pub id: &'static str,
+    /// What it does, in a line.
+    pub summary: &'static str,
+    /// Who may.
+    pub guard: Guard,
+    /// Its parameters.
+    pub parameters: &'static [Parameter],
+    /// Its answers.
+    pub replies: &'static [Reply],
+}
+
+/// Who may do something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Guard {
+    /// Whoever reaches the listener: it tells nothing of the daemons.
+    None,
+    /// Who may look: everybody, or where the listener is private who may act.
+    Look,
+    /// Who may act.
+    Act,
+}
+
+/// A parameter.
+#[derive(Debug)]
+pub struct Parameter {
+    /// Its name.
+    pub name: &'static str,
+    /// `path` or `query`.
+    pub place: &'static str,
+    /// What it means.
+    pub about: &'static str,
+    /// What it takes.
+    pub takes: Takes,
+}
+
+/// What a parameter takes.
+#[derive(Debug, Clone, Copy)]
+pub enum Takes {
+    /// The name of a daemon.
+    Name,
+    /// Any text.
+    Text,
+    /// Any text, and it must be there.
+    Needed,
+    /// A number from 1 to this.
+    UpTo(u64),
+}
+
+/// An answer.
+#[derive(Debug)]
+pub struct Reply {
+    /// Its status.
+    pub status: u16,
+    /// What it means.
+    pub about: &'static str,
+    /// What it looks like.
+    pub shape: Shape,
+}
+
+/// What an answer looks like.
+#[derive(Debug, Clone, Copy)]
+pub enum Shape {
+    /// No body.
+    Empty,
+    /// A page.
+    Html,
+    /// [`super::view::Yard`].
+    Yard,
+    /// [`super::view::Daemon`].
+    Daemon,
+    /// Server-sent events.
+    Events,
+    /// [`super::view::Done`].
+    Done,
+    /// [`super::view::Keys`].
+    Keys,
+    /// Any JSON.
+    Json,
+    /// OpenMetrics.
+    Metrics,
+    /// [`super::view::Problem`].
+    Problem,
+}
+
+/// The table.
+pub const OPERATIONS: &[Operation] = &[
+    Operation {
+        method: "GET",
+        path: "/",
+        call: Call::Home,
+        id: "home",
+        summary: "To the page",
+        guard: Guard::None,
+        parameters: &[],
+        replies: &[Reply {
+            status: 302,
+            about: "The page is at /yard.",
+            shape: Shape::Empty,
+        }],
+    },
+    Operation {
+        method: "GET",
+        path: "/yard",
+        call: Call::Page,
+        id: "page",
+        summary: "The page for people",
+        guard: Guard::None,
+        parameters: &[],
+        replies: &[Reply {
+            status: 200,
+            about: "A page without anything from elsewhere; it asks this API.",
+            shape: Shape::Html,
+        }],
+    },
+    Operation {
+        method: "GET",
+        path: "/api/v1/yard",
+        call: Call::Yard,
+        id: "yard",
+        summary: "All daemons: health, version, listeners, connections, rates, limits, certificates",
+        guard: Guard::Look,
+        parameters: &[],
+        replies: &[Reply {
+            status: 200,
+            about: "All daemons, as of when each was last asked.",
+            shape: Shape::Yard,
+        }],
+    },
+    Operation {
+        method: "GET",
+        path: "/api/v1/yard/{daemon}",
+        call: Call::Daemon,
+        id: "daemon",
+        summary: "One daemon",
+        guard: Guard::Look,
+        parameters: &[DAEMON],
+        replies: &[
+            Reply {
+                status: 200,
+                about: "The daemon, as of when it was last asked.",
+                shape: Shape::Daemon,
+            },
+            NO_DAEMON,
+        ],
+    },
+    Operation {
+        method: "GET",
+        path: "/api/v1/events",
+        call: Call::Events,
+        id: "events",
+        summary: "What changes, as it does",
+        guard: Guard::Look,
+        parameters: &[],
+        replies: &[
+            Reply {
+                status: 200,
+                about: "Server-sent events: `yard` (all daemons, first and after a reload), `daemon` \
+                        (one that was asked), `change` (of state).",
+                shape: Shape::Events,
+            },
+            BUSY,
+        ],
+    },
+    act(
+        "/api/v1/yard/{daemon}/reload",
+        "reload",
+        "Has a daemon read its configuration again",
+    ),
+    act(
+        "/api/v1/yard/{daemon}/drain",
+        "drain",
+        "Has a daemon finish what runs and leave",
+    ),
+    Operation {
+        method: "GET",
+        path: "/api/v1/yard/{daemon}/keys",
+        call: Call::Keys,
+        id: "keys",
+        summary: "The keys of a kv-rpc and how their values begin",
+        guard: Guard::Look,
+        parameters: &[
+            DAEMON,
+            Parameter {
+                name: "prefix",
+                place: "query",
+                about: "Only keys that begin so.",
+                takes: Takes::Text,
+            },
+            Parameter {
+                name: "cursor",
+                place: "query",
+                about: "Where the page begins: the `cursor` of the page before.",
+                takes: Takes::Text,
+            },
+            Parameter {
+                name: "limit",
+                place: "query",
+                about: "How many.",
+                takes: Takes::UpTo(super::keys::LIMIT_MAX),
+            },
+        ],
+        replies: &[
+            Reply {
+                status: 200,
+                about: "A page of keys.",
+                shape: Shape::Keys,
+            },
+            BAD,
+            NO_DAEMON,
+            BEHIND,
+        ],
+    },
+    Operation {
+        method: "GET",
+        path: "/api/v1/yard/{daemon}/value",
+        call: Call::Value,
+        id: "value",
+        summary: "A value of a kv-rpc, with its revision and end",
+        guard: Guard::Look,
+        parameters: &[
+            DAEMON,
+            Parameter {
+                name: "key",
+                place: "query",
+                about: "The key.",
+                takes: Takes::Needed,
+            },
+        ],
+        replies: &[
+            Reply {
+                status: 200,
+                about: "What kv-rpc's method `entry` returns.",
+                shape: Shape::Json,
+            },
+            BAD,
+            NO_DAEMON,
+            BEHIND,
+        ],
+    },
+    Operation {
+        method: "GET",
+        path: "/metrics",
+        call: Call::Metrics,
+        id: "metrics",
+        summary: "The metrics of all daemons, each sample with the label `daemon`",
+        guard: Guard::Look,
+        parameters: &[],
+        replies: &[
+            Reply {
+                status: 200,
+                about: "In OpenMetrics' text format.",
+                shape: Shape::Metrics,
+            },
+            BUSY,
+        ],
+    },
+    Operation {
+        method: "GET",
+        path: "/openapi.json",
+        call: Call::Document,
+        id: "document",
+        summary: "This document",
+        guard: Guard::None,
+        parameters: &[],
+        replies: &[Reply {
+            status: 200,
+            about: "OpenAPI 3.1.",
+            shape: Shape::Json,
+        }],
+    },
+];
+
+const fn act(path: &'static str, action: &'static str, summary: &'static str) -> Operation {
+    Operation {
+        method: "POST",
+        path,
+        call: Call::Act(action),
+        id: action,
+        summary,
+        guard: Guard::Act,
+        parameters: &[DAEMON],
+        replies: &[
+            Reply {
+                status: 200,
+                about: "It is done; for `drain`, it has begun.",
+                shape: Shape::Done,
+            },
+            Reply {
+                status: 403,
+                about: "Actions are off, here or in the daemon.",
+                shape: Shape::Problem,
+            },
+            NO_DAEMON,
+            Reply {
+                status: 409,
+                about: "The daemon has refused, and says why.",
+                shape: Shape::Problem,
+            },
+            BEHIND,
+        ],
+    }
+}
+
+const DAEMON: Parameter = Parameter {
+    name: "daemon",
+    place: "path",
+    about: "What the daemon is called in [[yard]].",
+    takes: Takes::Name,
+};
+const NO_DAEMON: Reply = Reply {
+    status: 404,
+    about: "There is no such daemon, or it has nothing of the kind.",
+    shape: Shape::Problem,
+};
+const BAD: Reply = Reply {
+    status: 400,
+    about: "A parameter is wrong.",
+    shape: Shape::Problem,
+};
+const BUSY: Reply = Reply {
+    status: 503,
+    about: "Too many ask for this at a time.",
+    shape: Shape::Problem,
+};
+const BEHIND: Reply = Reply {
+    status: 502,
+    about: "The daemon does not answer.",
+    shape: Shape::Problem,
+};

@@ -1,0 +1,357 @@
+//! The page of service yard in a real browser, by way of WebDriver (W3C).
+#![expect(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
+
+mod common;
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use common::{KEY, neighbour, yard};
+use portyard_testkit::{Client, eventually, peer};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// A browser without a window, and its driver.
+struct Browser {
+    driver: Child,
+    port: u16,
+    session: String,
+    profile: TempDir,
+}
+
+impl Browser {
+    fn start(more: &[&str]) -> Self {
+        let profile = tempfile::tempdir().unwrap();
+        let chosen = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = chosen.local_addr().unwrap().port();
+        drop(chosen);
+        let driver = Command::new(peer("chromedriver"))
+            .arg(format!("--port={port}"))
+            .env("HOME", profile.path())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut browser = Self {
+            driver,
+            port,
+            session: String::new(),
+            profile: profile,
+        };
+        eventually("the driver is there", || {
+            TcpStream::connect(("127.0.0.1", port)).is_ok()
+        });
+        let data = format!(
+            "--user-data-dir={}",
+            browser.profile.path().join("data").display()
+        );
+        let mut arguments = vec![
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-quic",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            &data,
+        ];
+        arguments.extend(more);
+        let wanted = json!({ "capabilities": { "alwaysMatch": {
+            "browserName": "chrome",
+            "goog:chromeOptions": { "args": arguments, "binary": peer("chromium") },
+            "goog:loggingPrefs": { "browser": "ALL" },
+        }}});
+        let session = browser.call("POST", "/session", Some(&wanted));
+        session["sessionId"]
+            .as_str()
+            .unwrap()
+            .clone_into(&mut browser.session);
+        browser
+    }
+
+    /// One command of WebDriver: its value.
+    #[track_caller]
+    fn call(&self, method: &str, path: &str, body: Option<&Value>) -> Value {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_secs(90)))
+            .unwrap();
+        let body = body.map(Value::to_string).unwrap_or_default();
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: localhost:{}\r\nConnection: close\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            self.port,
+            body.len()
+        );
+        stream.write_all(request.as_bytes()).unwrap();
+        // The driver does not close at once: its answer has a length.
+        let mut answer = Vec::new();
+        let mut buffer = vec![0; 64 << 10];
+        loop {
+            let text = String::from_utf8_lossy(&answer);
+            if let Some((head, rest)) = text.split_once("\r\n\r\n") {
+                let length = head
+                    .lines()
+                    .filter_map(|line| line.split_once(':'))
+                    .find(|(name, _)| name.eq_ignore_ascii_case("content-length"))
+                    .map(|(_, length)| length.trim().parse::<usize>().unwrap());
+                if length.is_some_and(|length| rest.len() >= length) {
+                    let told: Value = serde_json::from_str(rest).unwrap();
+                    assert!(head.contains(" 200 "), "{method} {path}: {told}");
+                    return told["value"].clone();
+                }
+            }
+            let length = stream.read(&mut buffer).unwrap();
+            assert!(length > 0, "{method} {path}: the driver has broken off");
+            answer.extend_from_slice(&buffer[..length]);
+        }
+    }
+
+    fn command(&self, method: &str, path: &str, body: Option<&Value>) -> Value {
+        self.call(method, &format!("/session/{}{path}", self.session), body)
+    }
+
+    fn open(&self, url: &str) {
+        self.command("POST", "/url", Some(&json!({ "url": url })));
+    }
+
+    fn run(&self, script: &str) -> Value {
+        let script = json!({ "script": script, "args": [] });
+        self.command("POST", "/execute/sync", Some(&script))
+    }
+
+    #[track_caller]
+    fn wait_for(&self, what: &str, script: &str) {
+        eventually(what, || self.run(&format!("return {script}")) == true);
+    }
+
+    /// Presses keys, on what has the focus.
+    fn press(&self, keys: &str) {
+        let actions: Vec<Value> = keys
+            .chars()
+            .flat_map(|key| ["keyDown", "keyUp"].map(|kind| json!({ "type": kind, "value": key })))
+            .collect();
+        let actions = json!({ "actions": [{ "type": "key", "id": "keys", "actions": actions }] });
+        self.command("POST", "/actions", Some(&actions));
+    }
+
+    /// Keeps a picture of the page as it looks now, for people.
+    fn picture(&self, name: &str) {
+        let picture = self.command("GET", "/screenshot", None);
+        let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("yard");
+        fs::create_dir_all(&directory).unwrap();
+        let file = directory.join(name).display().to_string();
+        let script =
+            "import base64, sys; open(sys.argv[1], 'wb').write(base64.b64decode(sys.stdin.read()))";
+        let mut child = Command::new(peer("python3"))
+            .args(["-c", script, &file])
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child
+            .stdin
+            .take()
+            .unwrap()
+            .write_all(picture.as_str().unwrap().as_bytes())
+            .unwrap();
+        assert!(child.wait().unwrap().success());
+        let size = fs::metadata(&file).unwrap().len();
+        assert!(size > 5_000, "{file} has {size} bytes");
+    }
+
+    /// What the browser has complained about.
+    fn complaints(&self) -> Vec<Value> {
+        let log = self.command("POST", "/se/log", Some(&json!({ "type": "browser" })));
+        log.as_array().unwrap().clone()
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        if !self.session.is_empty() && !std::thread::panicking() {
+            self.command("DELETE", "", None);
+        }
+        let _ = self.driver.kill();
+        let _ = self.driver.wait();
+    }
+}
+
+const ECHO: &str = "[[listener]]\nservice = \"echo\"\nlisten = [\"tcp://127.0.0.1:0\"]\n";
+const STEERED: &str = "yard = { actions = true, key = { scheme = \"bearer\", file = \"KEYS\" } }";
+const TAB: &str = "\u{e004}";
+const ENTER: &str = "\u{e007}";
+const ESCAPE: &str = "\u{e00c}";
+
+fn card(name: &str) -> String {
+    format!("document.querySelector('.card[data-name={name}]')")
+}
+
+#[test]
+fn the_page_lives_shows_who_is_gone_and_lets_only_the_holder_of_the_key_act() {
+    let echo = neighbour("echo-tcp", ECHO);
+    let time = neighbour(
+        "time-udp",
+        "[[listener]]\nservice = \"daytime\"\nlisten = [\"udp://127.0.0.1:0\"]\n",
+    );
+    let store = neighbour(
+        "kv-rpc",
+        "[store]\nengine = \"memory\"\n[[listener]]\nservice = \"json-rpc\"\n\
+         listen = [\"tcp://127.0.0.1:0\"]\n",
+    );
+    let daemon = yard(
+        STEERED,
+        &[("echo-tcp", &echo), ("time-udp", &time), ("kv-rpc", &store)],
+    );
+    let server = Client::connect(&store.endpoint("json-rpc"));
+    server.send(
+        "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"set\",\"params\":[\"<img src=x onerror=alert(1)>\",\
+         \"<script>alert(2)</script>\"]}\n",
+    );
+    server.receive_line();
+    let browser = Browser::start(&["--window-size=1280,1000"]);
+    browser.open(&url_of(&daemon, "/yard"));
+    browser.wait_for(
+        "all are ready",
+        "document.getElementById('summary').textContent === '3 of 3 ready'",
+    );
+    browser.wait_for(
+        "it is live",
+        "document.getElementById('link').dataset.state === 'live'",
+    );
+
+    // Live: what happens now is seen without another request of ours.
+    for _ in 0..5 {
+        let client = Client::connect(&echo.endpoint("echo"));
+        assert_eq!(client.exchange("hello"), b"hello");
+    }
+    let echo_card = card("echo-tcp");
+    browser.wait_for("five are counted", &format!("[...{echo_card}.querySelectorAll('dl div')].some((one) => one.textContent === 'Taken5')"));
+    browser.wait_for(
+        "a chart is drawn",
+        &format!("{echo_card}.querySelector('path.line').getAttribute('d').length > 20"),
+    );
+
+    // No key, no action.
+    browser.run(&format!(
+        "{echo_card}.querySelector('[data-action=reload]').click()"
+    ));
+    browser.wait_for(
+        "it is refused",
+        &format!("{echo_card}.querySelector('.said').textContent.startsWith('Refused')"),
+    );
+    assert!(!echo.log().contains("configuration reloaded"));
+    // The focus is where the key belongs. By keyboard alone: a wrong key, then the right one.
+    browser.press(&format!("wrong{ENTER}"));
+    browser.run(&format!(
+        "{echo_card}.querySelector('[data-action=reload]').focus()"
+    ));
+    browser.press(ENTER);
+    browser.wait_for(
+        "the server refuses it",
+        &format!("{echo_card}.querySelector('.said').textContent.includes('show a key')"),
+    );
+    let complaints = browser.complaints();
+    // The refusal itself is the one thing that a browser notes.
+    assert!(
+        complaints.len() == 1 && complaints[0]["message"].as_str().unwrap().contains("401"),
+        "{complaints:?}"
+    );
+    browser.run("document.getElementById('key').focus()");
+    browser.press(&format!("{KEY}{ENTER}"));
+    browser.run(&format!(
+        "{echo_card}.querySelector('[data-action=reload]').focus()"
+    ));
+    browser.press(ENTER);
+    browser.wait_for(
+        "it is done",
+        &format!("{echo_card}.querySelector('.said').textContent === 'reloaded'"),
+    );
+    echo.wait_for_log("configuration reloaded");
+
+    // Draining asks first, and Escape is no.
+    browser.run(&format!(
+        "{echo_card}.querySelector('[data-action=drain]').focus()"
+    ));
+    browser.press(ENTER);
+    browser.wait_for("it asks", "document.getElementById('dialog').open");
+    browser.press(ESCAPE);
+    browser.wait_for("it does not", "!document.getElementById('dialog').open");
+    assert!(!echo.log().contains("draining"));
+
+    look_at_keys(&browser);
+
+    // One is killed: its card says so.
+    time.kill();
+    browser.wait_for(
+        "it is missed",
+        &format!("{}.dataset.state === 'unreachable'", card("time-udp")),
+    );
+    browser.wait_for("the summary says so", "document.getElementById('summary').textContent === '2 of 3 ready: time-udp is unreachable'");
+    browser.picture("one-is-gone.png");
+    assert_eq!(browser.complaints(), Vec::<Value>::new());
+}
+
+/// Keys are text, whatever is in them.
+fn look_at_keys(browser: &Browser) {
+    browser.run(&format!(
+        "{}.querySelector('[data-action=keys]').click()",
+        card("kv-rpc")
+    ));
+    browser.wait_for(
+        "keys are shown",
+        "document.querySelector('#browser-rows td').textContent === '<img src=x onerror=alert(1)>'",
+    );
+    browser.run("document.querySelector('#browser-rows button').click()");
+    browser.wait_for("a value is shown", "document.getElementById('browser-value').textContent.includes('<script>alert(2)</script>')");
+    browser.picture("keys.png");
+    browser.press(ESCAPE);
+}
+
+#[test]
+fn the_page_fits_a_phone_in_the_dark_and_is_walked_by_tab() {
+    let echo = neighbour("echo-tcp", ECHO);
+    let daemon = yard("", &[("echo-tcp", &echo)]);
+    let browser = Browser::start(&[
+        "--window-size=500,900",
+        "--blink-settings=preferredColorScheme=0",
+    ]);
+    browser.open(&url_of(&daemon, "/yard"));
+    browser.wait_for(
+        "it is ready",
+        "document.getElementById('summary').textContent === '1 of 1 ready'",
+    );
+    assert_eq!(
+        browser.run("return document.documentElement.scrollWidth <= innerWidth"),
+        true
+    );
+    assert_eq!(
+        browser.run("return matchMedia('(prefers-color-scheme: dark)').matches"),
+        true
+    );
+    browser.press(TAB);
+    assert_eq!(
+        browser.run("return document.activeElement.className"),
+        "skip"
+    );
+    browser.press(TAB);
+    assert_eq!(
+        browser.run("return document.activeElement.tagName"),
+        "SUMMARY"
+    );
+    // Nobody may act here, so nothing is offered.
+    assert_eq!(
+        browser.run("return document.querySelector('[data-action=drain]').hidden"),
+        true
+    );
+    browser.picture("phone-dark.png");
+    assert_eq!(browser.complaints(), Vec::<Value>::new());
+}
+
+fn url_of(daemon: &portyard_testkit::Daemon, path: &str) -> String {
+    format!("http://{}{path}", daemon.address("yard"))
+}

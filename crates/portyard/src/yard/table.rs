@@ -53,16 +53,17 @@ pub fn lines(told: &Value) -> Vec<String> {
         }
     }
     let line = |row: Vec<String>| {
-        let mut line = String::new();
-        for (place, (cell, width)) in row.iter().zip(widths).enumerate() {
+        let cells = row.iter().zip(widths).enumerate();
+        let padded = cells.map(|(place, (cell, width))| {
             let gap = " ".repeat(width - cell.chars().count());
             // Words on the left, figures on the right.
-            line += &if place < WORDS {
-                format!("{cell}{gap}  ")
+            if place < WORDS {
+                format!("{cell}{gap}")
             } else {
-                format!("{gap}{cell}  ")
-            };
-        }
+                format!("{gap}{cell}")
+            }
+        });
+        let line = padded.collect::<Vec<_>>().join("  ");
         line.trim_end().to_owned()
     };
     rows.into_iter().map(line).chain(notes).collect()
@@ -109,11 +110,7 @@ fn short(mut value: f64, step: f64, units: &[&str]) -> String {
         value /= step;
         place += 1;
     }
-    let digits = if value >= 100.0 || value.fract() < 0.05 {
-        0
-    } else {
-        1
-    };
+    let digits = usize::from(value < 100.0 && value.fract() >= 0.05);
     format!("{value:.digits$}{}", units[place])
 }
 

@@ -3,13 +3,14 @@
 //! A subcommand is a file (or a directory) of its name with an `Args` and a `run`. Below them lie
 //! [`lookup`] (names to addresses), [`connect`] and [`connected`] (streams), [`trust`] (TLS and keys),
 //! [`ask`] (a datagram and its answer, over [`datagrams`]), [`out`] (standard output), [`save`] (files
-//! that appear whole) and [`yard`] (which service has which port). `up` and `bench` run on
+//! that appear whole) and [`catalog`] (which service has which port). `up`, `bench` and `yard` run on
 //! tokio; the others block, each wait with its deadline.
 
 mod array;
 mod ask;
 mod bench;
 mod broker;
+mod catalog;
 mod cert;
 mod cidr;
 mod connect;
@@ -82,6 +83,7 @@ enum Command {
     Cidr(cidr::Args),
     Up(up::Args),
     Bench(bench::Args),
+    Yard(yard::Args),
     Cert(cert::Args),
     Keygen(keygen::Args),
     #[command(hide = true)]
@@ -102,6 +104,7 @@ impl Command {
             Self::Cidr(args) => cidr::run(&args),
             Self::Up(args) => up::run(&args),
             Self::Bench(args) => bench::run(args),
+            Self::Yard(args) => yard::run(&args),
             Self::Cert(args) => cert::run(&args),
             Self::Keygen(args) => keygen::run(&args),
             Self::ExecActivated(args) => up::exec_activated::run(args),

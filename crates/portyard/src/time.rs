@@ -15,12 +15,12 @@ use portyard_wire::time as rfc868;
 use serde_json::json;
 
 use crate::ask::{Patience, Verdict, ask};
+use crate::catalog;
 use crate::connect::Target;
 use crate::connected::Until;
 use crate::out::Out;
 use crate::stop::{Outcome, Stop};
 use crate::trust::{self, Trust};
-use crate::yard;
 
 /// Ask a server for the time and print it.
 ///
@@ -144,7 +144,7 @@ fn choose(
 ) -> Result<(Service, Endpoint), Stop> {
     let Some(endpoint) = endpoint else {
         let service = service.unwrap_or(Service::Ctime);
-        let row = yard::find(Transport::Datagram, service.name()).ok_or_else(|| {
+        let row = catalog::find(Transport::Datagram, service.name()).ok_or_else(|| {
             let message = format!("{} has no default port; name an endpoint", service.name());
             Stop::fatal(Exit::Usage, message)
         })?;
@@ -155,7 +155,7 @@ fn choose(
         Endpoint::Udp(at) | Endpoint::Bare(at) => (Transport::Datagram, Some(at.port)),
         _ => (Transport::Datagram, None),
     };
-    let by_port = || Service::from_str(yard::by_port(transport, port?)?, false).ok();
+    let by_port = || Service::from_str(catalog::by_port(transport, port?)?, false).ok();
     let service = service.or_else(by_port).unwrap_or(match transport {
         Transport::Stream | Transport::SeqPacket => Service::Daytime,
         Transport::Datagram => Service::Ctime,

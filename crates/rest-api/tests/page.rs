@@ -40,7 +40,7 @@ impl Browser {
             driver,
             port,
             session: String::new(),
-            profile: profile,
+            profile,
         };
         eventually("the driver is there", || {
             TcpStream::connect(("127.0.0.1", port)).is_ok()

@@ -22,9 +22,9 @@ use super::load::{Load, MAX_COUNT, MAX_DEPTH};
 use super::pattern::Pattern;
 use super::tally::Tally;
 use crate::ask::MAX_DATAGRAM;
+use crate::catalog;
 use crate::connect::Target;
 use crate::stop::{Outcome, Stop};
-use crate::yard;
 
 /// Keep a window of datagrams under way on each socket and count the answers and the losses.
 ///
@@ -76,7 +76,7 @@ pub fn run(args: Args) -> Outcome {
     };
     let endpoint = args
         .endpoint
-        .or_else(|| yard::find(Transport::Datagram, service).map(yard::Service::endpoint))
+        .or_else(|| catalog::find(Transport::Datagram, service).map(catalog::Service::endpoint))
         .ok_or_else(|| Stop::fatal(Exit::Usage, "name an endpoint"))?;
     let size = match args.request {
         Kind::Time => 1,

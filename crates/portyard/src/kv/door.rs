@@ -12,7 +12,7 @@ use portyard_wire::jsonrpc::Caps;
 use portyard_wire::value::Value;
 
 use super::raised::Raised;
-use crate::yard;
+use crate::catalog;
 
 /// A protocol that the store speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -77,7 +77,7 @@ impl Door {
         let (Endpoint::Tcp(at) | Endpoint::Bare(at)) = endpoint else {
             return None;
         };
-        let service = yard::by_port(Transport::Stream, at.port)?;
+        let service = catalog::by_port(Transport::Stream, at.port)?;
         [Self::Xml, Self::Json, Self::Python]
             .into_iter()
             .find(|door| door.service() == service)
@@ -85,7 +85,7 @@ impl Door {
 
     /// Where it is when nothing is configured.
     pub fn endpoint(self) -> Endpoint {
-        let port = yard::find(Transport::Stream, self.service()).map_or(0, |row| row.port);
+        let port = catalog::find(Transport::Stream, self.service()).map_or(0, |row| row.port);
         Endpoint::tcp_loopback(port)
     }
 

@@ -3,9 +3,9 @@
 use portyard_core::endpoint::Endpoint;
 
 use super::sockets::Berth;
+use crate::catalog;
 use crate::out::Out;
 use crate::stop::Stop;
-use crate::yard;
 
 /// One line of the table.
 #[derive(Debug)]
@@ -28,7 +28,8 @@ impl Row {
                 Self {
                     daemon,
                     name: passed.name.clone(),
-                    try_it: yard::try_line(daemon, &passed.service, &endpoint).unwrap_or_default(),
+                    try_it: catalog::try_line(daemon, &passed.service, &endpoint)
+                        .unwrap_or_default(),
                     endpoint,
                 }
             })
@@ -90,7 +91,7 @@ mod tests {
             Row {
                 daemon: "echo-tcp",
                 name: name.into(),
-                try_it: yard::try_line("echo-tcp", name, &endpoint).unwrap_or_default(),
+                try_it: catalog::try_line("echo-tcp", name, &endpoint).unwrap_or_default(),
                 endpoint,
             }
         };

@@ -15,7 +15,7 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 use super::child;
-use crate::yard::{DAEMONS, Daemon};
+use crate::catalog::{DAEMONS, Daemon};
 
 /// A daemon that exists, and its listeners.
 #[derive(Debug)]

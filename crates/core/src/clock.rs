@@ -60,6 +60,11 @@ impl Clock {
         Now::read()
     }
 
+    /// Seconds that the local zone is east of UTC at a moment.
+    pub fn offset(&self, now: Now) -> i32 {
+        self.zone.offset(now.seconds)
+    }
+
     /// The text of a moment, in Python's `time.ctime()` form.
     pub fn ctime(&self, now: Now) -> Ctime {
         match self.text.get() {

@@ -36,6 +36,13 @@ use portyard_wire::ancillary;
 use tokio::io::Interest;
 use tokio::io::unix::{AsyncFd, AsyncFdRegisterError};
 
+/// Gives the kernel back what this thread has freed and not used again. The allocator does so by itself
+/// only while more is freed. Takes up to a millisecond.
+pub fn give_memory_back() {
+    // SAFETY: it takes no pointer, and may be called at any time on any thread.
+    unsafe { libmimalloc_sys::mi_collect(true) }
+}
+
 /// Takes ownership of a descriptor that this process was started with, and marks it close-on-exec.
 ///
 /// Each number can be adopted once in the life of the process; a second try, or a number that is

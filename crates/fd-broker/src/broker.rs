@@ -10,6 +10,7 @@ use portyard_core::daemon::{Asked, Boot, Helm, Listening, Shared};
 use portyard_core::exit::Fatal;
 use portyard_core::listen::Inherited;
 use portyard_core::observe::metrics::Metrics;
+use portyard_core::wire::hold::Bound;
 use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
 use tokio::time::sleep;
@@ -18,7 +19,7 @@ use crate::collector::PoolCollector;
 use crate::commands::{self, Commands};
 use crate::crew::Crew;
 use crate::hold::{self, Holding, HoldingCollector, Succession};
-use crate::inetd::Inetd;
+use crate::inetd::{self, Inetd};
 use crate::pool::{Handed, Pool, PoolConfig, Pulse};
 use crate::settings::Settings;
 use crate::watch::Watch;
@@ -91,6 +92,26 @@ impl Broker {
         }
         // Whoever turns the pools' clocks looks at all of them.
         self.0.pulse.wake();
+    }
+
+    /// The sockets of services that accept by themselves, as a successor finds them.
+    pub fn watched(&self) -> Vec<(Bound, OwnedFd)> {
+        let watched = self.inetd().listening().into_iter();
+        let bound = |one: inetd::Listening| {
+            let bound = Bound {
+                endpoint: one.endpoint,
+                listener: one.label,
+                opening: 0,
+            };
+            (bound, one.socket)
+        };
+        watched.map(bound).collect()
+    }
+
+    /// Leaves the files of Unix sockets where they are: somebody else has the sockets.
+    pub fn leave_files(&self) {
+        self.holding().leave_files();
+        self.inetd().leave_files();
     }
 
     /// Gives away what still waits, to whoever comes after us; what nobody takes stays.
@@ -295,7 +316,7 @@ impl Shared for Broker {
             .map(|socket| (socket.label.to_owned(), socket.endpoint.to_owned()))
             .collect();
         *lock(&self.0.endpoints) = endpoints;
-        self.holding().listening(sockets)
+        self.holding().listening(sockets, self.watched())
     }
 
     fn serving(&self) {
@@ -310,7 +331,7 @@ impl Shared for Broker {
             tokio::task::spawn_local(self.clone().forward());
         }
         if self.holding().is_kept() {
-            self.holding().leave_files();
+            self.leave_files();
         }
         self.inetd().drain();
     }

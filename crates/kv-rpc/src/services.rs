@@ -29,7 +29,7 @@ impl Daemon for KvRpc {
             15000,
             "as Python's SimpleXMLRPCServer speaks it",
             |listener, state| {
-                listener.options.check()?;
+                listener.options.check("xml-rpc")?;
                 Ok(Arc::new(XmlRpc::new(state, &listener.options)))
             },
         ),
@@ -38,7 +38,7 @@ impl Daemon for KvRpc {
             15001,
             "JSON-RPC 2.0 over HTTP and framed",
             |listener, state| {
-                listener.options.check()?;
+                listener.options.check("json-rpc")?;
                 Ok(Arc::new(JsonRpc::new(state, &listener.options)))
             },
         ),
@@ -47,7 +47,7 @@ impl Daemon for KvRpc {
             17000,
             "calls over multiprocessing.connection",
             |listener, state| {
-                listener.options.check()?;
+                listener.options.check("python-rpc")?;
                 Ok(Arc::new(PythonRpc::new(state, &listener.options)))
             },
         ),

@@ -79,6 +79,32 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// Refuses what nothing could be stored with.
+    pub fn check(&self) -> Result<(), String> {
+        for (key, is_none) in [
+            ("max_keys", self.max_keys == 0),
+            ("max_key", self.max_key.0 == 0),
+            ("max_value", self.max_value.0 == 0),
+            ("max_total", self.max_total.0 == 0),
+            ("max_waiting", self.max_waiting == 0),
+        ] {
+            if is_none {
+                return Err(format!(
+                    "{key} = 0 lets nothing be stored; take it out for the default, or set \
+                     read_only = true in the options of a listener to refuse changes"
+                ));
+            }
+        }
+        if self.engine == Engine::Memory && self.require_durable {
+            return Err(
+                "require_durable = true needs engine = \"redb\": what \"memory\" has acknowledged \
+                 is gone with the process"
+                    .into(),
+            );
+        }
+        Ok(())
+    }
+
     /// The limits of the store.
     pub fn limits(&self) -> Limits {
         Limits {
@@ -148,27 +174,46 @@ pub enum Faults {
 }
 
 impl Options {
-    /// Refuses what no request could pass.
-    pub fn check(&self) -> Result<(), String> {
-        if !(REQUEST_MIN..=REQUEST_MAX).contains(&self.max_request.0) {
+    /// Refuses what no client could work with, and what this service does not know.
+    pub fn check(&self, service: &str) -> Result<(), String> {
+        let bytes = self.max_request.0;
+        if !(REQUEST_MIN..=REQUEST_MAX).contains(&bytes) {
             return Err(format!(
-                "max_request = \"{}\" is no length for requests; write one from 256B to 4GiB",
-                self.max_request
+                "options.max_request is {bytes} bytes; it can be from {REQUEST_MIN} bytes, which a \
+                 short call takes, to 4GiB"
             ));
         }
         if self.max_batch == 0 {
             return Err(
-                "max_batch = 0 leaves no batch that could be answered; write at least 1".into(),
+                "options.max_batch = 0 would refuse every batch; it can be 1 or more".into(),
             );
+        }
+        if self.max_subscriptions > SUBSCRIPTIONS_MAX {
+            return Err(format!(
+                "options.max_subscriptions can be at most {SUBSCRIPTIONS_MAX}: each is looked at \
+                 after each change; subscribe to a shorter prefix, or use more connections"
+            ));
+        }
+        let default = Self::default();
+        for (key, of, is_set) in [
+            ("max_batch", "json-rpc", self.max_batch != default.max_batch),
+            (
+                "max_subscriptions",
+                "json-rpc",
+                self.max_subscriptions != default.max_subscriptions,
+            ),
+            ("faults", "xml-rpc", self.faults != default.faults),
+            ("emit_i8", "xml-rpc", self.emit_i8 != default.emit_i8),
+        ] {
+            if is_set && service != of {
+                return Err(format!(
+                    "options.{key} is for {of} alone and would do nothing here; take it out"
+                ));
+            }
         }
         Ok(())
     }
 }
-
-/// Shorter ones have no room for a call over XML-RPC.
-const REQUEST_MIN: u64 = 256;
-/// What a length of 32 bits can say.
-const REQUEST_MAX: u64 = 4 << 30;
 
 impl Default for Options {
     fn default() -> Self {
@@ -182,3 +227,9 @@ impl Default for Options {
         }
     }
 }
+
+/// Bytes of the shortest call in XML, and some.
+const REQUEST_MIN: u64 = 256;
+/// Four bytes of length announce no more.
+const REQUEST_MAX: u64 = 4 << 30;
+const SUBSCRIPTIONS_MAX: u32 = 10_000;

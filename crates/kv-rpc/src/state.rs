@@ -120,12 +120,8 @@ impl Shared for State {
 
     fn check(tables: &Tables) -> Result<(), String> {
         let settings = &tables.store;
+        settings.check().map_err(|why| format!("[store]: {why}"))?;
         match settings.engine {
-            Engine::Memory if settings.require_durable => Err(
-                "[store]: require_durable = true needs engine = \"redb\": what \"memory\" has acknowledged \
-                 is gone with the process"
-                    .into(),
-            ),
             Engine::Memory => Ok(()),
             Engine::Redb => match settings.directory() {
                 Ok(_) => Ok(()),

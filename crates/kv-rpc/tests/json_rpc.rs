@@ -3,31 +3,17 @@
 
 #[path = "common/doors.rs"]
 mod doors;
+#[path = "common/framing.rs"]
+mod framing;
 
-use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use doors::{Http, bad_inputs, json_call, post, revision, start};
-use portyard_testkit::{Client, Daemon, End, finish, peer, python};
+use doors::{Http, bad_inputs, json_call, revision, start};
+use framing::{FRAMINGS, Framing, call, connect, framed, receive, send};
+use portyard_testkit::{End, finish, peer, python};
 use serde_json::{Value, json};
-
-/// How messages stand on the wire.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Framing {
-    Http,
-    Length,
-    Lines,
-    Headers,
-}
-
-const FRAMINGS: [Framing; 4] = [
-    Framing::Http,
-    Framing::Length,
-    Framing::Lines,
-    Framing::Headers,
-];
 
 #[test]
 fn transcripts_hold_over_http_and_in_every_framing() {
@@ -54,7 +40,10 @@ fn transcripts_hold_over_http_and_in_every_framing() {
 #[test]
 fn the_examples_of_the_protocol_page_hold() {
     let page = include_str!("../../../docs/protocols/kv-rpc.md");
-    let exchanges = exchanges(page);
+    // What the server says unasked is no reply (tests/watch.rs).
+    let (before, pushed) = page.split_once("```json push\n").unwrap();
+    let (_, behind) = pushed.split_once("```\n").unwrap();
+    let exchanges = exchanges(&format!("{before}{behind}"));
     assert!(exchanges.len() >= 9, "only {} messages", exchanges.len());
     for framing in FRAMINGS {
         let daemon = start(&["json-rpc"], "", "");
@@ -370,60 +359,4 @@ fn ours((message, reply): (String, Option<String>)) -> Option<(String, Option<St
     }
     let refused = said.contains("error") && !said.contains("result");
     (refused || reply.is_none()).then_some((message, reply))
-}
-
-fn connect(daemon: &Daemon) -> Client {
-    Client::connect(&daemon.endpoint("json-rpc"))
-}
-
-#[track_caller]
-fn call(client: &Client, framing: Framing, method: &str, params: &str) -> Value {
-    send(client, framing, &json_call(method, params));
-    serde_json::from_str(&receive(client, framing).unwrap()).unwrap()
-}
-
-#[track_caller]
-fn send(client: &Client, framing: Framing, message: &str) {
-    client.send(framed(framing, message));
-}
-
-fn framed(framing: Framing, message: &str) -> Vec<u8> {
-    match framing {
-        Framing::Http => post(message),
-        Framing::Length => {
-            let length = u32::try_from(message.len()).unwrap();
-            [&length.to_be_bytes()[..], message.as_bytes()].concat()
-        }
-        Framing::Lines => format!("{message}\n").into_bytes(),
-        Framing::Headers => {
-            let mut framed = String::new();
-            let _ = write!(framed, "Content-Length: {}\r\n\r\n{message}", message.len());
-            framed.into_bytes()
-        }
-    }
-}
-
-/// A reply; over HTTP also that there is none.
-#[track_caller]
-fn receive(client: &Client, framing: Framing) -> Option<String> {
-    let text = |bytes| Some(String::from_utf8(bytes).unwrap());
-    match framing {
-        Framing::Http => {
-            let answer = doors::answer(client);
-            let status = if answer.body.is_empty() { 204 } else { 200 };
-            assert_eq!(answer.status, status, "{answer:?}");
-            (status == 200).then(|| answer.text())
-        }
-        Framing::Length => {
-            let length = client.receive(4).try_into().unwrap();
-            text(client.receive(u32::from_be_bytes(length) as usize))
-        }
-        Framing::Lines => Some(client.receive_line().trim_end().into()),
-        Framing::Headers => {
-            let line = client.receive_line();
-            let length = line.strip_prefix("Content-Length: ").unwrap().trim_end();
-            assert_eq!(client.receive_line(), "\r\n");
-            text(client.receive(length.parse().unwrap()))
-        }
-    }
 }

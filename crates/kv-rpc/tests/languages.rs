@@ -1,36 +1,46 @@
-//! The clients of other languages, as their libraries are used: Ruby, PHP and Node.
+//! Clients of Ruby, PHP and JavaScript, as their users write them. Those of Perl and C are in
+//! `xml_rpc.rs`.
 
 #[path = "common/doors.rs"]
 mod doors;
 
 use std::process::Command;
 
-use doors::start;
-use portyard_testkit::{Daemon, finish, node_modules, peer};
+use doors::{accepted, bad_inputs, start};
+use portyard_testkit::{Daemon, finish, node, peer};
 
-fn port(daemon: &Daemon, service: &str) -> String {
-    daemon.address(service).port().to_string()
-}
-
-/// `xmlrpc/client`, with nil switched on as `set` and `delete` return it.
+/// `XMLRPC::Client` of the gem that was Ruby's own until 2.3. It reads nil where it is told to.
 const RUBY: &str = r#"
 require 'xmlrpc/client'
-XMLRPC::Config.send(:remove_const, :ENABLE_NIL_PARSER)
-XMLRPC::Config.send(:const_set, :ENABLE_NIL_PARSER, true)
-server = XMLRPC::Client.new3(host: '127.0.0.1', port: ARGV[0].to_i, path: '/RPC2', timeout: 20)
-blob = XMLRPC::Base64.new("\x00\xff")
-raise 'set' unless server.call('set', 'ruby', { 'list' => [1, 'zwei', 2.5], 'yes' => true, 'blob' => blob }).nil?
-back = server.call('get', 'ruby')
-raise back.inspect unless back['list'] == [1, 'zwei', 2.5] && back['yes'] == true && back['blob'] == "\x00\xff".b
-raise 'keys' unless server.call('keys') == ['ruby']
+XMLRPC::Config.const_set(:ENABLE_NIL_PARSER, true)
+XMLRPC::Config.const_set(:ENABLE_NIL_CREATE, true)
+s = XMLRPC::Client.new2(ARGV[0])
+def want(holds, what) = holds || abort("not so: #{what}")
+value = {'list' => [1, 'zwei <&> grüß', 2.5, nil, true], 'blob' => XMLRPC::Base64.new("\0\xff".b)}
+want s.call('set', 'ruby', value).nil?, 'nil'
+back = s.call('get', 'ruby')
+want back['list'] == value['list'], back
+want back['blob'].b == "\0\xff".b, back
+s.call('set', 'when', XMLRPC::DateTime.new(2026, 11, 2, 11, 41, 40))
+want s.call('get', 'when').to_a == [2026, 11, 2, 11, 41, 40], 'date-time'
+want s.call('keys') == ['ruby', 'when'], 'keys'
+kv = s.proxy
+want kv.exists('ruby') == true && kv.exists('nothing') == false, 'exists'
 begin
-  server.call('get', 'nothing')
-  raise 'no fault'
+  kv.get('nothing')
+  abort 'no fault'
 rescue XMLRPC::FaultException => fault
-  raise fault.faultString unless fault.faultCode == 1 && fault.faultString.include?("KeyError")
+  want fault.faultCode == 1 && fault.faultString == "<class 'KeyError'>:'nothing'", fault.faultString
 end
-results = server.multicall(['exists', 'ruby'], ['delete', 'ruby'], ['exists', 'ruby'])
-raise results.inspect unless results == [true, nil, false]
+ok, wrong = s.call2('delete', 'nothing')
+want !ok && wrong.is_a?(XMLRPC::FaultException), 'call2'
+results = s.multicall(['set', 'a', 1], ['get', 'a'], ['get', 'nothing'])
+want results[1] == 1 && results[2].is_a?(XMLRPC::FaultException), results
+page = s.call('watch', 'a', nil, 0)
+want page['events'] == [] && page['next'] == 4, page
+page = s.call('watch', 'a', 3)
+want page['events'].map { |e| e['value'] } == [1], page
+want s.call('system.listMethods').include?('watch'), 'methods'
 print 'done'
 "#;
 
@@ -38,78 +48,162 @@ print 'done'
 fn ruby_is_served() {
     let daemon = start(&["xml-rpc"], "", "");
     let mut ruby = Command::new(peer("ruby"));
-    ruby.args(["-W0", "-e", RUBY, &port(&daemon, "xml-rpc")]);
-    assert_eq!(finish(&mut ruby, b"").success(), "done");
+    let done = finish(ruby.args(["-e", RUBY, &url(&daemon, "xml-rpc")]), b"");
+    assert_eq!(done.success(), "done");
 }
 
-/// The functions of the extension `xmlrpc`, over PHP's own HTTP.
+/// PHP's extension makes and reads bodies; its streams carry them.
 const PHP: &str = r#"
-function call($method, ...$arguments) {
+function call($method, ...$params) {
     global $argv;
-    $body = xmlrpc_encode_request($method, $arguments, ['encoding' => 'utf-8', 'escaping' => 'markup']);
-    $context = stream_context_create(['http' => ['method' => 'POST', 'header' => 'Content-Type: text/xml',
-        'content' => $body, 'timeout' => 20]]);
-    return xmlrpc_decode(file_get_contents("http://127.0.0.1:$argv[1]/RPC2", false, $context), 'utf-8');
+    $body = xmlrpc_encode_request($method, $params, ['encoding' => 'utf-8', 'escaping' => 'markup']);
+    $http = ['method' => 'POST', 'header' => 'Content-Type: text/xml', 'content' => $body];
+    $said = file_get_contents($argv[1], false, stream_context_create(['http' => $http]));
+    return xmlrpc_decode($said, 'utf-8');
 }
-function want($holds, $what) { if (!$holds) { fwrite(STDERR, $what . "\n"); exit(1); } }
-$blob = "\x00\xff"; xmlrpc_set_type($blob, 'base64');
-call('set', 'php', ['list' => [1, 'zwei ü', 2.5], 'yes' => true, 'blob' => $blob]);
+function want($holds, $what) { if (!$holds) { fwrite(STDERR, $what); exit(1); } }
+$blob = "\0\xff"; xmlrpc_set_type($blob, 'base64');
+$when = '20261102T11:41:40'; xmlrpc_set_type($when, 'datetime');
+want(call('set', 'php', ['list' => [1, 'zwei <&> grüß', 2.5, true], 'blob' => $blob, 'when' => $when]) === null, 'nil');
 $back = call('get', 'php');
-want($back['list'] === [1, 'zwei ü', 2.5] && $back['yes'] === true, var_export($back, true));
-want($back['blob']->scalar === "\x00\xff", 'blob');
+want($back['list'] === [1, 'zwei <&> grüß', 2.5, true], json_encode($back['list']));
+want($back['blob']->scalar === "\0\xff", 'blob');
+want($back['when']->timestamp === strtotime('2026-11-02 11:41:40'), 'when');
 want(call('keys') === ['php'], 'keys');
+want(call('exists', 'php') === true, 'exists');
 $fault = call('get', 'nothing');
-want(xmlrpc_is_fault($fault) && $fault['faultCode'] === 1 && str_contains($fault['faultString'], 'KeyError'), 'fault');
-call('delete', 'php');
-want(call('exists', 'php') === false, 'exists');
-echo 'done';
+want(xmlrpc_is_fault($fault), 'no fault');
+want($fault['faultCode'] === 1 && $fault['faultString'] === "<class 'KeyError'>:'nothing'", $fault['faultString']);
+want(call('incr', 'n') === 1 && call('delete', 'n') === null, 'n');
+$page = call('watch', 'n', 2);
+want(array_column($page['events'], 'type') === ['set', 'delete'], json_encode($page));
+want($page['next'] === 4, 'next');
+print 'done';
 "#;
 
 #[test]
 fn php_is_served() {
     let daemon = start(&["xml-rpc"], "", "");
     let mut php = Command::new(peer("php"));
-    php.args(["-r", PHP, "--", &port(&daemon, "xml-rpc")]);
-    assert_eq!(finish(&mut php, b"").success(), "done");
+    let url = url(&daemon, "xml-rpc");
+    let done = finish(php.args(["-d", "date.timezone=UTC", "-r", PHP, &url]), b"");
+    assert_eq!(done.success(), "done");
 }
 
-/// npm's `xmlrpc` over HTTP, and its `jayson` over HTTP and over a bare stream.
-const NODE: &str = r"
-const assert = require('node:assert');
-const { promisify } = require('node:util');
-const [xmlPort, jsonPort] = process.argv.slice(1).map(Number);
-const xmlrpc = require('xmlrpc');
-const jayson = require('jayson/promise');
-async function main() {
-  const client = xmlrpc.createClient({ host: '127.0.0.1', port: xmlPort, path: '/RPC2' });
-  const call = promisify(client.methodCall.bind(client));
-  await call('set', ['node', { list: [1, 'zwei', 2.5], yes: true, blob: Buffer.from([0, 255]) }]);
-  const back = await call('get', ['node']);
-  assert.deepStrictEqual(back, { list: [1, 'zwei', 2.5], yes: true, blob: Buffer.from([0, 255]) });
-  assert.deepStrictEqual(await call('keys', []), ['node']);
-  await assert.rejects(call('get', ['nothing']), (fault) => fault.faultCode === 1 && /KeyError/.test(fault.faultString));
-  for (const kind of ['http', 'tcp']) {
-    const json = jayson.Client[kind]({ host: '127.0.0.1', port: jsonPort });
-    assert.strictEqual((await json.request('set', ['n', 41])).result, null);
-    assert.strictEqual((await json.request('incr', { name: 'n' })).result, 42);
-    assert.strictEqual((await json.request('get', ['nothing'])).error.code, -32001);
-    const batch = await json.request([json.request('get', ['n'], undefined, false), json.request('exists', ['x'], undefined, false)]);
-    assert.deepStrictEqual(batch.map((reply) => reply.result), [42, false]);
-  }
-}
-main().then(() => process.stdout.write('done'), (error) => { console.error(error); process.exit(1); });
+/// The package `xmlrpc`, over connections that its agent keeps.
+const NODE_XML: &str = r"
+const assert = require('assert'), http = require('http'), xmlrpc = require('xmlrpc');
+const agent = new http.Agent({ keepAlive: true, maxSockets: 1 });
+const client = xmlrpc.createClient({ url: process.argv[1], agent });
+const call = (method, ...params) => new Promise((done, failed) =>
+    client.methodCall(method, params, (error, value) => error ? failed(error) : done(value)));
+(async () => {
+    const value = { list: [1, 'zwei <&> gr\u00fc\u00df', 2.5, null, true], blob: Buffer.from([0, 255]) };
+    assert.strictEqual(await call('set', 'node', value), null);
+    assert.deepStrictEqual(await call('get', 'node'), value);
+    const when = new Date(2026, 10, 2, 11, 41, 40);
+    await call('set', 'when', when);
+    assert.deepStrictEqual(await call('get', 'when'), when);
+    assert.deepStrictEqual(await call('keys'), ['node', 'when']);
+    await assert.rejects(call('get', 'nothing'), error =>
+        error.faultCode === 1 && error.faultString === `<class 'KeyError'>:'nothing'`);
+    const many = await Promise.all([...Array(20).keys()].map(n => call('set', `k${n}`, n)));
+    assert.ok(many.every(result => result === null));
+    const page = await call('watch', 'k', 3, 20, 1000);
+    assert.deepStrictEqual(page.events.map(event => event.value).sort((a, b) => a - b), [...Array(20).keys()]);
+    assert.strictEqual(page.next, 23);
+    agent.destroy();
+    process.stdout.write('done');
+})();
 ";
 
 #[test]
-fn the_clients_of_npm_are_served() {
-    let daemon = start(&["xml-rpc", "json-rpc"], "", "");
-    let mut node = Command::new(peer("node"));
-    node.env("NODE_PATH", node_modules());
-    node.args([
-        "-e",
-        NODE,
-        &port(&daemon, "xml-rpc"),
-        &port(&daemon, "json-rpc"),
-    ]);
-    assert_eq!(finish(&mut node, b"").success(), "done");
+fn nodes_xml_rpc_is_served_over_one_connection() {
+    let daemon = start(&["xml-rpc"], "", "");
+    let done = node(NODE_XML, &[&url(&daemon, "xml-rpc")]);
+    assert_eq!(done.success(), "done");
+    assert_eq!(accepted(&daemon, "xml-rpc"), 1);
+}
+
+/// `jayson` over HTTP and over a stream: calls, a batch, a notification, an error.
+const JAYSON: &str = r"
+const assert = require('assert'), jayson = require('jayson/promise');
+const port = Number(process.argv[1]);
+(async () => {
+    for (const [name, client] of Object.entries({
+        http: jayson.Client.http({ host: '127.0.0.1', port }),
+        tcp: jayson.Client.tcp({ host: '127.0.0.1', port }),
+    })) {
+        const value = { list: [1, 'zwei gr\u00fc\u00df \u{1f980}', 2.5, null, true] };
+        assert.strictEqual((await client.request('set', [name, value])).result, null);
+        assert.deepStrictEqual((await client.request('get', { name })).result, value);
+        const { error } = await client.request('get', ['nothing']);
+        assert.deepStrictEqual(error, { code: -32001, message: `'nothing'`, data: { type: 'KeyError' } });
+        const batch = [
+            client.request('incr', [name + ' n'], undefined, false),
+            client.request('incr', [name + ' n', 41], null, false),
+            client.request('incr', [name + ' n'], undefined, false),
+        ];
+        const replies = await client.request(batch);
+        assert.deepStrictEqual(replies.map(reply => reply.result), [1, 43]);
+        const page = (await client.request('watch', { prefix: name + ' n', from_revision: 1, limit: 2 })).result;
+        assert.deepStrictEqual(page.events.map(event => event.value), [1, 42]);
+    }
+    process.stdout.write('done');
+})().catch(error => { console.error(error); process.exit(1); });
+";
+
+#[test]
+fn jayson_is_served_over_http_and_over_a_stream() {
+    let daemon = start(&["json-rpc"], "", "");
+    let port = daemon.address("json-rpc").port().to_string();
+    let done = node(JAYSON, &[&port]);
+    assert_eq!(done.success(), "done");
+    assert_eq!(bad_inputs(&daemon, "json-rpc"), 0);
+}
+
+/// The library of language servers and their editors, which knows notifications of both ends.
+const VSCODE: &str = r"
+const assert = require('assert'), net = require('net'), rpc = require('vscode-jsonrpc/node');
+const socket = net.connect(Number(process.argv[1]), '127.0.0.1');
+const connection = rpc.createMessageConnection(new rpc.SocketMessageReader(socket), new rpc.SocketMessageWriter(socket));
+let told;
+const heard = new Promise(done => { told = done; });
+const events = [];
+connection.onNotification('watch.events', said => {
+    assert.strictEqual(said.subscription, 1);
+    events.push(...said.events);
+    if (events.length === 3) told(said.next);
+});
+connection.listen();
+(async () => {
+    const byName = await connection.sendRequest('watch.subscribe', { prefix: 'a' });
+    assert.deepStrictEqual(byName, { subscription: 1, next: 1 });
+    await connection.sendNotification('set', 'a', 1);
+    await connection.sendRequest('set', 'b', 2);
+    const many = [connection.sendRequest('set', 'a', [null, 'gr\u00fc\u00df']), connection.sendRequest('delete', 'a')];
+    assert.deepStrictEqual(await Promise.all(many), [null, null]);
+    assert.strictEqual(await heard, 5);
+    assert.deepStrictEqual(events.map(({ type, revision }) => [type, revision]), [['set', 1], ['set', 3], ['delete', 4]]);
+    await assert.rejects(connection.sendRequest('get', 'nothing'), error =>
+        error.code === -32001 && error.data.type === 'KeyError');
+    assert.strictEqual(await connection.sendRequest('watch.unsubscribe', 1), true);
+    connection.dispose();
+    socket.end();
+    process.stdout.write('done');
+})().catch(error => { console.error(error); process.exit(1); });
+";
+
+#[test]
+fn the_library_of_editors_calls_and_is_told() {
+    let daemon = start(&["json-rpc"], "", "");
+    let port = daemon.address("json-rpc").port().to_string();
+    let done = node(VSCODE, &[&port]);
+    assert_eq!(done.success(), "done");
+    assert_eq!(bad_inputs(&daemon, "json-rpc"), 0);
+}
+
+#[track_caller]
+fn url(daemon: &Daemon, service: &str) -> String {
+    format!("http://127.0.0.1:{}/RPC2", daemon.address(service).port())
 }

@@ -7,11 +7,12 @@ mod common;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use common::rpc::{Rpc, config, daemon};
-use portyard_testkit::{Daemon, DaemonBuilder, eventually};
+use portyard_testkit::{Daemon, DaemonBuilder, eventually, finish, peer};
 use serde_json::json;
 
 #[test]
@@ -173,6 +174,70 @@ fn data_is_handed_to_its_owner_alone() {
     let (code, said) = with_memory().admin_get("/backup");
     assert_eq!(code, 503);
     assert!(said.contains("nothing to back up"), "{said}");
+}
+
+/// Everybody may connect to an abstract name; the kernel says who it is.
+#[test]
+fn another_user_of_the_machine_gets_no_backup() {
+    let place = tempfile::tempdir().unwrap();
+    let open = fs::Permissions::from_mode(0o755);
+    fs::set_permissions(place.path(), open).unwrap();
+    let name = place.path().display();
+    let admin = format!("[admin]\nlisten = \"unix:@{name}\"\n");
+    let data = place.path().join("data");
+    let running = kv_rpc().config(&(admin + &config(&data))).start();
+    fill(&running, 3);
+    // What root, who runs the tests, becomes: curl asks as somebody whom the daemon does not know.
+    let ask = |uid: &str, path: &str| {
+        let mut ask = Command::new(peer("setpriv"));
+        ask.args(["--reuid", uid, "--clear-groups"]);
+        ask.arg(peer("curl")).args(["-sS", "-o", "/dev/null"]);
+        ask.args([
+            "-w",
+            "%{http_code} %{size_download}",
+            "--abstract-unix-socket",
+        ]);
+        finish(ask.args([&text(place.path()), path]), b"").success()
+    };
+    let page = "http://localhost/backup";
+    let refused = ask("65534", page);
+    assert!(refused.starts_with("403 "), "{refused}");
+    // What tells nothing of the data is for everybody.
+    let status = ask("65534", "http://localhost/healthz");
+    assert!(status.starts_with("200 "), "{status}");
+    let given = ask("0", page);
+    let size: u64 = given.strip_prefix("200 ").unwrap().parse().unwrap();
+    assert!(size > 1000, "{given}");
+    // Nothing is left of either.
+    eventually("the backup is gone", || !data.join("backup.redb").exists());
+}
+
+#[test]
+fn a_backup_into_a_place_that_cannot_be_written_says_so_and_harms_nothing() {
+    let place = tempfile::tempdir().unwrap();
+    let running = with_admin(&place.path().join("data"), "unix");
+    fill(&running, 3);
+    let script = format!(
+        "mount -t tmpfs none {0}/closed && touch {0}/closed/old && mount -o remount,ro {0}/closed && exec \"$@\"",
+        place.path().display()
+    );
+    fs::create_dir(place.path().join("closed")).unwrap();
+    for file in ["closed/backup", "nowhere/backup"] {
+        let refused = DaemonBuilder::wrap(
+            backup(&running, &place.path().join(file)),
+            ["unshare", "-rm", "sh", "-c", &script, "sh"],
+        )
+        .run();
+        assert!(
+            matches!(refused.code, Some(69 | 74 | 77)),
+            "{:?} {}",
+            refused.code,
+            refused.stderr
+        );
+        assert!(refused.stderr.contains(file), "{}", refused.stderr);
+    }
+    fill(&running, 3);
+    backup(&running, &place.path().join("open")).run().success();
 }
 
 #[test]

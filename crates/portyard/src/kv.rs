@@ -68,7 +68,7 @@ Examples:
 
 Exit codes: 0 done, 1 there is no such key, or the answer is false (exists, cas, expire, persist), 64
 the command line is wrong or the server refuses an argument, 65 the answer is not what the protocol
-says, or a line of an import is wrong, 68 unknown host, 69 nothing listens there or the store has
+says, a line of an import is wrong, or a watch has missed something, 68 unknown host, 69 nothing listens there or the store has
 failed, 74 the connection broke or a file could not be read or written, 75 no answer in time or the
 server is busy, 77 a key or certificate is refused, or the listener is read-only, 78 a file of keys or
 certificates is wrong. Lines of commands: the first code that is not 0.")]

@@ -61,6 +61,31 @@ pub const SERVICES: &[Service] = &[
         17000,
         "portyard kv --door python {endpoint} scan",
     ),
+    rest("http", 18080, "curl 'http://{host}:{port}/hello?name=you'"),
+    rest("httpbin", 18081, "curl http://{host}:{port}/get"),
+    Service {
+        daemon: "fd-broker",
+        name: "hand-off",
+        transport: Transport::Stream,
+        port: 17500,
+        try_it: HAND_OFF,
+    },
+];
+
+/// Services of fd-broker on Unix sockets, with the socket of each kind and what to type.
+const ON_SOCKETS: &[(&str, Transport, &str)] = &[
+    (
+        "control",
+        Transport::SeqPacket,
+        "portyard broker --socket {path} workers",
+    ),
+    (
+        "native",
+        Transport::SeqPacket,
+        "echo-tcp --listen 'broker:{path}#default'",
+    ),
+    ("python", Transport::Stream, PYTHON_WORKER),
+    ("raw", Transport::Stream, ""),
 ];
 
 /// The daemons that `up` looks for, in the order of its table.
@@ -84,6 +109,17 @@ pub struct Daemon {
 impl Daemon {
     const fn new(name: &'static str, transport: Transport) -> Self {
         Self { name, transport }
+    }
+}
+
+impl Daemon {
+    /// The kind of a Unix socket for this service.
+    pub fn transport_of(&self, service: &str) -> Transport {
+        let known = ON_SOCKETS.iter().find(|(name, ..)| *name == service);
+        match known {
+            Some((_, transport, _)) if self.name == "fd-broker" => *transport,
+            _ => self.transport,
+        }
     }
 }
 
@@ -125,6 +161,10 @@ pub fn by_port(transport: Transport, port: u16) -> Option<&'static str> {
 
 /// What to type to use a service at this endpoint; `None` where we know no such service.
 pub fn try_line(daemon: &str, service: &str, endpoint: &Endpoint) -> Option<String> {
+    if let (Endpoint::Unix(path), "fd-broker") = (endpoint, daemon) {
+        let (_, _, line) = ON_SOCKETS.iter().find(|(name, ..)| *name == service)?;
+        return Some(line.replace("{path}", &path.display().to_string()));
+    }
     let row = SERVICES
         .iter()
         .find(|row| row.daemon == daemon && row.name == service)?;
@@ -188,6 +228,16 @@ const fn kv(name: &'static str, port: u16, try_it: &'static str) -> Service {
     }
 }
 
+const fn rest(name: &'static str, port: u16, try_it: &'static str) -> Service {
+    Service {
+        daemon: "rest-api",
+        name,
+        transport: Transport::Stream,
+        port,
+        try_it,
+    }
+}
+
 const fn udp(name: &'static str, port: u16, try_it: &'static str) -> Service {
     Service {
         daemon: "time-udp",
@@ -198,6 +248,13 @@ const fn udp(name: &'static str, port: u16, try_it: &'static str) -> Service {
     }
 }
 
+/// Connections wait for a worker; echo-tcp is one with the line of `native`.
+const HAND_OFF: &str = "portyard echo {endpoint}    (once a worker is there)";
+/// The worker of the tutorials.
+const PYTHON_WORKER: &str = "python3 -c \"import os, socket; \
+     from multiprocessing.connection import Client; \
+     from multiprocessing.reduction import recv_handle; c = Client('{path}'); c.send(os.getpid()); \
+     [s.close() for s in iter(lambda: socket.socket(fileno=recv_handle(c)), None) if s.sendall(s.recv(9)) is None]\"";
 const TIME_DAYTIME: &str = "portyard time {endpoint} --service daytime";
 const TIME_TIME: &str = "portyard time {endpoint} --service time";
 const PYTHON_EMPTY: &str = "python3 -c \"from socket import *; s = socket({family}, SOCK_DGRAM); \
@@ -239,6 +296,22 @@ mod tests {
             );
         }
         assert_eq!(try_line("kv-rpc", "resp", &Endpoint::tcp_loopback(1)), None);
+    }
+
+    #[test]
+    fn sockets_of_the_broker_are_of_the_kind_that_it_serves() {
+        let broker = DAEMONS
+            .iter()
+            .find(|daemon| daemon.name == "fd-broker")
+            .unwrap();
+        for (service, transport, _) in ON_SOCKETS {
+            assert_eq!(broker.transport_of(service), *transport);
+            let endpoint = Endpoint::Unix("/run/x.sock".into());
+            let line = try_line("fd-broker", service, &endpoint).unwrap();
+            assert!(!line.contains('{'), "{line}");
+        }
+        assert_eq!(broker.transport_of("hand-off"), Transport::Stream);
+        assert_eq!(DAEMONS[0].transport_of("native"), Transport::Stream);
     }
 
     #[test]

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 
 use common::{finish, portyard};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use portyard_testkit::{Daemon, eventually};
 use serde_json::{Value, json};
 
@@ -173,4 +175,25 @@ fn a_server_that_was_killed_is_found_again_and_nothing_is_missed_or_told_twice()
         );
     }
     assert_eq!(watching.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn an_interrupt_leaves_between_two_lines() {
+    let store = store("");
+    let endpoint = store.endpoint("json-rpc");
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        let mut watching = watch("json", &endpoint, &["--from", "1"]);
+        let mut lines = BufReader::new(watching.stdout.take().unwrap()).lines();
+        kv("json", &endpoint, &["set", "a", "1"]).expect(0);
+        lines.next().unwrap().unwrap();
+        let pid = Pid::from_raw(watching.id().try_into().unwrap());
+        kill(pid, signal).unwrap();
+        assert_eq!(watching.wait().unwrap().code(), Some(0), "{signal}");
+        for line in lines {
+            serde_json::from_str::<Value>(&line.unwrap()).unwrap();
+        }
+        eventually("nobody watches", || {
+            store.count("portyard_store_watchers") == 0
+        });
+    }
 }

@@ -23,9 +23,9 @@ pub use build::DaemonBuilder;
 pub use certificates::{Certificates, Pair};
 pub use client::{Client, End};
 pub use daemon::Daemon;
-pub use peers::{Python, node_modules, peer, python, pythons};
+pub use peers::{Python, node, peer, python, pythons};
 pub use process::{
-    Finished, anonymous_bytes, cpu_seconds, eventually, finish, open_fds, pss_bytes,
+    Finished, anonymous_bytes, cpu_seconds, eventually, finish, finish_within, open_fds, pss_bytes,
     raise_descriptor_limit, rss_bytes, threads,
 };
 pub use tls::TlsClient;

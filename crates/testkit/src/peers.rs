@@ -45,16 +45,19 @@ pub fn peer(program: &str) -> PathBuf {
     found.unwrap_or_else(|| panic!("{program} is missing: run scripts/test, which installs it"))
 }
 
-/// The packages from npm that `scripts/install-peers` gets, for `NODE_PATH`.
+/// Runs a script of Node's with arguments, to its end. It may require the packages of npm that
+/// `scripts/install-peers` has put into `target/peers/node`.
 #[track_caller]
-pub fn node_modules() -> PathBuf {
-    let place = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/peers/node/node_modules");
+pub fn node(script: &str, arguments: &[&str]) -> Finished {
+    let packages =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/peers/node/node_modules");
     assert!(
-        place.is_dir(),
-        "{} is missing: run scripts/test, which makes it",
-        place.display()
+        packages.is_dir(),
+        "the npm packages are missing: run scripts/test, which installs them"
     );
-    place
+    let mut node = Command::new(peer("node"));
+    node.env("NODE_PATH", packages).args(["-e", script]);
+    finish(node.args(arguments), b"")
 }
 
 /// Every Python of this machine: the system's, and those that pyenv has, 2.7 included.

@@ -39,6 +39,12 @@ impl Finished {
 /// Runs a command with `input` on its standard input to its end, which must come within a minute.
 #[track_caller]
 pub fn finish(command: &mut Command, input: &[u8]) -> Finished {
+    finish_within(command, input, FINISH_WAIT)
+}
+
+/// As [`finish`], for a command that may take so long.
+#[track_caller]
+pub fn finish_within(command: &mut Command, input: &[u8], wait: Duration) -> Finished {
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -56,7 +62,7 @@ pub fn finish(command: &mut Command, input: &[u8]) -> Finished {
     let status = loop {
         match child.try_wait().expect("a child of ours can be waited for") {
             Some(status) => break status,
-            None if start.elapsed() < FINISH_WAIT => thread::sleep(POLL),
+            None if start.elapsed() < wait => thread::sleep(POLL),
             None => {
                 let _ = child.kill();
                 let _ = child.wait();

@@ -2,13 +2,16 @@
 //! differently is refused, so that nothing can be smuggled past one of them.
 //!
 //! [`Head::parse`] reads the head of a request, [`Body`] its body, [`ResponseHead`] writes the head of
-//! an answer. All of them hold lengths and counts against [`Caps`] before anything grows.
+//! an answer; [`Checker`] lets only what is right through to another parser. All of them hold lengths
+//! and counts against [`Caps`] before anything grows.
 
 mod body;
+mod checker;
 mod head;
 mod response;
 
 pub use body::Body;
+pub use checker::Checker;
 pub use head::{Caps, Head};
 pub use response::{ResponseHead, reason};
 
@@ -19,6 +22,9 @@ pub enum HttpError {
     /// The first line is not `METHOD TARGET HTTP/1.x`.
     #[error("the request line is malformed")]
     RequestLine,
+    /// The target holds a character that has no place in one.
+    #[error("the target of the request holds a character that must be percent-encoded")]
+    Target,
     /// HTTP/2 or something else.
     #[error("only HTTP/1.0 and HTTP/1.1 are spoken here")]
     Version,

@@ -27,7 +27,7 @@
 //! before an array of numbers, and the receipt behind it.
 //!
 //! Programs call each other. [`jsonrpc`] is JSON-RPC 2.0 from the bytes of a stream to a call and back,
-//! with JSON for any [`value`]. [`pickle`] reads and writes Python's pickles as far as they are data,
+//! with JSON for any [`value`]. [`websocket`] makes messages of the bytes behind an upgraded request. [`pickle`] reads and writes Python's pickles as far as they are data,
 //! never as the programs they may be, and holds the calls that Python makes over its connections.
 //!
 //! Processes give each other connections. [`broker`] is what fd-broker and its workers say about them,
@@ -70,4 +70,5 @@ pub mod sntp;
 pub mod time;
 pub mod timestamp;
 pub mod value;
+pub mod websocket;
 pub mod xmlrpc;

@@ -73,6 +73,9 @@ pub trait Daemon: Sized + 'static {
         let _ = (shared, settings, access, source);
         Ok(Vec::new())
     }
+
+    /// The protocols that TLS offers by ALPN where a listener's table names none, best first.
+    const ALPN: &'static [&'static str] = &[];
 }
 
 /// One row of a daemon's table of services.

@@ -211,6 +211,11 @@ fn plan_listener<D: Daemon>(
                        which keeps them out of loops";
         return Err(source.error(&at_service, message));
     }
+    if let Some(tls) = &mut listener.tls
+        && tls.alpn.is_empty()
+    {
+        tls.alpn = D::ALPN.iter().map(ToString::to_string).collect();
+    }
     let trust = Trust::new(listener, &access, source)?.map(Arc::new);
     if transport == Transport::Datagram && (trust.is_some() || access.knows_identities()) {
         let message = "auth, tls, proxy and access rules on users, certificates and keys are for \

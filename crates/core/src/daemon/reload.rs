@@ -8,7 +8,7 @@ use super::control::{Control, max_connections};
 use super::plan::{Plan, Planned, Read};
 use super::{Daemon, Shared};
 use crate::endpoint::Endpoint;
-use crate::exit::Fatal;
+use crate::exit::{Exit, Fatal};
 use crate::listener::Settings;
 use crate::observe::log::LogControl;
 
@@ -45,6 +45,8 @@ impl<D: Daemon> Control<'_, D> {
         let read = Read::from_file(self.arguments)?;
         let passed = self.passed_names();
         let plan = Plan::<D>::new(read, self.arguments, &passed, &self.state.shared)?;
+        let prepared = self.state.shared.prepare(&plan.settings);
+        prepared.map_err(|message| Fatal::new(Exit::Config, message))?;
         let kept = self.match_openings(&plan);
         let mut steps = Vec::new();
         for (planned, kept) in plan.listeners.iter().zip(kept) {
@@ -66,6 +68,7 @@ impl<D: Daemon> Control<'_, D> {
         }
         self.warn_of_restart(&plan);
         self.take(steps);
+        self.state.shared.commit();
         self.state
             .total
             .set_ceiling(max_connections::<D>(&plan.config, self.possible));

@@ -88,6 +88,16 @@ pub trait Shared: Clone + Default + Send + Sync + 'static {
     /// Hears that the loops accept. Runs on the control thread, which may be given local tasks.
     fn serving(&self) {}
 
+    /// Reads what the settings name (files, keys) for a reload, whether they have changed or not, and
+    /// keeps it for [`Shared::commit`]; or says why the reload must be refused.
+    fn prepare(&self, settings: &Self::Settings) -> Result<(), String> {
+        let _ = settings;
+        Ok(())
+    }
+
+    /// Takes over what [`Shared::prepare`] has read, once nothing can refuse the reload any more.
+    fn commit(&self) {}
+
     /// Takes new settings over, or says what needs a restart.
     fn reload(&self, settings: &Self::Settings) -> Option<&'static str> {
         let _ = settings;

@@ -108,6 +108,28 @@ impl Buckets {
         ))
     }
 
+    /// Whole tokens that `source` has left at `now`, without taking any.
+    pub fn left(&self, source: Prefix, now: u64) -> u32 {
+        let key = self.keys.hash_one(source).max(1);
+        #[expect(clippy::cast_possible_truncation, reason = "time is kept modulo 2^32")]
+        let now = now as u32;
+        let set = usize::try_from(key % SETS as u64).unwrap_or(0) * WAYS;
+        let slot = self.slots[set..set + WAYS]
+            .iter()
+            .find(|slot| slot.key == key);
+        let tokens = slot.map_or(self.burst, |slot| {
+            let elapsed = now.wrapping_sub(slot.updated) as f32;
+            (slot.tokens + elapsed * self.per_millisecond).min(self.burst)
+        });
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a burst is a u32, and no bucket owes any"
+        )]
+        let whole = tokens as u32;
+        whole
+    }
+
     /// True once in `chance` calls on average, at random; never for 0.
     ///
     /// A limiter that answers nothing above the rate lets a spoofer silence its victim; one that

@@ -21,6 +21,7 @@ use crate::event_loop::EventLoop;
 use crate::fdpass::{self, Channel, Message, ReceiveError};
 use crate::listener::{Listener, Permit, Settings, Streams};
 use crate::observe::metrics::Ending;
+use crate::tls::Facts;
 
 /// A connection that is being served. Dropping it closes it and gives its permit back.
 pub struct Connection {
@@ -38,6 +39,16 @@ pub(super) struct Parts {
     pub home: Rc<EventLoop>,
     pub slot: Slot,
     pub permit: Permit,
+}
+
+/// A connection's place in its loop, for what goes on beside its bytes: a protocol's library may have
+/// the connection itself.
+///
+/// It must not outlive the [`Serving`] that was given the connection.
+#[derive(Clone)]
+pub struct Place {
+    home: Rc<EventLoop>,
+    slot: Slot,
 }
 
 /// Who is at the other end.
@@ -109,6 +120,30 @@ impl Connection {
         self.home.registry.sent(self.slot, 0);
     }
 
+    /// Its place in its loop.
+    pub fn place(&self) -> Place {
+        Place {
+            home: self.home.clone(),
+            slot: self.slot,
+        }
+    }
+
+    /// Whether TLS is spoken.
+    pub fn is_encrypted(&self) -> bool {
+        self.stream.is_encrypted()
+    }
+
+    /// The protocol that was agreed on by ALPN (RFC 7301).
+    pub fn protocol(&self) -> Option<&[u8]> {
+        self.stream.protocol()
+    }
+
+    /// What the client's certificate says of it, where TLS asked for one and got it.
+    pub fn certificate(&self) -> Option<Facts> {
+        // It has been read once already, or the handshake would have failed.
+        Facts::of(self.stream.certificate()?).ok()
+    }
+
     /// Counts an input that was answered with an error line.
     pub fn count_bad_input(&self) {
         self.listener().metrics.bad_input.inc();
@@ -119,6 +154,19 @@ impl Connection {
     /// While the daemon drains, a peer that has been silent for a moment is taken to have ended: a
     /// read that would wait is the end of the stream. What the peer had sent before is served.
     pub fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.poll_read_through(cx, buffer) {
+            Poll::Pending if self.finishing() => Poll::Ready(Ok(0)),
+            read => read,
+        }
+    }
+
+    /// As [`Connection::poll_read`], but a drain ends nothing: for a protocol that is in the midst of
+    /// something, and asks [`Connection::draining`] itself.
+    pub fn poll_read_through(
         &mut self,
         cx: &mut Context<'_>,
         buffer: &mut [u8],
@@ -139,7 +187,6 @@ impl Connection {
                 Poll::Ready(Ok(length))
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            Poll::Pending if self.finishing() => Poll::Ready(Ok(0)),
             Poll::Pending => Poll::Pending,
         }
     }
@@ -328,6 +375,49 @@ impl Drop for Connection {
         {
             self.stream.reset_on_close();
         }
+    }
+}
+
+impl Place {
+    /// As [`Connection::busy`].
+    pub fn busy(&self) {
+        self.home.registry.busy(self.slot);
+    }
+
+    /// As [`Connection::rested`].
+    pub fn rested(&self) {
+        self.home.registry.sent(self.slot, 0);
+    }
+
+    /// As [`Connection::finishing`].
+    pub fn finishing(&self) -> bool {
+        self.home.registry.finishing(self.slot)
+    }
+
+    /// As [`Connection::draining`].
+    pub fn draining(&self) -> bool {
+        self.home.registry.draining()
+    }
+
+    /// Wakes the connection's task once so much time has passed, to a tenth of a second; a later call
+    /// replaces an earlier one. Cheaper than a timer where most are never due.
+    pub fn wake_in(&self, span: Duration) {
+        self.home.registry.wake_in(self.slot, Some(span));
+    }
+
+    /// Takes [`Place::wake_in`] back.
+    pub fn let_sleep(&self) {
+        self.home.registry.wake_in(self.slot, None);
+    }
+
+    /// More memory than a message takes has just been let go of: it is given to the kernel soon.
+    pub fn freed(&self) {
+        self.home.registry.freed();
+    }
+
+    /// Whether the time that [`Place::wake_in`] was given has passed. True once.
+    pub fn is_due(&self) -> bool {
+        self.home.registry.take_due(self.slot)
     }
 }
 

@@ -27,7 +27,7 @@ use std::rc::Rc;
 pub use accept::{Acceptor, serve_connected};
 pub use arrival::{Accepted, monotonic};
 pub use bulk::Sum;
-pub use connection::{Connection, Peer};
+pub use connection::{Connection, Peer, Place};
 pub(crate) use establish::dice;
 pub use hired::{Hire, work};
 pub use line::{Line, LineReader};

@@ -17,6 +17,7 @@ use super::Peer;
 use crate::config::StreamLimits;
 use crate::listener::{Listener, Streams};
 use crate::observe::metrics::Ending;
+use crate::sys::give_memory_back;
 use crate::worker::Ticket;
 
 /// The connections of a loop.
@@ -31,6 +32,8 @@ pub struct Registry {
     drain: Cell<Option<Drain>>,
     /// The names of the keys that were proved. Apart, because few connections prove any.
     keys: RefCell<HashMap<u32, Arc<str>>>,
+    /// When something large was freed first, of what has not been given back.
+    freed: Cell<Option<Ticks>>,
     changed: Notify,
 }
 
@@ -57,6 +60,10 @@ struct Entry {
     /// When the peer stopped taking what we send; 0: it takes it.
     stalled: Ticks,
     cut: Option<Ending>,
+    /// When the task is to be woken; `NEVER`: not.
+    alarm: Ticks,
+    /// Whether the alarm has gone off.
+    due: bool,
     /// Whether the peer has had its chance to say more during a drain.
     finishing: bool,
     received: u64,
@@ -92,6 +99,7 @@ impl Registry {
             now: Cell::new(1),
             drain: Cell::new(None),
             keys: RefCell::default(),
+            freed: Cell::new(None),
             changed: Notify::new(),
         }
     }
@@ -111,6 +119,8 @@ impl Registry {
             heard: now,
             stalled: 0,
             cut: None,
+            alarm: NEVER,
+            due: false,
             finishing: false,
             received: 0,
             sent: 0,
@@ -200,6 +210,28 @@ impl Registry {
         self.entries.borrow_mut()[slot.index()].moved = BUSY;
     }
 
+    /// Wakes the task once, when so much time has passed; `None`: not any more.
+    pub fn wake_in(&self, slot: Slot, span: Option<Duration>) {
+        let now = self.now.get();
+        let entry = &mut self.entries.borrow_mut()[slot.index()];
+        entry.alarm = span.map_or(NEVER, |span| {
+            now.saturating_add(ticks(span).unwrap_or(1)).min(NEVER - 1)
+        });
+        entry.due = false;
+    }
+
+    /// Whether the alarm has gone off. True once.
+    pub fn take_due(&self, slot: Slot) -> bool {
+        std::mem::take(&mut self.entries.borrow_mut()[slot.index()].due)
+    }
+
+    /// A connection lets go of more memory than a message takes: the sweep gives it to the kernel.
+    pub fn freed(&self) {
+        if self.freed.get().is_none() {
+            self.freed.set(Some(self.now.get()));
+        }
+    }
+
     /// Who is at the other end.
     pub fn peer(&self, slot: Slot) -> Peer {
         self.entries.borrow()[slot.index()].peer
@@ -271,12 +303,20 @@ impl Registry {
                 self.changed.notified().await;
             }
             let (now, drain) = (self.read_clock(), self.drain.get());
+            if self
+                .freed
+                .get()
+                .is_some_and(|freed| now >= freed + GIVE_BACK)
+            {
+                self.freed.set(None);
+                give_memory_back();
+            }
             self.wake(|entry| {
                 entry.collect();
                 entry.cut = entry.cut.or_else(|| entry.overdue(now));
                 let finishes = drain.is_some_and(|drain| entry.finishes(now, drain));
                 entry.finishing |= finishes;
-                entry.cut.is_some() || finishes
+                entry.cut.is_some() || finishes || entry.rings(now)
             });
             tokio::time::sleep(TICK).await;
         }
@@ -327,6 +367,16 @@ impl Entry {
         !self.finishing && now.saturating_sub(last) >= drain.quiet
     }
 
+    /// Whether this is the moment that the alarm is for.
+    fn rings(&mut self, now: Ticks) -> bool {
+        let rings = self.alarm != NEVER && now >= self.alarm;
+        if rings {
+            self.alarm = NEVER;
+            self.due = true;
+        }
+        rings
+    }
+
     fn overdue(&self, now: Ticks) -> Option<Ending> {
         let past =
             |since: Ticks, limit: Ticks| limit != NEVER && now.saturating_sub(since) >= limit;
@@ -371,6 +421,8 @@ fn whole_ticks(span: Duration) -> Ticks {
 const RESERVED: usize = 16 * 1024;
 /// The grain of all connection deadlines.
 const TICK: Duration = Duration::from_millis(100);
+/// A second: others are freed soon after the first, and giving back takes a while.
+const GIVE_BACK: Ticks = 10;
 const BUSY: Ticks = Ticks::MAX;
 const NEVER: Ticks = Ticks::MAX;
 
@@ -463,6 +515,33 @@ mod tests {
             assert_eq!((registry.cut(moving), registry.cut(working)), (None, None));
             registry.sent(working, 1);
             assert_eq!(cut_of(&registry, working).await, Ending::Idle);
+        })
+        .await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_alarm_wakes_once_and_can_be_taken_back() {
+        let registry = Rc::new(Registry::new());
+        with_sweep(registry.clone(), async {
+            let slot = enter(&registry, 0, 0, 0);
+            let start = Instant::now();
+            registry.wake_in(slot, Some(Duration::from_millis(100)));
+            registry.wake_in(slot, Some(Duration::from_millis(500)));
+            std::future::poll_fn(|cx| {
+                registry.watch(slot, cx.waker());
+                if registry.take_due(slot) {
+                    Poll::Ready(())
+                } else {
+                    Poll::Pending
+                }
+            })
+            .await;
+            assert!((500..=800).contains(&start.elapsed().as_millis()));
+            assert!(!registry.take_due(slot));
+            registry.wake_in(slot, Some(Duration::from_millis(100)));
+            registry.wake_in(slot, None);
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            assert!(!registry.take_due(slot));
         })
         .await;
     }

@@ -55,6 +55,25 @@ impl Stream {
         }
     }
 
+    /// The protocol that was agreed on by ALPN (RFC 7301).
+    pub fn protocol(&self) -> Option<&[u8]> {
+        match self {
+            Self::Tls(stream) => stream.get_ref().1.alpn_protocol(),
+            Self::Tcp(_) | Self::Unix(_) => None,
+        }
+    }
+
+    /// The client's certificate, as DER, where TLS asked for one and got it.
+    pub fn certificate(&self) -> Option<&[u8]> {
+        match self {
+            Self::Tls(stream) => {
+                let shown = stream.get_ref().1.peer_certificates()?;
+                shown.first().map(AsRef::as_ref)
+            }
+            Self::Tcp(_) | Self::Unix(_) => None,
+        }
+    }
+
     /// The process at the other end of a Unix socket, as it was when it connected.
     pub fn user(&self) -> io::Result<Identity<'static>> {
         arrival::user(self)

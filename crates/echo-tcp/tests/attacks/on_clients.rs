@@ -141,7 +141,11 @@ fn python_second_changed(at: &Try) -> io::Result<bool> {
     let random = &asked[asked.len() - 19..];
     let changed = match at.number % 4 {
         // Up to 3.11 all 20 bytes are random; so few that it is the old dialect.
-        0 => [b"#CHALLENGE#x", random].concat(),
+        // One byte is another one for certain.
+        0 => {
+            let other = asked[asked.len() - 20] ^ 1;
+            [b"#CHALLENGE#", &[other][..], random].concat()
+        }
         1 => [b"#CHALLENGE#{sha384}", &asked[11..]].concat(),
         2 => [b"#CHALLENGE#{sha256}", random].concat(),
         _ => [&asked, random].concat(),

@@ -18,6 +18,17 @@ impl Stream {
         Self::over(TcpStream::connect(address).unwrap_or_else(|error| panic!("{address}: {error}")))
     }
 
+    /// The same, or nothing where the server has thrown the connection away before this thread was
+    /// told of it.
+    pub fn connect_unless_dropped(address: SocketAddr) -> Option<Self> {
+        match TcpStream::connect(address) {
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => None,
+            connected => Some(Self::over(
+                connected.unwrap_or_else(|error| panic!("{address}: {error}")),
+            )),
+        }
+    }
+
     pub fn over(stream: TcpStream) -> Self {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();

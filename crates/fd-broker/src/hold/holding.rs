@@ -198,10 +198,11 @@ impl Holding {
         configured.flat_map(places).collect()
     }
 
-    /// Hears of all that the daemon listens on, and has it kept; true when all of it is.
-    pub fn listening(&self, sockets: &[Listening<'_>]) -> bool {
+    /// Hears of all that the daemon listens on, and has it kept; true when all of it is. `more` is what its
+    /// own tables have opened.
+    pub fn listening(&self, sockets: &[Listening<'_>], more: Vec<(wire::Bound, OwnedFd)>) -> bool {
         let state = &mut *self.lock();
-        state.all_kept = state.keep_listening(sockets);
+        state.all_kept = state.keep_listening(sockets, more);
         state.all_kept
     }
 

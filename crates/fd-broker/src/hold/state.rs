@@ -1,7 +1,7 @@
 //! What is held, by whom it was put there, and what of it is kept beyond us.
 
 use std::collections::HashMap;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
 use portyard_core::daemon::Listening;
@@ -96,11 +96,18 @@ impl State {
     }
 
     /// Has all that we listen on and hold by configuration kept, and nothing else of the kind.
-    pub fn keep_listening(&mut self, sockets: &[Listening<'_>]) -> bool {
+    pub fn keep_listening(
+        &mut self,
+        sockets: &[Listening<'_>],
+        more: Vec<(wire::Bound, OwnedFd)>,
+    ) -> bool {
         if self.keeper.is_none() {
             return false;
         }
         let mut wanted: Vec<(wire::Bound, HeldOr<'_>)> = Vec::new();
+        for (bound, socket) in more {
+            wanted.push((bound, HeldOr::Other(socket)));
+        }
         for one in sockets.iter().filter(|one| !one.inherited) {
             let bound = wire::Bound {
                 endpoint: one.endpoint.into(),
@@ -154,6 +161,7 @@ impl State {
 enum HeldOr<'a> {
     Listening(&'a socket2::Socket),
     Held(HeldSocket),
+    Other(OwnedFd),
 }
 
 impl AsFd for HeldOr<'_> {
@@ -161,6 +169,7 @@ impl AsFd for HeldOr<'_> {
         match self {
             Self::Listening(socket) => socket.as_fd(),
             Self::Held(socket) => socket.as_fd(),
+            Self::Other(socket) => socket.as_fd(),
         }
     }
 }

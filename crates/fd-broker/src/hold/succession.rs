@@ -227,6 +227,12 @@ impl Succession {
                 descriptors: vec![handed.socket.into()],
             });
         }
+        for (bound, socket) in broker.watched() {
+            items.push(Item {
+                record: Record::Bound(bound),
+                descriptors: vec![socket],
+            });
+        }
         for (record, sockets) in broker.holding().hand_over() {
             let duplicates = sockets.iter().map(HeldSocket::duplicate);
             items.push(Item {
@@ -256,7 +262,7 @@ impl Succession {
         drop(waiting);
         let packets = Packets::new(channel, PATIENCE);
         self.lock().successor = Some(Successor { packets, batches });
-        broker.holding().leave_files();
+        broker.leave_files();
         helm.leave();
         Ok(())
     }

@@ -23,6 +23,7 @@ mod warm;
 mod watch;
 
 use std::collections::HashMap;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
@@ -33,6 +34,7 @@ use portyard_core::endpoint::{Endpoint, Transport};
 use portyard_core::exit::{Exit, Fatal};
 use portyard_core::listen::{Bound, Inherited, open};
 use serde_json::{Value, json};
+use socket2::Socket;
 use tokio::sync::{mpsc, watch as channel};
 
 pub use config::ServiceConfig;
@@ -45,7 +47,7 @@ use launcher::Order;
 use metrics::Metrics;
 use tokio_util::sync::CancellationToken;
 use warm::Warm;
-use watch::Watched;
+use watch::{SharedFile, Watched, take_file};
 
 /// The services of a broker. Cheap to clone.
 #[derive(Clone)]
@@ -75,12 +77,29 @@ struct State {
 /// An endpoint, and which of several services that ask for the same: they can if it is a free port.
 type Key = (Endpoint, Transport, usize);
 
+/// A socket and another descriptor of it.
+type Doubled = (Bound, Socket);
+
 /// A socket that the launcher watches.
 struct Held {
     /// Where it really listens.
     endpoint: Endpoint,
     /// What is done with it; `None`: its service is gone. Closed when nobody watches any more.
     service: channel::Sender<Option<Watch>>,
+    /// Another descriptor of it, for whoever comes after us; none once its service is gone.
+    socket: Option<Socket>,
+    /// Removed by whoever watches last.
+    file: SharedFile,
+}
+
+/// A socket that is watched, for whoever comes after us.
+pub struct Listening {
+    /// What it was opened by, as the configuration spells it.
+    pub endpoint: String,
+    /// What tells it from a listener's.
+    pub label: String,
+    /// The socket.
+    pub socket: OwnedFd,
 }
 
 impl Inetd {
@@ -103,7 +122,7 @@ impl Inetd {
     pub fn open(&self, inherited: &mut Inherited) -> Result<(), Fatal> {
         let mut state = self.state();
         let planned = std::mem::take(&mut state.planned);
-        let mut opened: Vec<(Key, Watch, Option<Vec<Bound>>)> = Vec::new();
+        let mut opened: Vec<(Key, Watch, Option<Vec<Doubled>>)> = Vec::new();
         for watch in planned.watches {
             let mut key: Key = (watch.endpoint.clone(), watch.transport, 0);
             let is_taken = |key: &Key| opened.iter().any(|(other, ..)| other == key);
@@ -115,17 +134,23 @@ impl Inetd {
                 None
             } else {
                 let (endpoint, transport, _) = &key;
-                Some(open(endpoint, *transport, &watch.socket, inherited, 1)?)
+                let label = label(&watch.entry.name);
+                let mut bound = inherited.take_bound(endpoint, &label, *transport)?;
+                if bound.is_empty() {
+                    bound = open(endpoint, *transport, &watch.socket, inherited, 1)?;
+                }
+                Some(duplicated(bound)?)
             };
             opened.push((key, watch, bound));
         }
         // From here on nothing fails.
         self.keep_warm(&mut state, planned.warm);
         self.0.zone.reload();
-        for (key, all) in &state.watched {
+        for (key, all) in &mut state.watched {
             if !opened.iter().any(|(other, ..)| other == key) {
                 for held in all {
                     held.service.send_replace(None);
+                    held.socket = None;
                 }
             }
         }
@@ -139,14 +164,21 @@ impl Inetd {
                 continue;
             };
             let mut all = Vec::new();
-            for bound in bound {
+            for (mut bound, socket) in bound {
+                let file: SharedFile = Arc::new(Mutex::new(bound.file.take()));
                 tracing::info!(service = %watch.entry.name, endpoint = %bound.endpoint, "watching");
                 let endpoint = bound.endpoint.clone();
                 let (send, service) = channel::channel(Some(watch.clone()));
-                self.order(Order::Watch(Box::new(Watched { bound, service })));
+                self.order(Order::Watch(Box::new(Watched {
+                    bound,
+                    file: file.clone(),
+                    service,
+                })));
                 all.push(Held {
                     endpoint,
                     service: send,
+                    socket: Some(socket),
+                    file,
                 });
             }
             state.watched.insert(key, all);
@@ -155,6 +187,41 @@ impl Inetd {
             .watched
             .retain(|_, all| all.iter().any(Held::is_watched));
         Ok(())
+    }
+
+    /// All sockets that are watched, but for those that came from whoever started us.
+    pub fn listening(&self) -> Vec<Listening> {
+        let state = self.state();
+        let mut all = Vec::new();
+        for ((endpoint, ..), held) in &state.watched {
+            for held in held.iter().filter(|_| !endpoint.is_inherited()) {
+                let Some(watch) = held.service.borrow().clone() else {
+                    continue;
+                };
+                let copy = held
+                    .socket
+                    .as_ref()
+                    .map(|it| it.as_fd().try_clone_to_owned());
+                // One that cannot be duplicated is opened anew by whoever comes after us.
+                if let Some(Ok(socket)) = copy {
+                    all.push(Listening {
+                        endpoint: endpoint.to_string(),
+                        label: label(&watch.entry.name),
+                        socket,
+                    });
+                }
+            }
+        }
+        all
+    }
+
+    /// Leaves the files of Unix sockets where they are: somebody else has the sockets.
+    pub fn leave_files(&self) {
+        for held in self.state().watched.values().flatten() {
+            if let Some(file) = take_file(&held.file) {
+                file.leave();
+            }
+        }
     }
 
     /// Keeps the processes that the entries ask for: those there are, where nothing about them changes.
@@ -343,4 +410,21 @@ impl Default for Inetd {
             }),
         }))
     }
+}
+
+/// The label of a service's sockets, which no listener's name is like.
+fn label(name: &str) -> String {
+    format!("[[service]] {name}")
+}
+
+/// Each socket with another descriptor of it.
+fn duplicated(bound: Vec<Bound>) -> Result<Vec<Doubled>, Fatal> {
+    let duplicate = |bound: Bound| match bound.share() {
+        Ok(socket) => Ok((bound, socket)),
+        Err(error) => {
+            let message = format!("the socket of {} cannot be shared: {error}", bound.endpoint);
+            Err(Fatal::new(Exit::OsError, message))
+        }
+    };
+    bound.into_iter().map(duplicate).collect()
 }

@@ -9,6 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::process::Stdio;
 use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -16,7 +17,7 @@ use nix::sys::socket::{MsgFlags, SockaddrLike, SockaddrStorage, recvmsg};
 use portyard_core::access::Action as Verdict;
 use portyard_core::clock::Now;
 use portyard_core::endpoint::Transport;
-use portyard_core::listen::Bound;
+use portyard_core::listen::{Bound, UnixFile};
 use portyard_core::sys::register;
 use socket2::Socket;
 use tokio::sync::watch;
@@ -26,10 +27,21 @@ use super::launcher::{LAST_WORDS, Launcher, tell_errors};
 use super::metrics::Refusal;
 use crate::process::{Backoff, Start, Stderr};
 
+/// The file of a Unix socket, which one of several owners takes.
+pub type SharedFile = Arc<Mutex<Option<UnixFile>>>;
+
+/// Takes the file, to remove it or to leave it.
+pub fn take_file(file: &SharedFile) -> Option<UnixFile> {
+    // Taking it is one assignment.
+    file.lock().unwrap_or_else(PoisonError::into_inner).take()
+}
+
 /// A socket and what is to be done with it.
 pub struct Watched {
     /// The socket.
     pub bound: Bound,
+    /// Its file, where it has one: ours to remove, unless somebody has taken it.
+    pub file: SharedFile,
     /// What a reload can change; `None`: the service is gone.
     pub service: watch::Receiver<Option<Watch>>,
 }
@@ -55,8 +67,12 @@ enum Turn {
 impl Watched {
     /// Starts the program whenever something comes, until the service is gone or the broker drains.
     pub async fn run(self, launcher: Rc<Launcher>) {
-        let Self { bound, mut service } = self;
-        let Bound { socket, file, .. } = bound;
+        let Self {
+            bound,
+            file,
+            mut service,
+        } = self;
+        let Bound { socket, .. } = bound;
         let socket = Rc::new(socket);
         let mut backoff: Option<Backoff> = None;
         let mut undone = 0_u32;
@@ -92,7 +108,7 @@ impl Watched {
                 }
             }
         }
-        drop(file);
+        drop(take_file(&file));
     }
 }
 

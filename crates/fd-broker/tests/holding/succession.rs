@@ -19,6 +19,7 @@ use super::{beside, broker, control, endpoint, free_port, holder, name, socket};
 struct Ports {
     web: u16,
     cat: u16,
+    late: u16,
     pool: u16,
     admin: u16,
 }
@@ -28,6 +29,7 @@ impl Ports {
         Self {
             web: free_port(),
             cat: free_port(),
+            late: free_port(),
             pool: free_port(),
             admin: free_port(),
         }
@@ -37,6 +39,7 @@ impl Ports {
         let Self {
             web,
             cat,
+            late,
             pool,
             admin,
         } = self;
@@ -45,6 +48,8 @@ impl Ports {
                 "[[hold]]\nname = \"web\"\nlisten = [\"tcp://127.0.0.1:{web}\"]\n\
                  [[service]]\nname = \"cat\"\nlisten = [\"tcp://127.0.0.1:{cat}\"]\n\
                  command = [\"/bin/cat\"]\n\
+                 [[service]]\nname = \"late\"\nlisten = [\"tcp://127.0.0.1:{late}\"]\n\
+                 command = [\"/bin/true\"]\nwait = true\n\
                  [[pool]]\nname = \"app\"\nqueue_timeout = \"1min\"\n\
                  [[listener]]\nservice = \"hand-off\"\noptions.pool = \"app\"\n\
                  listen = [\"tcp://127.0.0.1:{pool}\"]\n\

@@ -102,6 +102,8 @@ impl Door {
             if decoder.at_boundary() {
                 // A client that is never silent would be cut in the midst of a message later.
                 if connection.draining() {
+                    self.push_rest(connection, &mut subscriptions, framing)
+                        .await?;
                     connection.finish().await;
                     return Ok(Ended::Done);
                 }

@@ -348,8 +348,10 @@ impl Shared {
 
     /// Takes nothing more, and refuses what has not begun.
     fn end(&self, health: Health) {
-        self.health.send_replace(health.clone());
-        self.status.send_modify(|status| status.health = health);
+        // Watchers first: whoever hears that it is over finds them told.
+        let told = health.clone();
+        self.status.send_modify(|status| status.health = told);
+        self.health.send_replace(health);
         let jobs = {
             let mut queue = self.queue();
             queue.closed = true;

@@ -3,11 +3,14 @@
 //! Each call waits at the server until something has happened, and tells from which revision to go on.
 //! So a broken connection loses nothing: the next one asks from there, as long as the server remembers.
 
+use std::process;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use portyard_core::exit::Exit;
+use portyard_core::exit::{Exit, Fatal};
 use portyard_wire::value::Value;
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::command::refused;
 use super::pages::not_a;
@@ -19,7 +22,7 @@ use crate::stop::{Outcome, Stop};
 
 /// Follow what happens to keys: a line for each key that is set, deleted, or ends.
 ///
-/// Goes on until it is interrupted. When the connection breaks, it connects again and goes on with the
+/// Goes on until ^C or SIGTERM, which leave between two lines, with exit code 0. When the connection breaks, it connects again and goes on with the
 /// next revision: no event is missed or told twice, as long as the server remembers that far (it says so
 /// when it does not, and a restarted server remembers nothing from before).
 #[derive(Debug, clap::Args)]
@@ -47,6 +50,7 @@ impl Watch {
         let mut left = self.limit.unwrap_or(u64::MAX);
         let mut page_limit = PAGE;
         let mut trouble = Trouble::default();
+        let telling = leave_on_signals()?;
         while left > 0 {
             let most = i64::try_from(page_limit.min(left)).unwrap_or(i64::MAX);
             let from_value = from.map_or(Value::Nil, Value::Int);
@@ -78,6 +82,8 @@ impl Watch {
             };
             trouble.over();
             from = Some(page.next);
+            // Whoever interrupts gets whole lines.
+            let _telling = telling.0.lock().unwrap_or_else(PoisonError::into_inner);
             // All events of a revision come at once, so there may be more than was asked for.
             for event in page.events {
                 left = left.saturating_sub(1);
@@ -87,6 +93,57 @@ impl Watch {
         }
         Ok(Exit::Ok)
     }
+}
+
+/// A watch that signals end in peace, but not while it is locked.
+struct Telling(Arc<Mutex<IsOver>>);
+
+/// Signals end what comes after a watch, at a prompt or in a script, as if there had been none.
+type IsOver = bool;
+
+impl Drop for Telling {
+    fn drop(&mut self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
+    }
+}
+
+/// Has ^C and SIGTERM end the process.
+fn leave_on_signals() -> Result<Telling, Stop> {
+    let cannot = |error| {
+        let message = format!("cannot listen to signals: {error}");
+        Fatal::new(Exit::OsError, message)
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .build()
+        .map_err(cannot)?;
+    let listening = {
+        let _inside = runtime.enter();
+        signal(SignalKind::interrupt()).and_then(|interrupt| {
+            let terminate = signal(SignalKind::terminate())?;
+            Ok((interrupt, terminate))
+        })
+    };
+    let (mut interrupt, mut terminate) = listening.map_err(cannot)?;
+    let telling = Arc::new(Mutex::new(false));
+    let told = telling.clone();
+    let leave = move || {
+        runtime.block_on(async {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+        });
+        let is_over = told.lock().unwrap_or_else(PoisonError::into_inner);
+        process::exit(if *is_over {
+            INTERRUPTED
+        } else {
+            Exit::Ok as i32
+        });
+    };
+    let spawned = thread::Builder::new().name("signals".into()).spawn(leave);
+    spawned.map_err(cannot)?;
+    Ok(Telling(telling))
 }
 
 /// What one call tells.
@@ -195,3 +252,5 @@ const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 /// A restart takes seconds, a repair minutes.
 const GIVE_UP: Duration = Duration::from_secs(600);
+/// What a shell says of a program that ^C has ended.
+const INTERRUPTED: i32 = 130;

@@ -51,7 +51,7 @@ pub fn open(plan: Plan) -> Result<Berth, Fatal> {
             let transport = match endpoint {
                 Endpoint::Tcp(_) => Transport::Stream,
                 Endpoint::Udp(_) => Transport::Datagram,
-                _ => plan.daemon.transport,
+                _ => plan.daemon.transport_of(&listener.service),
             };
             let options = SocketOptions::default();
             let bound = listen::open(endpoint, transport, &options, &mut Inherited::none(), 1)

@@ -89,6 +89,21 @@ impl Keys {
         found
     }
 
+    /// The key that is these bytes, for protocols that show a key as it is. The time taken does not
+    /// tell how much of it is right.
+    pub fn shown(&self, bytes: &[u8]) -> Option<&Key> {
+        let shown = Secret::new(bytes.to_vec()).ok()?;
+        let label: &[&[u8]] = &[b"shown"];
+        let proof = Digest::Sha256.mac(&shown, label);
+        self.verify(Digest::Sha256, label, &proof)
+    }
+
+    /// The key of that name, if it made `proof` over a message by HMAC-SHA256.
+    pub fn signer(&self, name: &str, message: &[u8], proof: &[u8]) -> Option<&Key> {
+        let found = self.verify(Digest::Sha256, &[message], proof);
+        found.filter(|key| &**key.name() == name)
+    }
+
     /// The key that made `proof` over `parts`.
     pub(super) fn verify(&self, digest: Digest, parts: &[&[u8]], proof: &[u8]) -> Option<&Key> {
         self.find(|key| digest.verify(key.secret(), parts, proof))
@@ -126,6 +141,20 @@ mod tests {
         let key = Key::new("k1", Secret::new(b"canary".to_vec()).unwrap());
         let shown = format!("{:?} {:#?}", key, Keys::from(key.clone()));
         assert!(shown.contains("k1") && !shown.contains("canary") && !shown.contains("99"));
+    }
+
+    #[test]
+    fn a_key_that_is_shown_must_be_whole() {
+        let key = Key::new("a", Secret::new(b"secret".to_vec()).unwrap());
+        let keys = Keys::from(key);
+        assert!(keys.shown(b"secret").is_some());
+        for other in [&b""[..], b"secre", b"secrets", b"Secret"] {
+            assert!(keys.shown(other).is_none(), "{other:?}");
+        }
+        let proof = Digest::Sha256.mac(&Secret::new(b"secret".to_vec()).unwrap(), &[b"m"]);
+        assert!(keys.signer("a", b"m", &proof).is_some());
+        assert!(keys.signer("b", b"m", &proof).is_none());
+        assert!(keys.signer("a", b"n", &proof).is_none());
     }
 
     #[test]

@@ -203,6 +203,10 @@ fn request_line(line: &[u8]) -> Result<(&str, &str, bool), HttpError> {
     if !method_fits || !target_fits || str::from_utf8(version).is_err() {
         return Err(HttpError::RequestLine);
     }
+    // RFC 3986 has no place for them, a fragment is not sent, and others may cut the target there.
+    if target.iter().any(|byte| b"\"<>#".contains(byte)) {
+        return Err(HttpError::Target);
+    }
     let is_1_1 = match version {
         b"HTTP/1.1" => true,
         b"HTTP/1.0" => false,
@@ -361,6 +365,8 @@ mod tests {
                 HttpError::RequestLine,
             ),
             ("GET /\r\nHost: a\r\n\r\n", HttpError::RequestLine),
+            ("GET /<b> HTTP/1.1\r\nHost: a\r\n\r\n", HttpError::Target),
+            ("GET /#a HTTP/1.1\r\nHost: a\r\n\r\n", HttpError::Target),
             (
                 "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n",
                 HttpError::Length,

@@ -1,0 +1,316 @@
+//! Conditional requests (RFC 9110, 13) and ranges (14), decided from fields alone.
+
+use std::time::SystemTime;
+
+use hyper::header::{
+    HeaderName, HeaderValue, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
+    IF_UNMODIFIED_SINCE, RANGE,
+};
+use hyper::{HeaderMap, Method};
+
+/// What there is to compare with.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Validators<'a> {
+    /// The entity tag, as in the field: quoted, `W/` before a weak one. `None`: nothing is there, or
+    /// it has none.
+    pub etag: Option<&'a str>,
+    /// When it was last changed.
+    pub modified: Option<SystemTime>,
+}
+
+/// What the conditions of a request come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// They hold.
+    Go,
+    /// The client has what there is: 304.
+    NotModified,
+    /// They do not hold: 412.
+    Failed,
+}
+
+/// The part of a content that is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// All.
+    Whole,
+    /// From a byte up to another, which is not in it.
+    Bytes(u64, u64),
+    /// One that is not there: 416.
+    Unsatisfiable,
+}
+
+/// Evaluates the conditions in their order (RFC 9110, 13.2.2).
+pub fn evaluate(method: &Method, headers: &HeaderMap, there: Validators<'_>) -> Verdict {
+    if headers.is_empty() {
+        return Verdict::Go;
+    }
+    let reads = matches!(*method, Method::GET | Method::HEAD);
+    if headers.contains_key(IF_MATCH) {
+        if !matches_any(headers, &IF_MATCH, there.etag, true) {
+            return Verdict::Failed;
+        }
+    } else if let (Some(limit), Some(modified)) =
+        (date(headers, &IF_UNMODIFIED_SINCE), there.modified)
+        && whole_second(modified) > limit
+    {
+        return Verdict::Failed;
+    }
+    if headers.contains_key(IF_NONE_MATCH) {
+        if matches_any(headers, &IF_NONE_MATCH, there.etag, false) {
+            return if reads {
+                Verdict::NotModified
+            } else {
+                Verdict::Failed
+            };
+        }
+    } else if reads
+        && let (Some(since), Some(modified)) = (date(headers, &IF_MODIFIED_SINCE), there.modified)
+        && whole_second(modified) <= since
+    {
+        return Verdict::NotModified;
+    }
+    Verdict::Go
+}
+
+/// The part of a content of so many bytes that a GET asks for. Several ranges, and what is none, get
+/// all of it, as RFC 9110 (14.2) allows.
+pub fn part(headers: &HeaderMap, there: Validators<'_>, length: u64) -> Part {
+    let Some(range) = headers.get(RANGE).and_then(|range| range.to_str().ok()) else {
+        return Part::Whole;
+    };
+    if let Some(condition) = headers.get(IF_RANGE) {
+        let condition = condition.to_str().unwrap_or_default();
+        let holds = if condition.contains('"') {
+            // A weak tag is no promise of equal bytes.
+            there
+                .etag
+                .is_some_and(|tag| tag == condition && !tag.starts_with("W/"))
+        } else {
+            let asked = httpdate::parse_http_date(condition).ok();
+            asked.is_some() && there.modified.map(whole_second) == asked
+        };
+        if !holds {
+            return Part::Whole;
+        }
+    }
+    parse_range(range, length).unwrap_or(Part::Whole)
+}
+
+fn parse_range(text: &str, length: u64) -> Option<Part> {
+    let (unit, set) = text.split_once('=')?;
+    if !unit.trim().eq_ignore_ascii_case("bytes") || set.contains(',') {
+        return None;
+    }
+    let (first, last) = set.trim().split_once('-')?;
+    let number = |text: &str| -> Option<u64> {
+        let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        // What overflows is behind every end.
+        digits.then(|| text.parse().unwrap_or(u64::MAX))
+    };
+    if first.is_empty() {
+        let count = number(last)?;
+        if count == 0 || length == 0 {
+            return Some(Part::Unsatisfiable);
+        }
+        return Some(Part::Bytes(length.saturating_sub(count), length));
+    }
+    let first = number(first)?;
+    let end = if last.is_empty() {
+        length
+    } else {
+        let last = number(last)?;
+        if last < first {
+            return None;
+        }
+        last.saturating_add(1).min(length)
+    };
+    Some(if first >= length {
+        Part::Unsatisfiable
+    } else {
+        Part::Bytes(first, end)
+    })
+}
+
+/// Whether the list in a field names the tag; `strong`: weak tags match nothing.
+fn matches_any(headers: &HeaderMap, field: &HeaderName, etag: Option<&str>, strong: bool) -> bool {
+    let Some(etag) = etag else {
+        return false;
+    };
+    let values = headers.get_all(field).iter();
+    values.filter_map(|value| value.to_str().ok()).any(|list| {
+        list.trim() == "*"
+            || tags(list).any(|tag| {
+                let (a, b) = (bare(tag), bare(etag));
+                let weak = tag.starts_with("W/") || etag.starts_with("W/");
+                a == b && !(strong && weak)
+            })
+    })
+}
+
+/// The tags of a list. What is no tag ends it.
+fn tags(mut list: &str) -> impl Iterator<Item = &str> {
+    std::iter::from_fn(move || {
+        list = list.trim_start_matches([' ', '\t', ',']);
+        let start = if list.starts_with("W/") { 2 } else { 0 };
+        let quoted = list.get(start..)?.strip_prefix('"')?;
+        let end = start + 1 + quoted.find('"')? + 1;
+        let (tag, rest) = list.split_at(end);
+        list = rest;
+        Some(tag)
+    })
+}
+
+/// A tag without its weakness, and without what a coding of ours has added.
+fn bare(tag: &str) -> &str {
+    let tag = tag.strip_prefix("W/").unwrap_or(tag);
+    let inner = tag.trim_matches('"');
+    for coding in super::coding::Coding::NAMES {
+        let stem = inner
+            .strip_suffix(coding)
+            .and_then(|stem| stem.strip_suffix('+'));
+        if let Some(stem) = stem {
+            return stem;
+        }
+    }
+    inner
+}
+
+/// The tag of a content in a coding: other bytes, another tag.
+pub fn coded_etag(etag: &HeaderValue, coding: &str) -> Option<HeaderValue> {
+    let text = etag.to_str().ok()?.strip_suffix('"')?;
+    HeaderValue::from_str(&format!("{text}+{coding}\"")).ok()
+}
+
+fn date(headers: &HeaderMap, field: &HeaderName) -> Option<SystemTime> {
+    httpdate::parse_http_date(headers.get(field)?.to_str().ok()?).ok()
+}
+
+/// Dates in fields have no fractions.
+fn whole_second(time: SystemTime) -> SystemTime {
+    let since = time
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(since.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn headers(fields: &[(HeaderName, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(name.clone(), HeaderValue::from_str(value).unwrap());
+        }
+        headers
+    }
+
+    fn there() -> Validators<'static> {
+        Validators {
+            etag: Some("\"a\""),
+            // Sun, 09 Sep 2001 01:46:40 GMT, and a bit.
+            modified: Some(SystemTime::UNIX_EPOCH + Duration::from_millis(1_000_000_000_500)),
+        }
+    }
+
+    const BEFORE: &str = "Sun, 09 Sep 2001 01:46:39 GMT";
+    const THEN: &str = "Sun, 09 Sep 2001 01:46:40 GMT";
+
+    #[test]
+    fn conditions_are_evaluated_in_their_order() {
+        use Verdict::{Failed, Go, NotModified};
+        let get = Method::GET;
+        for (method, fields, expected) in [
+            (&get, vec![], Go),
+            (&get, vec![(IF_NONE_MATCH, "\"a\"")], NotModified),
+            (&get, vec![(IF_NONE_MATCH, "W/\"a\"")], NotModified),
+            (
+                &get,
+                vec![(IF_NONE_MATCH, "\"b\", W/\"x,y\" ,\"a+gzip\"")],
+                NotModified,
+            ),
+            (&get, vec![(IF_NONE_MATCH, "*")], NotModified),
+            (
+                &get,
+                vec![(IF_NONE_MATCH, "\"b\""), (IF_MODIFIED_SINCE, THEN)],
+                Go,
+            ),
+            (&get, vec![(IF_MODIFIED_SINCE, THEN)], NotModified),
+            (&get, vec![(IF_MODIFIED_SINCE, BEFORE)], Go),
+            (&get, vec![(IF_MODIFIED_SINCE, "yesterday")], Go),
+            (&get, vec![(IF_UNMODIFIED_SINCE, BEFORE)], Failed),
+            (&get, vec![(IF_UNMODIFIED_SINCE, THEN)], Go),
+            (&get, vec![(IF_MATCH, "\"a\"")], Go),
+            (&get, vec![(IF_MATCH, "W/\"a\"")], Failed),
+            (&get, vec![(IF_MATCH, "\"b\"")], Failed),
+            (
+                &get,
+                vec![(IF_MATCH, "\"a\""), (IF_NONE_MATCH, "\"a\"")],
+                NotModified,
+            ),
+            (&Method::PUT, vec![(IF_NONE_MATCH, "*")], Failed),
+            (&Method::PUT, vec![(IF_MODIFIED_SINCE, THEN)], Go),
+            (&Method::PUT, vec![(IF_MATCH, "*")], Go),
+            (&get, vec![(IF_NONE_MATCH, "a")], Go),
+        ] {
+            assert_eq!(
+                evaluate(method, &headers(&fields), there()),
+                expected,
+                "{fields:?}"
+            );
+        }
+        let nothing = Validators::default();
+        let any = headers(&[(IF_MATCH, "*")]);
+        assert_eq!(evaluate(&Method::PUT, &any, nothing), Failed);
+        let none = headers(&[(IF_NONE_MATCH, "*")]);
+        assert_eq!(evaluate(&Method::PUT, &none, nothing), Go);
+    }
+
+    #[test]
+    fn a_range_is_one_part_or_all_or_not_there() {
+        for (range, expected) in [
+            ("bytes=0-3", Part::Bytes(0, 4)),
+            ("bytes=3-", Part::Bytes(3, 10)),
+            ("bytes=-3", Part::Bytes(7, 10)),
+            ("bytes=-30", Part::Bytes(0, 10)),
+            ("bytes=5-99999999999999999999", Part::Bytes(5, 10)),
+            ("Bytes = 9-9", Part::Bytes(9, 10)),
+            ("bytes=10-", Part::Unsatisfiable),
+            ("bytes=-0", Part::Unsatisfiable),
+            ("bytes=3-2", Part::Whole),
+            ("bytes=0-1,3-4", Part::Whole),
+            ("bytes=a-b", Part::Whole),
+            ("bytes=--1", Part::Whole),
+            ("lines=0-1", Part::Whole),
+        ] {
+            assert_eq!(
+                part(&headers(&[(RANGE, range)]), there(), 10),
+                expected,
+                "{range}"
+            );
+        }
+        assert_eq!(
+            part(&headers(&[(RANGE, "bytes=-1")]), there(), 0),
+            Part::Unsatisfiable
+        );
+        for (condition, expected) in [
+            ("\"a\"", Part::Bytes(0, 1)),
+            ("\"b\"", Part::Whole),
+            ("W/\"a\"", Part::Whole),
+            (THEN, Part::Bytes(0, 1)),
+            (BEFORE, Part::Whole),
+        ] {
+            let fields = headers(&[(RANGE, "bytes=0-0"), (IF_RANGE, condition)]);
+            assert_eq!(part(&fields, there(), 10), expected, "{condition}");
+        }
+    }
+
+    #[test]
+    fn the_tag_of_a_coded_content_leads_back() {
+        let coded = coded_etag(&HeaderValue::from_static("\"a\""), "br").unwrap();
+        assert_eq!(coded, "\"a+br\"");
+        assert_eq!(bare("W/\"a+br\""), "a");
+    }
+}

@@ -1,0 +1,336 @@
+//! What every answer goes through on its way out: conditions, ranges, compression, safe fields.
+
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use hyper::body::{Bytes, Frame, SizeHint};
+use hyper::header::{
+    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE,
+    ETAG, HeaderName, HeaderValue, LAST_MODIFIED, STRICT_TRANSPORT_SECURITY, VARY,
+    X_CONTENT_TYPE_OPTIONS,
+};
+use hyper::{HeaderMap, Method, StatusCode};
+
+use super::coding::{Coding, Encoder};
+use super::conditions::{self, Part, Validators, Verdict};
+use super::negotiate::choose_coding;
+use super::request::{Client, Head};
+use super::server::Site;
+use super::{Body, Response};
+
+/// Makes the answer that is sent of the one that a handler gave.
+pub fn finish(site: &Site, head: &Head, client: &Client, mut response: Response) -> Response {
+    let is_head = head.method == Method::HEAD;
+    if response.status() == StatusCode::OK && (is_head || head.method == Method::GET) {
+        condition(head, &mut response);
+        select(head, &mut response);
+    }
+    if site.options.compress {
+        compress(head, &mut response);
+    }
+    let fields = response.headers_mut();
+    fields.insert(X_CONTENT_TYPE_OPTIONS, NOSNIFF);
+    if let Some(id) = head
+        .id
+        .as_deref()
+        .and_then(|id| HeaderValue::from_str(id).ok())
+    {
+        fields.insert(REQUEST_ID, id);
+    }
+    if let Some(cors) = &site.cors {
+        cors.tell(&head.headers, fields);
+    }
+    if let (true, Some(hsts)) = (client.is_encrypted, &site.hsts) {
+        fields.insert(STRICT_TRANSPORT_SECURITY, hsts.clone());
+    }
+    if is_head {
+        without_body(&mut response);
+    }
+    response
+}
+
+/// Leaves the fields of a body that a HEAD does not get.
+fn without_body(response: &mut Response) {
+    let has_body = !matches!(
+        response.status(),
+        StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
+    );
+    if let (true, Some(length)) = (has_body, response.body().length())
+        && !response.headers().contains_key(CONTENT_LENGTH)
+    {
+        response
+            .headers_mut()
+            .insert(CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    *response.body_mut() = Body::empty();
+}
+
+fn validators(response: &HeaderMap) -> Validators<'_> {
+    let text = |name| -> Option<&str> { response.get(name)?.to_str().ok() };
+    Validators {
+        etag: text(ETAG),
+        modified: text(LAST_MODIFIED).and_then(|date| httpdate::parse_http_date(date).ok()),
+    }
+}
+
+/// 304 or 412 instead of what the client has, or does not want.
+fn condition(head: &Head, response: &mut Response) {
+    let fields = response.headers();
+    if !fields.contains_key(ETAG) && !fields.contains_key(LAST_MODIFIED) {
+        return;
+    }
+    match conditions::evaluate(&head.method, &head.headers, validators(fields)) {
+        Verdict::Go => {}
+        Verdict::NotModified => {
+            *response.status_mut() = StatusCode::NOT_MODIFIED;
+            *response.body_mut() = Body::empty();
+            let fields = response.headers_mut();
+            for name in [
+                CONTENT_TYPE,
+                CONTENT_LENGTH,
+                CONTENT_ENCODING,
+                ACCEPT_RANGES,
+            ] {
+                fields.remove(name);
+            }
+        }
+        Verdict::Failed => {
+            let detail = "what is there is not what the request supposes";
+            let problem = super::Problem::new(StatusCode::PRECONDITION_FAILED, detail);
+            *response = problem.respond(&head.headers);
+        }
+    }
+}
+
+/// The range that is asked for, of a body that is at hand and has a strong tag.
+fn select(head: &Head, response: &mut Response) {
+    let fields = response.headers();
+    let is_strong = fields
+        .get(ETAG)
+        .is_some_and(|tag| tag.as_bytes().starts_with(b"\""));
+    let untouched = response.status() == StatusCode::OK
+        && !fields.contains_key(CONTENT_ENCODING)
+        && !fields.contains_key(ACCEPT_RANGES);
+    let Some(bytes) = response.body().bytes().filter(|_| is_strong && untouched) else {
+        return;
+    };
+    let (bytes, length) = (bytes.clone(), bytes.len() as u64);
+    response
+        .headers_mut()
+        .insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    if head.method != Method::GET {
+        return;
+    }
+    let part = conditions::part(&head.headers, validators(response.headers()), length);
+    if let Part::Bytes(from, to) = part {
+        // Both are within the body, which is in memory.
+        let at = |offset: u64| usize::try_from(offset).unwrap_or(usize::MAX);
+        *response.body_mut() = bytes.slice(at(from)..at(to)).into();
+    }
+    mark(part, length, &head.headers, response);
+}
+
+/// Says in an answer which part of so many bytes it has.
+pub fn mark(part: Part, length: u64, asked: &HeaderMap, response: &mut Response) {
+    let range = match part {
+        Part::Whole => return,
+        Part::Bytes(from, to) => {
+            *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+            format!("bytes {from}-{}/{length}", to - 1)
+        }
+        Part::Unsatisfiable => {
+            let detail = format!("there are {length} bytes, and none in that range");
+            let problem = super::Problem::new(StatusCode::RANGE_NOT_SATISFIABLE, detail);
+            *response = problem.respond(asked);
+            format!("bytes */{length}")
+        }
+    };
+    if let Ok(range) = HeaderValue::from_str(&range) {
+        response.headers_mut().insert(CONTENT_RANGE, range);
+    }
+}
+
+/// Compresses what is worth it, in the coding that the client likes best.
+fn compress(head: &Head, response: &mut Response) {
+    let fields = response.headers();
+    let said = |name, word: &str| {
+        let value = fields
+            .get(name)
+            .and_then(|value: &HeaderValue| value.to_str().ok());
+        value.is_some_and(|value| value.contains(word))
+    };
+    let status = response.status();
+    let is_content = !status.is_informational()
+        && status != StatusCode::NO_CONTENT
+        && status != StatusCode::NOT_MODIFIED
+        && status != StatusCode::PARTIAL_CONTENT;
+    if !is_content
+        || response
+            .body()
+            .length()
+            .is_some_and(|length| length < COMPRESS_MIN)
+        || fields.contains_key(CONTENT_ENCODING)
+        || fields.contains_key(CONTENT_RANGE)
+        || said(CACHE_CONTROL, "no-transform")
+        || !fields.get(CONTENT_TYPE).is_some_and(is_compressible)
+    {
+        return;
+    }
+    response
+        .headers_mut()
+        .append(VARY, HeaderValue::from_static("accept-encoding"));
+    let chosen = choose_coding(&head.headers, Coding::NAMES).and_then(Coding::named);
+    let Some(coding) = chosen else {
+        return;
+    };
+    // An encoder that cannot be made leaves the body as it is.
+    let Ok(encoder) = Encoder::new(coding) else {
+        return;
+    };
+    let is_stream = said_event_stream(response.headers());
+    let body = std::mem::take(response.body_mut());
+    *response.body_mut() = match body.bytes() {
+        Some(bytes) if bytes.len() <= AT_ONCE => match encode(encoder, bytes) {
+            Ok(coded) => coded.into(),
+            Err(_) => return *response.body_mut() = body,
+        },
+        _ => Body::stream(Compressed {
+            body,
+            encoder: Some(encoder),
+            is_stream,
+        }),
+    };
+    let fields = response.headers_mut();
+    fields.insert(CONTENT_ENCODING, HeaderValue::from_static(coding.name()));
+    fields.remove(CONTENT_LENGTH);
+    fields.remove(ACCEPT_RANGES);
+    if let Some(etag) = fields.get(ETAG)
+        && let Some(etag) = conditions::coded_etag(etag, coding.name())
+    {
+        fields.insert(ETAG, etag);
+    }
+}
+
+fn encode(mut encoder: Encoder, bytes: &[u8]) -> io::Result<Vec<u8>> {
+    let mut out = encoder.write(bytes, false)?;
+    out.extend(encoder.finish()?);
+    Ok(out)
+}
+
+fn said_event_stream(fields: &HeaderMap) -> bool {
+    fields
+        .get(CONTENT_TYPE)
+        .is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"))
+}
+
+/// Text in its many forms.
+fn is_compressible(content_type: &HeaderValue) -> bool {
+    let Ok(text) = content_type.to_str() else {
+        return false;
+    };
+    let name = text.split(';').next().unwrap_or_default().trim();
+    name.starts_with("text/")
+        || name.ends_with("+json")
+        || name.ends_with("+xml")
+        || matches!(
+            name,
+            "application/json" | "application/xml" | "application/javascript" | "application/wasm"
+        )
+}
+
+/// A body on its way through an encoder.
+struct Compressed {
+    body: Body,
+    encoder: Option<Encoder>,
+    /// Each piece is to reach the peer when it is there.
+    is_stream: bool,
+}
+
+impl hyper::body::Body for Compressed {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let this = self.get_mut();
+        loop {
+            let Some(encoder) = &mut this.encoder else {
+                return Poll::Ready(None);
+            };
+            let coded = match Pin::new(&mut this.body).poll_frame(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error))),
+                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(bytes) => encoder.write(&bytes, this.is_stream),
+                    Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+                },
+                Poll::Ready(None) => match this.encoder.take() {
+                    Some(encoder) => encoder.finish(),
+                    None => return Poll::Ready(None),
+                },
+            };
+            match coded {
+                Ok(bytes) if bytes.is_empty() => {}
+                Ok(bytes) => return Poll::Ready(Some(Ok(Frame::data(bytes.into())))),
+                Err(error) => return Poll::Ready(Some(Err(error))),
+            }
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::default()
+    }
+}
+
+/// A request's number, for the log of whoever sent it.
+pub struct Ids {
+    /// Of this process.
+    prefix: String,
+    next: std::cell::Cell<u64>,
+}
+
+thread_local! {
+    static IDS: Ids = Ids::new();
+}
+
+impl Ids {
+    fn new() -> Self {
+        use std::hash::{BuildHasher, RandomState};
+        let prefix = format!("{:012x}", RandomState::new().hash_one(0) >> 16);
+        Self {
+            prefix,
+            next: std::cell::Cell::new(0),
+        }
+    }
+}
+
+/// The client's own id of a request where it has a good one, else a new one.
+pub fn request_id(headers: &HeaderMap) -> Rc<str> {
+    let given = headers.get(&REQUEST_ID).and_then(|id| id.to_str().ok());
+    let is_good = |id: &&str| {
+        (1..=ID_MAX).contains(&id.len())
+            && id
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+    };
+    match given.filter(is_good) {
+        Some(id) => id.into(),
+        None => IDS.with(|ids| {
+            let number = ids.next.get();
+            ids.next.set(number.wrapping_add(1));
+            format!("{}-{number:x}", ids.prefix).into()
+        }),
+    }
+}
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
+const ID_MAX: usize = 64;
+/// Less is not worth the bytes that a coding adds.
+const COMPRESS_MIN: u64 = 512;
+/// What is compressed in one go; more, piece by piece.
+const AT_ONCE: usize = 64 << 10;

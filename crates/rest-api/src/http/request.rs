@@ -1,0 +1,452 @@
+//! A request as a handler sees it.
+
+use std::cell::OnceCell;
+use std::future::{Future, poll_fn};
+use std::ops::Deref;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::body::{Body as _, Bytes, Incoming};
+use hyper::header::{ACCEPT_ENCODING, CONTENT_ENCODING, HeaderName, HeaderValue};
+use hyper::{HeaderMap, Method, StatusCode, Uri, Version};
+use portyard_core::event_loop::EventLoop;
+use portyard_core::listener::{Listener, Streams};
+use portyard_core::serve::Peer;
+use portyard_core::tls::Facts;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::Problem;
+use super::coding::{Coding, DecodeError, Decoder};
+use crate::metrics::RouteMetrics;
+use crate::settings::Options;
+
+/// A request. Its head has passed every check.
+pub struct Request {
+    /// The head.
+    pub head: Rc<Head>,
+    /// The body.
+    pub body: RequestBody,
+    /// Who sent it.
+    pub client: Rc<Client>,
+}
+
+/// The head of a request.
+pub struct Head {
+    /// The method; case matters.
+    pub method: Method,
+    /// The target: path and query, and of HTTP/2 or a proxy's request scheme and authority too.
+    pub uri: Uri,
+    /// HTTP/1.0, 1.1 or 2.
+    pub version: Version,
+    /// The header fields.
+    pub headers: HeaderMap,
+    /// The id by which logs name it, ours and others'.
+    pub id: Option<Rc<str>>,
+    /// What counts its answer.
+    pub counted: OnceCell<Arc<RouteMetrics>>,
+}
+
+/// Who is at the other end of a connection.
+pub struct Client {
+    /// The address; that which a balancer names, if one does.
+    pub peer: Peer,
+    /// Whether TLS is spoken.
+    pub is_encrypted: bool,
+    /// What the client's certificate says, where it has shown one.
+    pub certificate: Option<Facts>,
+    /// The listener that accepted it.
+    pub listener: Arc<Listener<Streams>>,
+    /// The loop: the time of day, and the pool for work that would stall it.
+    pub home: Rc<EventLoop>,
+}
+
+/// The body of a request: it comes within a deadline and a cap, and nothing is read before somebody
+/// asks for it.
+///
+/// What is compressed comes out decompressed, unless [`RequestBody::keep_coded`] is asked for.
+pub struct RequestBody {
+    incoming: Option<Incoming>,
+    /// What may still come, coded and decoded alike.
+    left: u64,
+    decoded_left: u64,
+    coding: Coded,
+    /// All of it, where it had to be read before.
+    collected: Option<Bytes>,
+    deadline: Deadline,
+}
+
+/// The coding of a body.
+enum Coded {
+    Plain,
+    /// Not one of ours.
+    Unknown,
+    Known(Coding),
+    Begun(Box<Decoder>),
+}
+
+/// When a body must have come.
+struct Deadline {
+    rate: u64,
+    /// Set when the first piece is waited for.
+    at: Option<Instant>,
+    span: Duration,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Deref for Request {
+    type Target = Head;
+
+    fn deref(&self) -> &Head {
+        &self.head
+    }
+}
+
+impl Request {
+    /// `http` or `https`.
+    pub fn scheme(&self) -> &'static str {
+        if self.client.is_encrypted {
+            "https"
+        } else {
+            "http"
+        }
+    }
+}
+
+impl Head {
+    /// Says what is to count its answer; the first to say so is obeyed.
+    pub fn count_as(&self, metrics: &Arc<RouteMetrics>) {
+        // Already set: by who knows better.
+        let _ = self.counted.set(metrics.clone());
+    }
+
+    /// The path, as it came: not decoded.
+    pub fn path(&self) -> &str {
+        self.uri.path()
+    }
+
+    /// The parameters of the query, decoded, in their order.
+    pub fn query(&self) -> Vec<(String, String)> {
+        self.uri.query().map(parameters).unwrap_or_default()
+    }
+
+    /// The first parameter of that name in the query.
+    pub fn parameter(&self, name: &str) -> Option<String> {
+        let mut pairs = pairs(self.uri.query()?);
+        let found = pairs.find(|(other, _)| *other == name || decode_plus(other) == name);
+        found.map(|(_, value)| decode_plus(value))
+    }
+
+    /// The value of a field, where it is there and is text.
+    pub fn header(&self, name: HeaderName) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// The host that was asked for, with the port where one was given.
+    pub fn host(&self) -> &str {
+        let authority = self
+            .uri
+            .authority()
+            .map(hyper::http::uri::Authority::as_str);
+        authority
+            .or_else(|| self.header(hyper::header::HOST))
+            .unwrap_or_default()
+    }
+}
+
+impl RequestBody {
+    /// A body as hyper has it, held to a listener's limits.
+    pub fn new(incoming: Incoming, headers: &HeaderMap, options: &Options) -> Self {
+        Self {
+            incoming: (!incoming.is_end_stream()).then_some(incoming),
+            left: options.max_body.0,
+            decoded_left: options.max_body.0,
+            coding: Coded::of(headers),
+            collected: None,
+            deadline: Deadline {
+                rate: options.body_rate.0.max(1),
+                at: None,
+                span: options.body.0,
+                timer: None,
+            },
+        }
+    }
+
+    /// Puts a body that has been read back as it came.
+    pub fn replace(&mut self, body: Bytes, headers: &HeaderMap) {
+        self.collected = Some(body).filter(|body| !body.is_empty());
+        self.coding = Coded::of(headers);
+    }
+
+    /// Puts a body that has been read back decompressed.
+    pub fn replace_plain(&mut self, body: Bytes) {
+        self.collected = Some(body).filter(|body| !body.is_empty());
+        self.coding = Coded::Plain;
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.incoming.is_none() && self.collected.is_none()
+    }
+
+    /// How long it is, where the client says so.
+    pub fn length(&self) -> Option<u64> {
+        match (&self.incoming, &self.collected) {
+            (_, Some(body)) => Some(body.len() as u64),
+            (Some(incoming), None) => incoming.size_hint().exact(),
+            (None, None) => Some(0),
+        }
+    }
+
+    /// Lets it have at most so many bytes, and refuses at once a body that says it has more.
+    pub fn limit(&mut self, bytes: u64) -> Result<(), Problem> {
+        (self.left, self.decoded_left) = (bytes, bytes);
+        if self.length().is_some_and(|length| length > bytes) {
+            return Err(too_large(bytes));
+        }
+        Ok(())
+    }
+
+    /// Leaves it in the coding in which it comes.
+    pub fn keep_coded(&mut self) {
+        self.coding = Coded::Plain;
+    }
+
+    /// The next piece; `None` at the end.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, Problem> {
+        if self.is_empty() && !matches!(self.coding, Coded::Begun(_)) {
+            return Ok(None);
+        }
+        match &self.coding {
+            Coded::Plain => return self.next_coded().await,
+            Coded::Unknown => {
+                let accepted = HeaderValue::from_static("gzip, deflate, br, zstd");
+                let detail = "the body's Content-Encoding is not known here";
+                let problem = Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail);
+                return Err(problem.with(ACCEPT_ENCODING, accepted).closing());
+            }
+            Coded::Known(coding) => {
+                let decoder = Decoder::new(*coding);
+                let decoder = decoder.map_err(|error| Problem::internal(error.to_string()))?;
+                self.coding = Coded::Begun(Box::new(decoder));
+            }
+            Coded::Begun(_) => {}
+        }
+        loop {
+            let piece = self.next_coded().await?;
+            let Coded::Begun(decoder) = &mut self.coding else {
+                return Ok(None);
+            };
+            let is_last = piece.is_none();
+            let decoded = match piece {
+                Some(piece) => decoder.write(&piece, self.decoded_left),
+                None => match std::mem::replace(&mut self.coding, Coded::Plain) {
+                    Coded::Begun(decoder) => decoder.finish(self.decoded_left),
+                    _ => Ok(Vec::new()),
+                },
+            };
+            let decoded = decoded.map_err(|error| {
+                let status = match error {
+                    DecodeError::Malformed => StatusCode::BAD_REQUEST,
+                    DecodeError::TooLarge | DecodeError::Ratio => StatusCode::PAYLOAD_TOO_LARGE,
+                };
+                Problem::new(status, error.to_string()).closing()
+            })?;
+            self.decoded_left = self.decoded_left.saturating_sub(decoded.len() as u64);
+            if !decoded.is_empty() {
+                return Ok(Some(decoded.into()));
+            }
+            if is_last {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// The next piece as it comes; `None` at the end.
+    async fn next_coded(&mut self) -> Result<Option<Bytes>, Problem> {
+        if let Some(body) = self.collected.take() {
+            return Ok(Some(body));
+        }
+        let Some(incoming) = &mut self.incoming else {
+            return Ok(None);
+        };
+        loop {
+            let deadline = &mut self.deadline;
+            let frame = poll_fn(|cx| {
+                let frame = Pin::new(&mut *incoming).poll_frame(cx);
+                if frame.is_pending() && deadline.is_over(cx) {
+                    return std::task::Poll::Ready(Err(()));
+                }
+                frame.map(Ok)
+            });
+            match frame.await {
+                Err(()) => {
+                    return Err(Problem::new(
+                        StatusCode::REQUEST_TIMEOUT,
+                        "the body came too slowly",
+                    )
+                    .closing());
+                }
+                Ok(None) => {
+                    self.incoming = None;
+                    return Ok(None);
+                }
+                Ok(Some(Err(_))) => {
+                    self.incoming = None;
+                    return Err(Problem::new(
+                        StatusCode::BAD_REQUEST,
+                        "the body broke off, or its chunks are malformed",
+                    )
+                    .closing());
+                }
+                Ok(Some(Ok(frame))) => {
+                    // Trailers are nobody's business here.
+                    let Ok(data) = frame.into_data() else {
+                        continue;
+                    };
+                    self.left = (self.left.checked_sub(data.len() as u64))
+                        .ok_or_else(|| too_large(self.left).closing())?;
+                    self.deadline.earn(data.len());
+                    return Ok(Some(data));
+                }
+            }
+        }
+    }
+
+    /// All of it, at most as much as is allowed.
+    pub async fn collect(&mut self) -> Result<Bytes, Problem> {
+        let limit = self.left;
+        self.limit(limit)?;
+        let Some(first) = self.next().await? else {
+            return Ok(Bytes::new());
+        };
+        let Some(second) = self.next().await? else {
+            return Ok(first);
+        };
+        let mut all = [first, second].concat();
+        while let Some(more) = self.next().await? {
+            all.extend_from_slice(&more);
+        }
+        Ok(all.into())
+    }
+}
+
+impl Coded {
+    /// What the fields say.
+    fn of(headers: &HeaderMap) -> Self {
+        match headers.get(CONTENT_ENCODING).map(|coding| coding.to_str()) {
+            None | Some(Ok("identity" | "")) => Self::Plain,
+            Some(name) => {
+                let known = name.ok().and_then(Coding::named);
+                known.map_or(Self::Unknown, Self::Known)
+            }
+        }
+    }
+}
+
+impl Deadline {
+    /// A piece has come, which gives the rest more time.
+    fn earn(&mut self, bytes: usize) {
+        if let Some(at) = &mut self.at {
+            let milliseconds = (bytes as u64).saturating_mul(1000) / self.rate;
+            // A client may be early, but time is not saved up for hours.
+            let more = Duration::from_millis(milliseconds.min(SAVED_MAX));
+            *at = (*at + more).min(Instant::now() + self.span + Duration::from_millis(SAVED_MAX));
+        }
+    }
+
+    fn is_over(&mut self, cx: &mut std::task::Context<'_>) -> bool {
+        if self.span.is_zero() {
+            return false;
+        }
+        let at = *self.at.get_or_insert_with(|| Instant::now() + self.span);
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(at)));
+        if timer.deadline() != at {
+            timer.as_mut().reset(at);
+        }
+        timer.as_mut().poll(cx).is_ready()
+    }
+}
+
+fn too_large(limit: u64) -> Problem {
+    Problem::new(
+        StatusCode::PAYLOAD_TOO_LARGE,
+        format!("the body may have {limit} bytes at the most"),
+    )
+    .closing()
+}
+
+/// The parameters of a query or a form, decoded (the URL standard's urlencoded parser). What is no
+/// UTF-8 is replaced.
+pub fn parameters(text: &str) -> Vec<(String, String)> {
+    pairs(text)
+        .map(|(name, value)| (decode_plus(name), decode_plus(value)))
+        .collect()
+}
+
+/// The parameters as they stand.
+fn pairs(text: &str) -> impl Iterator<Item = (&str, &str)> {
+    let pairs = text.split('&').filter(|pair| !pair.is_empty());
+    pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+}
+
+fn decode_plus(text: &str) -> String {
+    if text.contains('+') {
+        decode(&text.replace('+', " "))
+    } else {
+        decode(text)
+    }
+}
+
+/// Undoes percent-encoding. What is no escape stays, what is no UTF-8 is replaced.
+pub fn decode(text: &str) -> String {
+    if !text.contains('%') {
+        return text.into();
+    }
+    let bytes = text.as_bytes();
+    let (mut out, mut at) = (Vec::with_capacity(bytes.len()), 0);
+    while let Some(&byte) = bytes.get(at) {
+        let digit = |place: usize| {
+            bytes
+                .get(at + place)
+                .and_then(|b| (*b as char).to_digit(16))
+        };
+        if let (b'%', Some(high), Some(low)) = (byte, digit(1), digit(2)) {
+            // Two digits of 16 make a byte.
+            out.push(u8::try_from(high * 16 + low).unwrap_or_default());
+            at += 3;
+        } else {
+            out.push(byte);
+            at += 1;
+        }
+    }
+    String::from_utf8(out).unwrap_or_else(|bad| String::from_utf8_lossy(bad.as_bytes()).into())
+}
+
+/// Ten minutes.
+const SAVED_MAX: u64 = 600_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_is_read_as_browsers_write_it() {
+        let pairs = |text| -> Vec<(String, String)> { parameters(text) };
+        let expected = [
+            ("a", "b c"),
+            ("a", ""),
+            ("ä", "&="),
+            ("", "x"),
+            ("q", "%zz%"),
+        ];
+        let found = pairs("a=b+c&a&%C3%A4=%26%3D&=x&&q=%zz%");
+        let found: Vec<_> = found
+            .iter()
+            .map(|(n, v)| (n.as_str(), v.as_str()))
+            .collect();
+        assert_eq!(found, expected);
+        assert_eq!(decode("%ff"), "\u{fffd}");
+    }
+}

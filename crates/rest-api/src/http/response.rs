@@ -1,0 +1,56 @@
+//! An answer, and the usual ways to make one.
+
+use hyper::StatusCode;
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+
+use super::request::Head;
+use super::{Answer, Body, Problem};
+
+/// An answer.
+pub type Response = hyper::Response<Body>;
+
+/// An answer with a body of this type.
+pub fn respond(status: StatusCode, content_type: &'static str, body: impl Into<Body>) -> Response {
+    let mut response = Response::new(body.into());
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
+/// The answer to a request whose method is none of these, of which GET means HEAD too, or is OPTIONS;
+/// `None` where the request is to be answered.
+pub fn turn_away(head: &Head, methods: &[&str]) -> Option<Answer> {
+    let method = head.method.as_str();
+    let wanted = if method == "HEAD" { "GET" } else { method };
+    if methods.contains(&method) || methods.contains(&wanted) {
+        None
+    } else if method == "OPTIONS" {
+        Some(Ok(allowed(methods)))
+    } else {
+        Some(Err(Problem::method(&list(methods))))
+    }
+}
+
+/// The answer to OPTIONS.
+pub fn allowed(methods: &[&str]) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    if let Ok(methods) = HeaderValue::from_str(&list(methods)) {
+        response.headers_mut().insert(ALLOW, methods);
+    }
+    response
+}
+
+/// With those that go without saying.
+fn list(methods: &[&str]) -> String {
+    let mut all = methods.to_vec();
+    if methods.contains(&"GET") {
+        all.push("HEAD");
+    }
+    all.push("OPTIONS");
+    all.sort_unstable();
+    all.dedup();
+    all.join(", ")
+}

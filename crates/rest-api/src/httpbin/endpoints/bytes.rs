@@ -1,0 +1,335 @@
+//! Endpoints that give bytes: random ones, and parts of a known row.
+
+use std::time::Duration;
+
+use hyper::StatusCode;
+use hyper::body::Bytes;
+use hyper::header::{ACCEPT_RANGES, CONTENT_RANGE, ETAG, HeaderValue, RANGE};
+
+use super::slow::{duration, seconds};
+use super::{count, go_number, integer, random};
+use crate::http::conditions::{Part, Validators, Verdict, evaluate, part};
+use crate::http::{Body, Response, respond};
+use crate::httpbin::Dialect;
+use crate::httpbin::answer::{self, Given, Refusal};
+use crate::httpbin::asked::Asked;
+use crate::httpbin::go_random::GoRandom;
+use crate::httpbin::python_random::PythonRandom;
+
+/// A generator of bytes.
+enum Generator {
+    Python(PythonRandom),
+    Go(Box<GoRandom>),
+}
+
+impl Generator {
+    /// Of the seed that the request names, or of one that nobody knows.
+    fn of(asked: &Asked) -> Result<Self, Refusal> {
+        let seed = asked.argument("seed");
+        match (asked.dialect, seed) {
+            (Dialect::Python, Some(seed)) => PythonRandom::seeded(&seed)
+                .map(Self::Python)
+                .ok_or_else(|| Refusal::bad("seed must be an integer")),
+            (Dialect::Go, Some(seed)) => {
+                let seed = go_number(&seed, "seed")?;
+                Ok(Self::Go(Box::new(GoRandom::seeded(seed))))
+            }
+            (_, None) => {
+                let key = std::array::from_fn::<u32, 4, _>(|_| u32::from_ne_bytes(random()));
+                Ok(Self::Python(PythonRandom::from_key(&key)))
+            }
+        }
+    }
+
+    fn take(&mut self, count: usize) -> Vec<u8> {
+        match self {
+            Self::Python(generator) => (0..count).map(|_| generator.byte()).collect(),
+            Self::Go(generator) => (0..count).map(|_| generator.byte()).collect(),
+        }
+    }
+}
+
+/// `/bytes/{n}`.
+pub fn bytes(asked: &Asked) -> Given {
+    let count = length(asked)?;
+    let bytes = Generator::of(asked)?.take(count);
+    if count == 0 && asked.dialect == Dialect::Go {
+        return Ok(answer::bare(StatusCode::OK));
+    }
+    Ok(respond(StatusCode::OK, OCTETS, bytes))
+}
+
+/// `/stream-bytes/{n}`: in pieces.
+pub fn stream(asked: &Asked) -> Given {
+    let mut left = length(asked)?;
+    let mut generator = Generator::of(asked)?;
+    if left == 0 && asked.dialect == Dialect::Go {
+        return Ok(answer::bare(StatusCode::OK));
+    }
+    let piece = piece_size(asked)?;
+    let body = Body::produce(None, move |mut sender| async move {
+        while left > 0 {
+            let count = left.min(piece);
+            sender.send(generator.take(count)).await;
+            left -= count;
+        }
+        Ok(())
+    });
+    Ok(respond(StatusCode::OK, OCTETS, body))
+}
+
+/// How many bytes are asked for: Python's gives no more than it has, Go's refuses.
+fn length(asked: &Asked) -> Result<usize, Refusal> {
+    let wanted = match asked.dialect {
+        Dialect::Python => count(asked, 0).min(PYTHON_MAX).min(asked.max_body()),
+        Dialect::Go => {
+            let count = go_number(asked.parameter(0), "byte count")?;
+            let Ok(count) = u64::try_from(count) else {
+                let why = format!("invalid byte count: {count} must be greater than 0");
+                return Err(Refusal::bad(why));
+            };
+            if count > asked.max_body() {
+                let max = asked.max_body();
+                let why = format!("invalid byte count: {count} not in range [1, {max}]");
+                return Err(Refusal::bad(why));
+            }
+            count
+        }
+    };
+    Ok(usize::try_from(wanted).unwrap_or(usize::MAX))
+}
+
+/// The size of the pieces of a stream.
+fn piece_size(asked: &Asked) -> Result<usize, Refusal> {
+    let wanted = match asked.dialect {
+        Dialect::Python => integer(asked, "chunk_size")?,
+        Dialect::Go => {
+            let text = asked.argument("chunk_size");
+            text.map(|text| go_number(&text, "chunk_size"))
+                .transpose()?
+        }
+    };
+    let wanted = wanted.map_or(PIECE, |wanted| usize::try_from(wanted).unwrap_or(1).max(1));
+    Ok(wanted.min(PIECE_MAX))
+}
+
+/// `/range/{n}`: a row of letters, of which a part can be asked for.
+pub fn range(asked: &Asked) -> Given {
+    match asked.dialect {
+        Dialect::Python => range_python(asked),
+        Dialect::Go => range_go(asked),
+    }
+}
+
+fn range_python(asked: &Asked) -> Given {
+    let total = count(asked, 0);
+    let digits = asked.parameter(0).trim_start_matches('0');
+    let tag = format!("range{}", if digits.is_empty() { "0" } else { digits });
+    let with_tag = |response: &mut Response| {
+        let accepts = HeaderValue::from_static("bytes");
+        response.headers_mut().insert(ACCEPT_RANGES, accepts);
+        answer::set(response, ETAG, &tag)
+    };
+    if total == 0 || total > PYTHON_MAX {
+        let body = "number of bytes must be in the range (0, 102400]";
+        let mut response = answer::plain(StatusCode::NOT_FOUND, body);
+        with_tag(&mut response)?;
+        return Ok(response);
+    }
+    let piece = piece_size(asked)?;
+    let span = seconds(asked, "duration", 0.0)?;
+    let field = asked.field(&RANGE).unwrap_or_default();
+    let found = python_range(&field, total);
+    let mut response = match found {
+        Some((first, last)) => {
+            let whole = first == 0 && last == total - 1;
+            let status = if whole {
+                StatusCode::OK
+            } else {
+                StatusCode::PARTIAL_CONTENT
+            };
+            respond(status, OCTETS, letters(first, last + 1, total, piece, span))
+        }
+        None => answer::plain(StatusCode::RANGE_NOT_SATISFIABLE, ""),
+    };
+    with_tag(&mut response)?;
+    let part = found.map_or("*".into(), |(first, last)| format!("{first}-{last}"));
+    answer::set(
+        &mut response,
+        CONTENT_RANGE,
+        &format!("bytes {part}/{total}"),
+    )?;
+    Ok(response)
+}
+
+/// The first and the last byte that httpbin gives for a field; `None`: the part is not there.
+fn python_range(field: &str, total: u64) -> Option<(u64, u64)> {
+    let field = field.trim();
+    let mut sides = (None, None);
+    if field.starts_with("bytes") && field.matches('=').count() == 1 {
+        let set = field.split('=').nth(1).unwrap_or_default();
+        let mut ends = set.split('-').map(|end| end.trim().parse::<u64>().ok());
+        sides = (ends.next().flatten(), ends.next().flatten());
+    }
+    let (first, last) = match sides {
+        (None, None) => (0, total - 1),
+        (None, Some(count)) => (total.saturating_sub(count), total - 1),
+        (Some(first), None) => (first, total - 1),
+        (Some(first), Some(last)) => (first, last),
+    };
+    (first <= last && last < total).then_some((first, last))
+}
+
+fn range_go(asked: &Asked) -> Given {
+    let total = go_number(asked.parameter(0), "count")?;
+    let span = duration(asked, "duration", 0, 0)?;
+    let max = asked.max_body();
+    let good = u64::try_from(total)
+        .ok()
+        .filter(|total| (1..=max).contains(total));
+    let Some(length) = good else {
+        let why = format!("invalid count: {total} not in range [1, {max}]");
+        return Err(Refusal::bad(why));
+    };
+    let tag = format!("range{length}");
+    let there = Validators {
+        etag: Some(&tag),
+        modified: None,
+    };
+    let letters = letters(0, length, length, PIECE, Duration::ZERO);
+    let mut response = match letters.bytes() {
+        // The pause is for the whole row, however much of it is asked for.
+        Some(bytes) if span.is_zero() => serve(asked, there, bytes)?,
+        _ => serve_row(asked, there, length, span)?,
+    };
+    answer::set(&mut response, ETAG, &tag)?;
+    Ok(response)
+}
+
+/// Part of the row of letters, slowly: `span` is for all of it.
+fn letters(first: u64, end: u64, total: u64, piece: usize, span: Duration) -> Body {
+    let letter = |at: u64| b'a' + u8::try_from(at % 26).unwrap_or_default();
+    if span.is_zero() {
+        return (first..end).map(letter).collect::<Vec<u8>>().into();
+    }
+    let per_byte = span.as_secs_f64() / total as f64;
+    Body::produce(Some(end - first), move |mut sender| async move {
+        let mut at = first;
+        while at < end {
+            let next = end.min(at + piece as u64);
+            let pause = Duration::from_secs_f64(per_byte * (next - at) as f64);
+            // The last piece comes behind its pause, all others before.
+            if next == end {
+                tokio::time::sleep(pause).await;
+            }
+            sender
+                .send((at..next).map(letter).collect::<Vec<u8>>())
+                .await;
+            if next < end {
+                tokio::time::sleep(pause).await;
+            }
+            at = next;
+        }
+        Ok(())
+    })
+}
+
+fn serve_row(asked: &Asked, there: Validators<'_>, length: u64, span: Duration) -> Given {
+    let row = |first, end| letters(first, end, length, PIECE, span);
+    serve_parts(asked, there, length, row)
+}
+
+/// Bytes with conditions and one range, as Go's `ServeContent` has them.
+pub fn serve(asked: &Asked, there: Validators<'_>, bytes: &Bytes) -> Given {
+    let length = bytes.len() as u64;
+    let index = |place: u64| usize::try_from(place).unwrap_or(usize::MAX);
+    serve_parts(asked, there, length, |first, end| {
+        bytes.slice(index(first)..index(end)).into()
+    })
+}
+
+fn serve_parts(
+    asked: &Asked,
+    there: Validators<'_>,
+    length: u64,
+    make: impl FnOnce(u64, u64) -> Body,
+) -> Given {
+    match evaluate(&asked.method, &asked.headers, there) {
+        Verdict::Go => {}
+        Verdict::NotModified => return Ok(answer::bare(StatusCode::NOT_MODIFIED)),
+        Verdict::Failed => return Ok(answer::plain(StatusCode::PRECONDITION_FAILED, "")),
+    }
+    let (status, first, end) = match part(&asked.headers, there, length) {
+        Part::Whole => (StatusCode::OK, 0, length),
+        Part::Bytes(first, end) => (StatusCode::PARTIAL_CONTENT, first, end),
+        Part::Unsatisfiable => {
+            let text = "invalid range: failed to overlap\n";
+            let mut response = answer::plain(StatusCode::RANGE_NOT_SATISFIABLE, text);
+            answer::set(&mut response, CONTENT_RANGE, &format!("bytes */{length}"))?;
+            return Ok(response);
+        }
+    };
+    let mut response = answer::plain(status, make(first, end));
+    let accepts = HeaderValue::from_static("bytes");
+    response.headers_mut().insert(ACCEPT_RANGES, accepts);
+    if status == StatusCode::PARTIAL_CONTENT {
+        let range = format!("bytes {first}-{}/{length}", end - 1);
+        answer::set(&mut response, CONTENT_RANGE, &range)?;
+    }
+    // Go's ServeContent tells the length to HEAD too.
+    answer::set(
+        &mut response,
+        hyper::header::CONTENT_LENGTH,
+        &(end - first).to_string(),
+    )?;
+    Ok(response)
+}
+
+const OCTETS: &str = "application/octet-stream";
+/// The most that httpbin gives.
+const PYTHON_MAX: u64 = 100 << 10;
+/// The pieces of a stream, where nothing is said.
+const PIECE: usize = 10 << 10;
+/// The largest that may be asked for.
+const PIECE_MAX: usize = 1 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_is_what_httpbin_takes_for_one() {
+        for (field, expected) in [
+            ("", Some((0, 99))),
+            ("bytes=0-9", Some((0, 9))),
+            (" bytes=10-", Some((10, 99))),
+            ("bytes=-10", Some((90, 99))),
+            ("bytes=-200", Some((0, 99))),
+            ("bytes=x-y", Some((0, 99))),
+            ("lines=0-9", Some((0, 99))),
+            ("bytes=0-9=1", Some((0, 99))),
+            ("bytes=100-", None),
+            ("bytes=9-8", None),
+            ("bytes=0-100", None),
+            ("bytes=-0", None),
+        ] {
+            assert_eq!(python_range(field, 100), expected, "{field}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn letters_come_in_pieces_that_fill_the_span() {
+        use hyper::body::Body as _;
+        let span = Duration::from_secs(10);
+        let started = tokio::time::Instant::now();
+        let mut body = letters(24, 30, 10, 4, span);
+        let mut all = Vec::new();
+        while let Some(frame) =
+            std::future::poll_fn(|cx| std::pin::Pin::new(&mut body).poll_frame(cx)).await
+        {
+            all.extend_from_slice(&frame.unwrap().into_data().unwrap());
+        }
+        assert_eq!(all, b"yzabcd");
+        assert_eq!(started.elapsed().as_secs(), 6);
+    }
+}

@@ -1,0 +1,449 @@
+//! Runs a program for each request (RFC 3875).
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION};
+use hyper::http::uri::Authority;
+use hyper::{StatusCode, Version};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use portyard_core::endpoint::Endpoint;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::process::{Child, ChildStdout, Command};
+use tokio::time::{Instant, timeout_at};
+
+use super::config::CgiConfig;
+use super::pattern::{Captures, Pattern};
+use crate::http::{Answer, Body, Problem, Request, Response};
+
+/// The handler.
+pub struct Cgi {
+    program: PathBuf,
+    arguments: Vec<String>,
+    environment: BTreeMap<String, String>,
+    directory: PathBuf,
+    run: Duration,
+    max_output: u64,
+    /// The path up to its first parameter.
+    script: String,
+    /// Whether the last parameter is what follows the program's own path.
+    has_rest: bool,
+}
+
+/// A program that runs. Dropping it ends the program and whatever that has started.
+struct Running {
+    child: Child,
+    group: Option<Pid>,
+}
+
+/// The head of what a program writes.
+#[derive(Debug, PartialEq, Eq)]
+struct Head {
+    status: StatusCode,
+    fields: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl Cgi {
+    /// Reads what is run.
+    pub fn new(config: &CgiConfig, pattern: &Pattern) -> Result<Self, String> {
+        let program = &config.program;
+        let wrong = |why: &str| format!("cgi.program = \"{}\" {why}", program.display());
+        if !program.is_absolute() {
+            return Err(wrong(
+                "must be an absolute path: no shell and no PATH is looked at",
+            ));
+        }
+        if !program.is_file() {
+            return Err(wrong("is not there"));
+        }
+        for name in config.environment.keys() {
+            if name.is_empty() || name.contains(['=', '\0']) || name.starts_with("HTTP_") {
+                return Err(format!(
+                    "cgi.environment: '{name}' cannot be set; HTTP_ is for the client's fields"
+                ));
+            }
+        }
+        let above = program.parent().unwrap_or(Path::new("/")).to_owned();
+        let text = pattern.text();
+        let script = text.split_once("/{").map_or(text, |(script, _)| script);
+        Ok(Self {
+            program: program.clone(),
+            arguments: config.arguments.clone(),
+            environment: config.environment.clone(),
+            directory: config.directory.clone().unwrap_or(above),
+            run: config.run.0,
+            max_output: config.max_output.0,
+            script: script.into(),
+            has_rest: text.ends_with("..}"),
+        })
+    }
+
+    /// Answers.
+    pub async fn answer(&self, mut request: Request, captures: &Captures) -> Answer {
+        // The program is told a length, as RFC 3875 wants, so what comes in chunks is put together.
+        let length = if let Some(length) = request.body.length() {
+            length
+        } else {
+            let body = request.body.collect().await?;
+            let length = body.len() as u64;
+            request.body.replace_plain(body);
+            length
+        };
+        request.body.keep_coded();
+        let mut running = self.start(&request, captures, length)?;
+        let deadline = Instant::now() + self.run;
+        let (stdin, stdout) = (running.child.stdin.take(), running.child.stdout.take());
+        let (Some(mut stdin), Some(mut stdout)) = (stdin, stdout) else {
+            return Err(Problem::internal("the program has no pipes"));
+        };
+        let mut body = request.body;
+        // A program may answer before it has read everything, or read nothing at all.
+        let feeding = async move {
+            while let Some(piece) = body.next().await? {
+                if stdin.write_all(&piece).await.is_err() {
+                    break;
+                }
+            }
+            drop(stdin);
+            Ok::<(), Problem>(())
+        };
+        let mut feeding = Box::pin(feeding);
+        let mut pending = Vec::new();
+        let reading = read_head(&mut stdout, &mut pending);
+        let head = async {
+            tokio::pin!(reading);
+            let mut is_fed = false;
+            loop {
+                tokio::select! {
+                    head = &mut reading => return head,
+                    fed = &mut feeding, if !is_fed => {
+                        is_fed = true;
+                        fed?;
+                    }
+                }
+            }
+        };
+        let head = match timeout_at(deadline, head).await {
+            Ok(head) => head?,
+            Err(_) => return Err(too_long()),
+        };
+        let left = self.max_output;
+        let stream = Body::produce(head.length(), |mut sender| async move {
+            // The program lives as long as this does.
+            let _running = running;
+            let mut left = left;
+            let mut piece = pending;
+            loop {
+                left = left
+                    .checked_sub(piece.len() as u64)
+                    .ok_or(io::ErrorKind::FileTooLarge)?;
+                sender.send(std::mem::take(&mut piece)).await;
+                piece = Vec::with_capacity(PIECE);
+                let read = timeout_at(deadline, stdout.read_buf(&mut piece)).await;
+                if read.map_err(|_| io::ErrorKind::TimedOut)?? == 0 {
+                    return Ok(());
+                }
+            }
+        });
+        let mut response = Response::new(stream);
+        *response.status_mut() = head.status;
+        for (name, value) in head.fields {
+            response.headers_mut().append(name, value);
+        }
+        Ok(response)
+    }
+
+    fn start(
+        &self,
+        request: &Request,
+        captures: &Captures,
+        length: u64,
+    ) -> Result<Running, Problem> {
+        let mut command = Command::new(&self.program);
+        command
+            .args(&self.arguments)
+            .env_clear()
+            .envs(self.variables(request, captures, length))
+            .current_dir(&self.directory)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            // What it complains of goes where our own log goes, or nowhere under an inetd.
+            .stderr(if portyard_core::observe::log::stderr_is_peer() {
+                Stdio::null()
+            } else {
+                Stdio::inherit()
+            })
+            .process_group(0)
+            .kill_on_drop(true);
+        let child = command.spawn().map_err(|error| {
+            tracing::error!(program = %self.program.display(), %error, "a CGI program cannot be started");
+            Problem::internal("the program behind this path cannot be started")
+        })?;
+        let group = child
+            .id()
+            .and_then(|id| i32::try_from(id).ok())
+            .map(Pid::from_raw);
+        Ok(Running { child, group })
+    }
+
+    /// RFC 3875, 4.1.
+    fn variables(
+        &self,
+        request: &Request,
+        captures: &Captures,
+        length: u64,
+    ) -> BTreeMap<String, std::ffi::OsString> {
+        let mut all: BTreeMap<String, std::ffi::OsString> = BTreeMap::new();
+        let mut set = |name: &str, value: &str| {
+            // Nobody can put a byte into the environment that ends a variable.
+            if !value.contains('\0') {
+                all.insert(name.into(), value.into());
+            }
+        };
+        set("GATEWAY_INTERFACE", "CGI/1.1");
+        set(
+            "SERVER_SOFTWARE",
+            concat!("rest-api/", env!("CARGO_PKG_VERSION")),
+        );
+        set(
+            "SERVER_PROTOCOL",
+            match request.version {
+                Version::HTTP_10 => "HTTP/1.0",
+                Version::HTTP_2 => "HTTP/2.0",
+                _ => "HTTP/1.1",
+            },
+        );
+        let authority: Option<Authority> = request.host().parse().ok();
+        let name = authority.as_ref().map_or("localhost", Authority::host);
+        set("SERVER_NAME", name);
+        let port = match &request.client.listener.endpoint {
+            Endpoint::Tcp(at) => at.port,
+            _ => authority
+                .as_ref()
+                .and_then(Authority::port_u16)
+                .unwrap_or(0),
+        };
+        set("SERVER_PORT", &port.to_string());
+        set("REQUEST_METHOD", request.method.as_str());
+        set("SCRIPT_NAME", &self.script);
+        if self.has_rest {
+            let rest = captures.last().map_or("", |(_, rest)| rest.as_str());
+            set("PATH_INFO", &format!("/{rest}"));
+        }
+        set("QUERY_STRING", request.uri.query().unwrap_or_default());
+        set(
+            "REQUEST_URI",
+            request
+                .uri
+                .path_and_query()
+                .map_or("/", |target| target.as_str()),
+        );
+        let peer = request
+            .client
+            .peer
+            .ip()
+            .map(|ip| ip.to_canonical().to_string());
+        set("REMOTE_ADDR", peer.as_deref().unwrap_or_default());
+        if request.client.is_encrypted {
+            set("HTTPS", "on");
+        }
+        if let Some(facts) = &request.client.certificate {
+            set("SSL_CLIENT_S_DN", &facts.subject);
+        }
+        if length > 0 {
+            set("CONTENT_LENGTH", &length.to_string());
+        }
+        if let Some(content_type) = request.header(CONTENT_TYPE) {
+            set("CONTENT_TYPE", content_type);
+        }
+        for key in request.headers.keys() {
+            // RFC 3875, 4.1.18, and httpoxy: a client's Proxy would become a program's proxy.
+            let name = key.as_str();
+            if ["content-type", "content-length", "authorization", "proxy"].contains(&name)
+                || name.contains('_')
+            {
+                continue;
+            }
+            let values: Vec<_> = request
+                .headers
+                .get_all(key)
+                .iter()
+                .map(|value| String::from_utf8_lossy(value.as_bytes()))
+                .collect();
+            let variable = format!("HTTP_{}", name.to_ascii_uppercase().replace('-', "_"));
+            set(&variable, &values.join(", "));
+        }
+        set("PATH", "/usr/local/bin:/usr/bin:/bin");
+        for (name, value) in &self.environment {
+            set(name, value);
+        }
+        all
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Only while it has not been waited for is its number still its own.
+        if let (Some(group), Ok(None)) = (self.group, self.child.try_wait()) {
+            let _ = killpg(group, Signal::SIGKILL);
+        }
+    }
+}
+
+/// Reads up to the empty line; what follows it is left in `pending`.
+async fn read_head(stdout: &mut ChildStdout, pending: &mut Vec<u8>) -> Result<Head, Problem> {
+    loop {
+        if let Some((head, length)) = parse_head(pending).map_err(Problem::bad_program)? {
+            pending.drain(..length);
+            return Ok(head);
+        }
+        if pending.len() > HEAD_MAX {
+            return Err(Problem::bad_program("its head is too long"));
+        }
+        if read_more(stdout, pending)
+            .await
+            .map_err(|_| Problem::bad_program("it broke off"))?
+            == 0
+        {
+            return Err(Problem::bad_program("it ended without an answer"));
+        }
+    }
+}
+
+async fn read_more(
+    stdout: &mut (impl AsyncRead + Unpin),
+    pending: &mut Vec<u8>,
+) -> io::Result<usize> {
+    let mut buffer = [0; 4096];
+    let length = stdout.read(&mut buffer).await?;
+    pending.extend_from_slice(&buffer[..length]);
+    Ok(length)
+}
+
+/// The head at the front of a program's output and how long it is; `None` while it is not complete.
+fn parse_head(bytes: &[u8]) -> Result<Option<(Head, usize)>, &'static str> {
+    let (mut status, mut fields, mut at) = (None, Vec::new(), 0);
+    loop {
+        let Some(length) = bytes[at..].iter().position(|byte| *byte == b'\n') else {
+            return Ok(None);
+        };
+        let line = &bytes[at..at + length];
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        at += length + 1;
+        if line.is_empty() {
+            break;
+        }
+        let colon = line
+            .iter()
+            .position(|byte| *byte == b':')
+            .ok_or("a line of its head has no colon")?;
+        let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
+        if name.eq_ignore_ascii_case(b"status") {
+            let code = value.split(|byte| *byte == b' ').next().unwrap_or_default();
+            let code = StatusCode::from_bytes(code)
+                .ok()
+                .filter(|code| !code.is_informational());
+            status = Some(code.ok_or("its Status is none")?);
+            continue;
+        }
+        let name =
+            HeaderName::from_bytes(name).map_err(|_| "a field of its head has no good name")?;
+        // How its answer is framed is ours to say.
+        if [
+            "connection",
+            "transfer-encoding",
+            "keep-alive",
+            "upgrade",
+            "trailer",
+        ]
+        .contains(&name.as_str())
+        {
+            continue;
+        }
+        let value =
+            HeaderValue::from_bytes(value).map_err(|_| "a field of its head has no good value")?;
+        fields.push((name, value));
+    }
+    let redirects = fields.iter().any(|(name, _)| *name == LOCATION);
+    let status = status.unwrap_or(if redirects {
+        StatusCode::FOUND
+    } else {
+        StatusCode::OK
+    });
+    if fields.is_empty() {
+        return Err("its head has no field; Content-Type is owed");
+    }
+    Ok(Some((Head { status, fields }, at)))
+}
+
+impl Head {
+    /// How much follows, if the program says so.
+    fn length(&self) -> Option<u64> {
+        let field = self
+            .fields
+            .iter()
+            .find(|(name, _)| *name == CONTENT_LENGTH)?;
+        field.1.to_str().ok()?.parse().ok()
+    }
+}
+
+impl Problem {
+    /// A program that does not keep to its protocol.
+    fn bad_program(why: &str) -> Self {
+        tracing::warn!(why, "a CGI program has no answer");
+        Self::new(
+            StatusCode::BAD_GATEWAY,
+            "the program behind this path gave no answer",
+        )
+    }
+}
+
+fn too_long() -> Problem {
+    Problem::new(
+        StatusCode::GATEWAY_TIMEOUT,
+        "the program behind this path took too long",
+    )
+}
+
+const HEAD_MAX: usize = 32 << 10;
+const PIECE: usize = 16 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_is_read_with_either_line_end() {
+        for text in [
+            "Content-Type: a/b\nStatus: 404 Not Found\nX-A: b\n\nbody",
+            "Content-Type: a/b\r\nstatus:404\r\nX-A:b\r\n\r\nbody",
+        ] {
+            let (head, length) = parse_head(text.as_bytes()).unwrap().unwrap();
+            assert_eq!((head.status.as_u16(), head.fields.len()), (404, 2));
+            assert_eq!(&text[length..], "body");
+            for n in 0..length {
+                assert_eq!(parse_head(&text.as_bytes()[..n]), Ok(None), "{n}");
+            }
+        }
+        let (head, _) = parse_head(b"Location: /x\n\n").unwrap().unwrap();
+        assert_eq!(head.status, StatusCode::FOUND);
+    }
+
+    #[test]
+    fn what_is_no_head_is_refused() {
+        for text in [
+            "hello\n",
+            "\n",
+            "Status: abc\n\n",
+            "Status: 100\n\n",
+            "A b: c\n\n",
+            "A: \u{1}\n\n",
+        ] {
+            assert!(parse_head(text.as_bytes()).is_err(), "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,378 @@
+//! Keys and values of a kv-rpc, as HTTP has it: GET, PUT, DELETE, lists, and a stream of changes.
+
+use std::time::Duration;
+
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderValue, LINK, VARY};
+use hyper::{Method, StatusCode};
+use portyard_core::endpoint::Endpoint;
+use portyard_wire::jsonrpc::{Params, json};
+use portyard_wire::value::Value;
+
+use super::config::KvConfig;
+use super::pattern::{Captures, Pattern};
+use super::rpc::{CAPS, Caller, problem_of};
+use super::template::{Escape, Template};
+use super::upstream;
+use super::values::{fill, template};
+use crate::http::conditions::{self, Validators, Verdict};
+use crate::http::{Answer, Body, Offer, Problem, Request, Response, choose, respond};
+
+/// The handler.
+pub struct Kv {
+    server: Endpoint,
+    key: Option<Template>,
+    prefix: String,
+    write: bool,
+    watch: Duration,
+}
+
+/// What is under a key.
+struct Entry {
+    value: Value,
+    etag: String,
+}
+
+impl Kv {
+    /// Reads which keys.
+    pub fn new(config: &KvConfig, pattern: &Pattern) -> Result<Self, String> {
+        upstream::check(&config.server).map_err(|why| format!("kv.server: {why}"))?;
+        let key = config
+            .key
+            .as_deref()
+            .map(|key| template(key, pattern))
+            .transpose();
+        let key = key.map_err(|why| format!("kv.key: {why}"))?;
+        if key.is_none() && config.write {
+            return Err("kv.write needs kv.key: a list is not written".into());
+        }
+        Ok(Self {
+            server: config.server.clone(),
+            key,
+            prefix: config.prefix.clone(),
+            write: config.write,
+            watch: config.watch.0,
+        })
+    }
+
+    /// The methods that it answers.
+    pub fn methods(&self) -> &'static [&'static str] {
+        if self.write {
+            &["GET", "HEAD", "PUT", "DELETE"]
+        } else {
+            &["GET", "HEAD"]
+        }
+    }
+
+    /// Answers.
+    pub async fn answer(&self, request: Request, captures: &Captures) -> Answer {
+        let Some(key) = &self.key else {
+            return self.list(&request).await;
+        };
+        let key = fill(key, Escape::None, &request, captures);
+        let reads = matches!(request.method, Method::GET | Method::HEAD);
+        if reads && !self.watch.is_zero() && choose(&request.headers, WATCHED) == Some(1) {
+            return self.watch(key).await;
+        }
+        let mut caller = Caller::connect(&self.server).await?;
+        if reads {
+            let entry = entry(&mut caller, &key).await?.ok_or_else(no_such_key)?;
+            return give(&request, &entry);
+        }
+        // The tag of what is there decides whether it may be replaced.
+        let there = entry(&mut caller, &key).await?;
+        let validators = Validators {
+            etag: there.as_ref().map(|entry| entry.etag.as_str()),
+            modified: None,
+        };
+        if conditions::evaluate(&request.method, &request.headers, validators) != Verdict::Go {
+            return Err(changed());
+        }
+        let has_condition = request.headers.contains_key(hyper::header::IF_MATCH)
+            || request.headers.contains_key(hyper::header::IF_NONE_MATCH);
+        if request.method == Method::DELETE {
+            there.ok_or_else(no_such_key)?;
+            call(&mut caller, "delete", vec![key.as_str().into()]).await?;
+            return Ok(empty(StatusCode::NO_CONTENT));
+        }
+        let is_new = there.is_none();
+        let seconds = request.parameter("ttl");
+        let value = read_value(request).await?;
+        match (seconds, has_condition) {
+            (Some(seconds), false) => {
+                let seconds: f64 = seconds
+                    .parse()
+                    .map_err(|_| bad("ttl is no number of seconds"))?;
+                let arguments = vec![key.as_str().into(), value, Value::Double(seconds)];
+                call(&mut caller, "setex", arguments).await?;
+            }
+            (Some(_), true) => return Err(bad("ttl and a condition do not go together")),
+            // Only over the value that the condition was about: somebody may have been faster.
+            (None, true) => {
+                let expected = there.map_or(Value::Nil, |entry| entry.value);
+                let arguments = vec![key.as_str().into(), expected, value];
+                if call(&mut caller, "cas", arguments).await? != Value::Bool(true) {
+                    return Err(changed());
+                }
+            }
+            (None, false) => {
+                call(&mut caller, "set", vec![key.as_str().into(), value]).await?;
+            }
+        }
+        let mut response = empty(if is_new {
+            StatusCode::CREATED
+        } else {
+            StatusCode::NO_CONTENT
+        });
+        if let Some(entry) = entry(&mut caller, &key).await?
+            && let Ok(etag) = HeaderValue::from_str(&entry.etag)
+        {
+            response.headers_mut().insert(ETAG, etag);
+        }
+        Ok(response)
+    }
+
+    /// A page of keys and values: `{"entries": {KEY: VALUE, …}, "cursor": …}`.
+    async fn list(&self, request: &Request) -> Answer {
+        let asked = request.parameter("prefix").unwrap_or_default();
+        let prefix = format!("{}{asked}", self.prefix);
+        let cursor = request
+            .parameter("cursor")
+            .map_or(Value::Nil, Value::String);
+        let limit = match request.parameter("limit") {
+            Some(text) => {
+                let limit = text
+                    .parse()
+                    .ok()
+                    .filter(|limit| (1..=LIMIT_MAX).contains(limit));
+                let wrong = || bad(format!("limit is not from 1 to {LIMIT_MAX}"));
+                Value::Int(limit.ok_or_else(wrong)?)
+            }
+            None => Value::Int(LIMIT),
+        };
+        let prefix = if prefix.is_empty() {
+            Value::Nil
+        } else {
+            Value::String(prefix)
+        };
+        let mut caller = Caller::connect(&self.server).await?;
+        let page = call(&mut caller, "scan", vec![prefix, cursor, limit]).await?;
+        let cursor = member(&page, "cursor").and_then(|cursor| match cursor {
+            Value::String(cursor) => Some(cursor.clone()),
+            _ => None,
+        });
+        let mut text = Vec::new();
+        json::encode(&page, &mut text).map_err(|error| Problem::internal(error.to_string()))?;
+        text.push(b'\n');
+        let mut response = respond(StatusCode::OK, "application/json", text);
+        let fields = response.headers_mut();
+        fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        if let Some(cursor) = cursor {
+            let others = request
+                .query()
+                .into_iter()
+                .filter(|(name, _)| name != "cursor");
+            let pairs = others.chain([("cursor".into(), cursor)]);
+            let pairs: Vec<String> = pairs
+                .map(|(name, value)| {
+                    format!("{}={}", Escape::Url.apply(&name), Escape::Url.apply(&value))
+                })
+                .collect();
+            let link = format!("<?{}>; rel=\"next\"", pairs.join("&"));
+            if let Ok(link) = HeaderValue::from_str(&link) {
+                fields.insert(LINK, link);
+            }
+        }
+        Ok(response)
+    }
+
+    /// The value of a key and each one after it, as server-sent events (the HTML standard).
+    async fn watch(&self, key: String) -> Answer {
+        let mut caller = Caller::connect(&self.server).await?;
+        let pause = self.watch;
+        let body = Body::produce(None, |mut sender| async move {
+            let (mut last, mut revision) = (None, None);
+            let mut quiet = Duration::ZERO;
+            loop {
+                // Failures end the stream; a client comes again by itself.
+                let broken = |_| std::io::Error::from(std::io::ErrorKind::BrokenPipe);
+                let now = call(&mut caller, "revision", Vec::new())
+                    .await
+                    .map_err(broken)?;
+                let mut event = None;
+                if revision.as_ref() != Some(&now) {
+                    revision = Some(now);
+                    let entry = entry(&mut caller, &key).await.map_err(broken)?;
+                    let tag = entry.as_ref().map(|entry| entry.etag.clone());
+                    if last.as_ref() != Some(&tag) {
+                        event = Some(event_of(entry.as_ref()));
+                        last = Some(tag);
+                    }
+                }
+                match event {
+                    Some(event) => {
+                        quiet = Duration::ZERO;
+                        sender.send(event).await;
+                    }
+                    // Shows a client that is gone, and a balancer that somebody is there.
+                    None if quiet >= QUIET => {
+                        quiet = Duration::ZERO;
+                        sender.send(":\n\n").await;
+                    }
+                    None => {}
+                }
+                tokio::time::sleep(pause).await;
+                quiet += pause;
+            }
+        });
+        let mut response = respond(StatusCode::OK, "text/event-stream", body);
+        let fields = response.headers_mut();
+        fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        fields.insert(VARY, HeaderValue::from_static("accept"));
+        Ok(response)
+    }
+}
+
+fn event_of(entry: Option<&Entry>) -> String {
+    let Some(entry) = entry else {
+        return "event: gone\ndata: null\n\n".into();
+    };
+    let mut text = Vec::new();
+    // What kv-rpc has told as JSON can be told so again.
+    let _ = json::encode(&entry.value, &mut text);
+    let id = entry.etag.trim_matches('"');
+    // JSON has no line breaks in it.
+    format!(
+        "event: value\nid: {id}\ndata: {}\n\n",
+        String::from_utf8_lossy(&text)
+    )
+}
+
+async fn call(caller: &mut Caller, method: &str, arguments: Vec<Value>) -> Result<Value, Problem> {
+    let result = caller.call(method, &Params::Positional(arguments)).await?;
+    result.map_err(|error| problem_of(&error))
+}
+
+/// What is under a key, if anything.
+async fn entry(caller: &mut Caller, key: &str) -> Result<Option<Entry>, Problem> {
+    let arguments = Params::Positional(vec![key.into()]);
+    let found = match caller.call("entry", &arguments).await? {
+        Ok(found) => found,
+        Err(error) if error.code == MISSING => return Ok(None),
+        Err(error) => return Err(problem_of(&error)),
+    };
+    let number = |name| match member(&found, name) {
+        Some(Value::Int(number)) => *number,
+        _ => 0,
+    };
+    let etag = format!("\"{}-{}\"", number("created"), number("revision"));
+    let value = member(&found, "value").cloned().unwrap_or(Value::Nil);
+    Ok(Some(Entry { value, etag }))
+}
+
+fn member<'a>(value: &'a Value, name: &str) -> Option<&'a Value> {
+    let Value::Map(pairs) = value else {
+        return None;
+    };
+    let is_named = |key: &Value| matches!(key, Value::String(key) if key == name);
+    pairs
+        .iter()
+        .find(|(key, _)| is_named(key))
+        .map(|(_, value)| value)
+}
+
+/// Text as text, bytes as bytes, and the rest, or whatever is asked for so, as JSON.
+fn give(request: &Request, entry: &Entry) -> Answer {
+    let plain: Option<(&'static str, Vec<u8>)> = match &entry.value {
+        Value::String(text) => Some(("text/plain; charset=utf-8", text.clone().into_bytes())),
+        Value::Bytes(bytes) => Some(("application/octet-stream", bytes.clone())),
+        _ => None,
+    };
+    let offers: &[Offer] = match &entry.value {
+        Value::String(_) => TEXT,
+        Value::Bytes(_) => BYTES,
+        _ => JSON,
+    };
+    let form = choose(&request.headers, offers).ok_or_else(|| Problem::not_acceptable(offers))?;
+    let (content_type, bytes) = if let Some(plain) = plain.filter(|_| form == 0) {
+        plain
+    } else {
+        let mut text = Vec::new();
+        json::encode(&entry.value, &mut text)
+            .map_err(|error| Problem::internal(error.to_string()))?;
+        ("application/json", text)
+    };
+    let mut response = Response::new(Body::from(bytes));
+    let fields = response.headers_mut();
+    fields.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    fields.insert(VARY, HeaderValue::from_static("accept"));
+    if let Ok(etag) = HeaderValue::from_str(&entry.etag) {
+        fields.insert(ETAG, etag);
+    }
+    Ok(response)
+}
+
+/// JSON, text or bytes, as the client says.
+async fn read_value(mut request: Request) -> Result<Value, Problem> {
+    let bytes = request.body.collect().await?;
+    let content_type = request.header(CONTENT_TYPE).unwrap_or_default();
+    let name = content_type
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase();
+    if name == "application/json" || name.ends_with("+json") {
+        return json::decode(&bytes, &CAPS)
+            .map_err(|error| bad(format!("the body is no JSON: {error}")));
+    }
+    if name.starts_with("text/") {
+        let text = String::from_utf8(bytes.into());
+        return text
+            .map(Value::String)
+            .map_err(|_| bad("the text is not UTF-8"));
+    }
+    Ok(Value::Bytes(bytes.into()))
+}
+
+fn empty(status: StatusCode) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    response
+}
+
+fn bad(detail: impl Into<std::borrow::Cow<'static, str>>) -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, detail)
+}
+
+fn no_such_key() -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "there is no such key")
+}
+
+fn changed() -> Problem {
+    Problem::new(
+        StatusCode::PRECONDITION_FAILED,
+        "what is under the key is not what the request supposes",
+    )
+}
+
+const TEXT: &[Offer] = &[
+    Offer::new("text/plain; charset=utf-8", &[]),
+    Offer::new("application/json", &[]),
+];
+const BYTES: &[Offer] = &[
+    Offer::new("application/octet-stream", &[]),
+    Offer::new("application/json", &[]),
+];
+const JSON: &[Offer] = &[Offer::new("application/json", &[])];
+/// An event stream is only for who asks for it by name.
+const WATCHED: &[Offer] = &[
+    Offer::new("application/json", &[]),
+    Offer::new("text/event-stream", &[]),
+];
+/// kv-rpc's code for a key that is not there.
+const MISSING: i64 = -32_001;
+const LIMIT: i64 = 100;
+const LIMIT_MAX: i64 = 1000;
+/// After so long without an event a comment is sent.
+const QUIET: Duration = Duration::from_secs(15);

@@ -1,0 +1,72 @@
+//! Answers with text that holds values of the request.
+
+use hyper::StatusCode;
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+
+use super::config::TemplateConfig;
+use super::pattern::{Captures, Pattern};
+use super::template::{Escape, Template};
+use super::values::{fill, template};
+use crate::http::{Body, Request, Response};
+
+/// The handler.
+pub struct Text {
+    template: Template,
+    escape: Escape,
+    content_type: HeaderValue,
+    status: StatusCode,
+}
+
+impl Text {
+    /// Reads the template.
+    pub fn new(config: &TemplateConfig, pattern: &Pattern) -> Result<Self, String> {
+        let text = match (&config.body, &config.file) {
+            (Some(body), None) => body.clone(),
+            (None, Some(place)) => {
+                let bytes = place
+                    .read(FILE_MAX)
+                    .map_err(|error| format!("template.file: {error}"))?;
+                let text = String::from_utf8(bytes);
+                text.map_err(|_| format!("template.file: {place} is not UTF-8"))?
+            }
+            _ => return Err("template: write either body or file".into()),
+        };
+        let parsed = template(&text, pattern).map_err(|why| format!("template: {why}"))?;
+        let escape = match Escape::for_type(&config.content_type) {
+            Some(escape) => escape,
+            None if parsed.is_constant() => Escape::None,
+            None => {
+                return Err(format!(
+                    "template: no value is safe in {}; use HTML, XML, JSON, CSV or plain text, or a \
+                     text without {{{{…}}}}",
+                    config.content_type
+                ));
+            }
+        };
+        let status = StatusCode::from_u16(config.status).ok();
+        let status = status.filter(|status| !status.is_informational());
+        let content_type = HeaderValue::from_str(&config.content_type);
+        Ok(Self {
+            template: parsed,
+            escape,
+            content_type: content_type
+                .map_err(|_| "template.content_type is no media type".to_owned())?,
+            status: status.ok_or("template.status must be from 200 to 999")?,
+        })
+    }
+
+    /// Answers.
+    pub fn answer(&self, request: &Request, captures: &Captures) -> Response {
+        let text = fill(&self.template, self.escape, request, captures);
+        let mut response = Response::new(Body::from(text));
+        *response.status_mut() = self.status;
+        let fields = response.headers_mut();
+        fields.insert(CONTENT_TYPE, self.content_type.clone());
+        if self.template.tells_time() {
+            fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        }
+        response
+    }
+}
+
+const FILE_MAX: u64 = 1 << 20;

@@ -1,0 +1,72 @@
+//! The table of services.
+
+use std::sync::Arc;
+
+use portyard_core::daemon::{Build, Daemon, Home, ServiceRow};
+use portyard_core::listener::Streams;
+
+use crate::http::{CorsConfig, Server};
+use crate::httpbin::{Httpbin, HttpbinOptions};
+use crate::routes::Router;
+use crate::settings::Options;
+use crate::state::State;
+
+/// The daemon.
+pub enum RestApi {}
+
+impl Daemon for RestApi {
+    type Flavour = Streams;
+    type Options = Options;
+    type Shared = State;
+
+    const NAME: &'static str = "rest-api";
+    const VERSION: &'static str = env!("CARGO_PKG_VERSION");
+    const ABOUT: &'static str = "HTTP: small services without code, from a configuration";
+    const SERVICES: &'static [ServiceRow<Self>] = &[
+        row(
+            "http",
+            18080,
+            "/hello, /localtime, and the routes of the configuration",
+            |listener, state| {
+                if listener.options.httpbin != HttpbinOptions::default() {
+                    return Err("the table httpbin is for listeners of service httpbin".into());
+                }
+                let router = Router::new(state.clone(), listener.label());
+                let server = Server::new(&listener.options, &state, router)?;
+                Ok(Arc::new(server))
+            },
+        ),
+        row(
+            "httpbin",
+            18081,
+            "the API of httpbin and go-httpbin, to test clients against",
+            |listener, state| {
+                let options = &listener.options;
+                if options.cors != CorsConfig::default() {
+                    return Err(
+                        "httpbin lets every origin read its answers, as clients are \
+                                tested with that; leave the table cors out"
+                            .into(),
+                    );
+                }
+                let httpbin = Httpbin::new(&options.httpbin, options.max_body.0, state.metrics())?;
+                Ok(Arc::new(Server::new(options, &state, httpbin)?))
+            },
+        ),
+    ];
+    const ALPN: &'static [&'static str] = &["h2", "http/1.1"];
+}
+
+const fn row(
+    name: &'static str,
+    port: u16,
+    about: &'static str,
+    build: Build<RestApi>,
+) -> ServiceRow<RestApi> {
+    ServiceRow {
+        name,
+        home: Home::Port(port),
+        about,
+        build,
+    }
+}

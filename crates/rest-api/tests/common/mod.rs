@@ -1,0 +1,128 @@
+//! What the tests of rest-api share: a daemon, and HTTP/1.1 by hand.
+#![expect(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
+#![allow(dead_code, reason = "each test file uses a part")]
+
+use std::process::Command;
+
+use portyard_testkit::{Client, Daemon, DaemonBuilder, finish, peer};
+
+/// An answer.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub head: String,
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// The value of a field, in whatever case its name is.
+    pub fn field(&self, name: &str) -> Option<&str> {
+        self.head.lines().find_map(|line| {
+            let (found, value) = line.split_once(": ")?;
+            found.eq_ignore_ascii_case(name).then_some(value)
+        })
+    }
+}
+
+pub fn builder() -> DaemonBuilder {
+    Daemon::build(env!("CARGO_BIN_EXE_rest-api"))
+}
+
+/// A configuration with a listener of service `http`, its options, and what stands in other tables.
+pub fn config(builder: &DaemonBuilder, options: &str, rest: &str) -> String {
+    format!(
+        "loops = 1\nadmin.listen = \"unix:{}\"\n[[listener]]\nservice = \"http\"\n\
+         listen = [\"tcp://127.0.0.1:0\"]\n[listener.options]\n{options}\n{rest}\n",
+        builder.dir().join("admin").display()
+    )
+}
+
+/// A daemon with such a configuration.
+#[track_caller]
+pub fn start(options: &str, rest: &str) -> Daemon {
+    let builder = builder();
+    let config = config(&builder, options, rest);
+    builder.config(&config).start()
+}
+
+/// Reads an answer to a request that was no HEAD.
+#[track_caller]
+pub fn answer(client: &Client) -> Answer {
+    read(client, false)
+}
+
+#[track_caller]
+pub fn read(client: &Client, is_head: bool) -> Answer {
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        let line = client.receive_line();
+        assert!(!line.is_empty(), "the end came within {head:?}");
+        head += &line;
+    }
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    let mut answer = Answer {
+        status,
+        head,
+        body: Vec::new(),
+    };
+    if is_head || matches!(status, 204 | 304) {
+        return answer;
+    }
+    if answer.field("transfer-encoding") == Some("chunked") {
+        loop {
+            let line = client.receive_line();
+            let size = usize::from_str_radix(line.trim(), 16).unwrap();
+            let piece = client.receive(size + 2);
+            answer.body.extend_from_slice(&piece[..size]);
+            if size == 0 {
+                return answer;
+            }
+        }
+    }
+    let length = answer
+        .field("content-length")
+        .map_or(0, |length| length.parse().unwrap());
+    answer.body = client.receive(length);
+    answer
+}
+
+/// One request on a connection of its own, with these lines of fields.
+#[track_caller]
+pub fn ask(daemon: &Daemon, method: &str, target: &str, fields: &str, body: &str) -> Answer {
+    let client = Client::connect(&daemon.endpoint("http"));
+    let length = if body.is_empty() {
+        String::new()
+    } else {
+        format!("Content-Length: {}\r\n", body.len())
+    };
+    client.send(format!(
+        "{method} {target} HTTP/1.1\r\nHost: localhost\r\n{fields}{length}\r\n{body}"
+    ));
+    read(&client, method == "HEAD")
+}
+
+#[track_caller]
+pub fn get(daemon: &Daemon, target: &str) -> Answer {
+    ask(daemon, "GET", target, "", "")
+}
+
+/// The URL of a path.
+pub fn url(daemon: &Daemon, path: &str) -> String {
+    format!("http://{}{path}", daemon.address("http"))
+}
+
+/// What curl writes.
+#[track_caller]
+pub fn curl(arguments: &[&str]) -> String {
+    finish(
+        Command::new(peer("curl"))
+            .args(["-sS", "--max-time", "20"])
+            .args(arguments),
+        b"",
+    )
+    .success()
+}

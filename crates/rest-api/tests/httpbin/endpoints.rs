@@ -1,0 +1,403 @@
+//! What the endpoints answer, in both dialects.
+
+use super::common::curl;
+use super::{ask, get, start, url};
+
+#[test]
+fn a_request_is_told_back_as_python_writes_it() {
+    let daemon = start("");
+    let answer = ask(
+        &daemon,
+        "GET",
+        "/get?b=1&a=%C3%A4&b=2",
+        "x-y: 1\r\nX-Y: 2\r\n",
+        "",
+    );
+    assert!(answer.head.starts_with("HTTP/1.1 200 OK\r\n"));
+    assert_eq!(answer.field("content-type"), Some("application/json"));
+    let expected = r#"{
+  "args": {
+    "a": "\u00e4",
+    "b": [
+      "1",
+      "2"
+    ]
+  },
+  "headers": {
+    "Host": "a.test",
+    "X-Y": "1,2"
+  },
+  "origin": "127.0.0.1",
+  "url": "http://a.test/get?b=1&a=\u00e4&b=2"
+}
+"#;
+    assert_eq!(answer.text(), expected);
+}
+
+#[test]
+fn a_request_is_told_back_as_go_writes_it() {
+    let daemon = start("");
+    let fields = "Content-Type: application/json\r\n";
+    let answer = ask(
+        &daemon,
+        "POST",
+        "/go/anything?a=%C3%A4",
+        fields,
+        "{\"x\": 1.0}",
+    );
+    let json = "application/json; charset=utf-8";
+    assert_eq!(answer.field("content-type"), Some(json));
+    let expected = r#"{
+  "args": {
+    "a": [
+      "ä"
+    ]
+  },
+  "headers": {
+    "Content-Length": [
+      "10"
+    ],
+    "Content-Type": [
+      "application/json"
+    ],
+    "Host": [
+      "a.test"
+    ]
+  },
+  "method": "POST",
+  "origin": "127.0.0.1",
+  "url": "http://a.test/go/anything?a=%C3%A4",
+  "data": "{\"x\": 1.0}",
+  "files": {},
+  "form": {},
+  "json": {
+    "x": 1
+  }
+}
+"#;
+    assert_eq!(answer.text(), expected);
+}
+
+#[test]
+fn the_dialects_differ_where_clients_notice() {
+    let daemon = start("");
+    for (target, python, go) in [
+        ("/status/401", "401 UNAUTHORIZED", "401 Unauthorized"),
+        ("/status/418", "418 I'M A TEAPOT", "418 I'm a teapot"),
+        ("/status/599", "599 UNKNOWN", "599 status code 599"),
+        ("/nothing", "404 NOT FOUND", "404 Not Found"),
+        ("/status/x", "400 BAD REQUEST", "400 Bad Request"),
+        ("/redirect/0", "400 BAD REQUEST", "400 Bad Request"),
+        ("/brotli", "200 OK", "501 Not Implemented"),
+        ("/links/1000/0", "200 OK", "400 Bad Request"),
+        ("/bytes/200000", "200 OK", "200 OK"),
+        ("/range/200000", "404 NOT FOUND", "200 OK"),
+    ] {
+        for (prefix, expected) in [("", python), ("/go", go)] {
+            let head = get(&daemon, &format!("{prefix}{target}")).head;
+            let status = format!("HTTP/1.1 {expected}\r\n");
+            assert!(head.starts_with(&status), "{prefix}{target}: {head}");
+        }
+    }
+    let (python, go) = (get(&daemon, "/etag/x"), get(&daemon, "/go/etag/x"));
+    assert_eq!(
+        (python.field("etag"), go.field("etag")),
+        (Some("x"), Some("\"x\""))
+    );
+    let (python, go) = (get(&daemon, "/nothing"), get(&daemon, "/go/status/x"));
+    assert_eq!(
+        python.field("content-type"),
+        Some("text/html; charset=utf-8")
+    );
+    assert!(go.text().contains("\"status_code\": 400"), "{}", go.text());
+}
+
+#[test]
+fn seeded_bytes_are_those_that_clients_compute() {
+    let daemon = start("");
+    // random.Random(1); rand.New(rand.NewSource(1)).
+    let python = [0x44, 0x20, 0x82, 0x3c, 0xfd, 0xe6, 0xf1, 0xc2];
+    let go = [0x21, 0x0f, 0xc7, 0xbb, 0x81, 0x86, 0x39, 0xac];
+    for (prefix, expected) in [("", python), ("/go", go)] {
+        for endpoint in ["bytes", "stream-bytes"] {
+            let target = format!("{prefix}/{endpoint}/8?seed=1&chunk_size=3");
+            assert_eq!(get(&daemon, &target).body, expected, "{target}");
+        }
+    }
+    assert_ne!(get(&daemon, "/bytes/8").body, get(&daemon, "/bytes/8").body);
+}
+
+#[test]
+fn every_origin_may_read_and_a_preflight_is_answered() {
+    let daemon = start("");
+    for (prefix, methods) in [
+        ("", "GET, POST, PUT, DELETE, PATCH, OPTIONS"),
+        ("/go", "GET, POST, HEAD, PUT, DELETE, PATCH, OPTIONS"),
+    ] {
+        let fields = "Origin: https://o.test\r\nAccess-Control-Request-Headers: x-a\r\n";
+        let answer = ask(&daemon, "OPTIONS", &format!("{prefix}/get"), fields, "");
+        assert_eq!(answer.status, 200);
+        for (name, expected) in [
+            ("access-control-allow-origin", "https://o.test"),
+            ("access-control-allow-credentials", "true"),
+            ("access-control-allow-methods", methods),
+            ("access-control-allow-headers", "x-a"),
+            ("access-control-max-age", "3600"),
+            ("vary", "Origin"),
+        ] {
+            assert_eq!(answer.field(name), Some(expected), "{prefix} {name}");
+        }
+        let answer = get(&daemon, &format!("{prefix}/status/500"));
+        assert_eq!(answer.field("access-control-allow-origin"), Some("*"));
+    }
+}
+
+#[test]
+fn what_only_one_original_has_is_in_both_dialects() {
+    let daemon = start("httpbin.hostname = \"h\"");
+    for prefix in ["", "/go"] {
+        let text = |target: &str| get(&daemon, &format!("{prefix}{target}")).text();
+        assert_eq!(
+            text("/env"),
+            "{\n  \"env\": {\n    \"HTTPBIN_SEEN\": \"yes\"\n  }\n}\n"
+        );
+        assert_eq!(text("/hostname"), "{\n  \"hostname\": \"h\"\n}\n");
+        assert_eq!(text("/ip?format=text"), "127.0.0.1\n");
+        assert_eq!(text("/base64/encode/hello"), "aGVsbG8=");
+        assert_eq!(text("/base64/decode/aGVsbG8="), "hello");
+        assert!(text("/jsonl?count=3").lines().count() == 3);
+        let dump = format!("GET {prefix}/dump/request HTTP/1.1\r\nHost: a.test\r\n\r\n");
+        assert_eq!(text("/dump/request"), dump);
+        let upload = ask(&daemon, "PUT", &format!("{prefix}/upload"), "", "12345");
+        assert!(upload.text().contains("\"bytes_received\": 5"));
+        let sse = get(&daemon, &format!("{prefix}/sse?count=2&duration=1ms"));
+        assert_eq!(sse.text().matches("event: ping\ndata: {\"id\":").count(), 2);
+        let head = ask(&daemon, "HEAD", &format!("{prefix}/head"), "", "");
+        assert_eq!(head.status, 200);
+    }
+}
+
+#[test]
+fn trailers_come_behind_the_body_for_who_takes_them() {
+    let daemon = start("");
+    let told = curl(&[
+        "-i",
+        "-H",
+        "TE: trailers",
+        &url(&daemon, "/go/trailers?X-A=1&X-B=2"),
+    ]);
+    let (head, rest) = told.split_once("\r\n\r\n").unwrap();
+    assert!(head.contains("Trailer: X-A, X-B"), "{head}");
+    assert!(
+        rest.contains("X-A: 1\r\nX-B: 2\r\n") || rest.contains("x-a: 1"),
+        "{told}"
+    );
+    let refused = get(&daemon, "/go/trailers?Content-Length=1");
+    assert_eq!(refused.status, 400);
+}
+
+#[test]
+fn curl_proves_a_password_in_each_way() {
+    let daemon = start("");
+    for prefix in ["", "/go"] {
+        let mut ways = vec![
+            (vec!["-u", "u:p"], "basic-auth/u/p"),
+            (vec!["-u", "u:p"], "hidden-basic-auth/u/p"),
+            (vec!["-H", "Authorization: Bearer t"], "bearer"),
+            (vec!["--digest", "-u", "u:p"], "digest-auth/auth/u/p"),
+            (
+                vec!["--digest", "-u", "u:p"],
+                "digest-auth/auth/u/p/SHA-256",
+            ),
+        ];
+        if prefix.is_empty() {
+            ways.extend([
+                (
+                    vec!["--digest", "-u", "u:p"],
+                    "digest-auth/auth-int/u/p/MD5",
+                ),
+                (
+                    vec!["--digest", "-u", "u:p"],
+                    "digest-auth/auth,auth-int/u/p",
+                ),
+                (
+                    vec!["--digest", "-u", "u:p", "-b", "x=y"],
+                    "digest-auth/auth/u/p/MD5/2?a=b",
+                ),
+            ]);
+        }
+        for (arguments, path) in ways {
+            let page = url(&daemon, &format!("{prefix}/{path}"));
+            let told = curl(&[&arguments[..], &[&page]].concat());
+            assert!(
+                told.contains("\"authenticated\": true"),
+                "{prefix}/{path}: {told}"
+            );
+        }
+        for path in [
+            "basic-auth/u/x",
+            "digest-auth/auth/u/x",
+            "digest-auth/auth/v/p",
+        ] {
+            let page = url(&daemon, &format!("{prefix}/{path}"));
+            let code = curl(&[
+                "--anyauth",
+                "-u",
+                "u:p",
+                "-o",
+                "/dev/null",
+                "-w",
+                "%{http_code}",
+                &page,
+            ]);
+            assert_eq!(code, "401", "{prefix}/{path}");
+        }
+    }
+}
+
+#[test]
+fn a_stale_nonce_is_told_and_a_cookie_may_be_required() {
+    let daemon = start("");
+    let credentials = "Authorization: Digest username=u, nonce=n, response=r\r\n";
+    for (target, fields, status, told) in [
+        (
+            "/digest-auth/auth/u/p",
+            "Cookie: last_nonce=n\r\n",
+            401,
+            "stale=True",
+        ),
+        (
+            "/digest-auth/auth/u/p",
+            "Cookie: stale_after=0\r\n",
+            401,
+            "stale=True",
+        ),
+        ("/digest-auth/auth/u/p", "", 401, "stale=False"),
+        (
+            "/digest-auth/auth/u/p?require-cookie=1",
+            "Cookie: a=b\r\n",
+            403,
+            "fake=fake_value",
+        ),
+    ] {
+        let answer = ask(
+            &daemon,
+            "GET",
+            target,
+            &format!("{credentials}{fields}"),
+            "",
+        );
+        assert_eq!(answer.status, status, "{target} {fields}");
+        assert!(answer.head.contains(told), "{}", answer.head);
+    }
+}
+
+#[test]
+fn curl_keeps_cookies_follows_redirects_and_decodes() {
+    let daemon = start("");
+    for prefix in ["", "/go"] {
+        let page = |path: &str| url(&daemon, &format!("{prefix}{path}"));
+        let jar = daemon.dir().join("jar").display().to_string();
+        let told = curl(&["-L", "-c", &jar, "-b", &jar, &page("/cookies/set?a=b")]);
+        assert_eq!(told, "{\n  \"cookies\": {\n    \"a\": \"b\"\n  }\n}\n");
+        let told = curl(&["-L", "-c", &jar, "-b", &jar, &page("/cookies/delete?a")]);
+        assert_eq!(told, "{\n  \"cookies\": {}\n}\n");
+        for path in [
+            "/redirect/5",
+            "/redirect/5?absolute=true",
+            "/absolute-redirect/3",
+        ] {
+            let told = curl(&["-L", "-w", "%{num_redirects}", &page(path)]);
+            let hops = &path.split('/').next_back().unwrap()[..1];
+            assert!(told.ends_with(hops), "{path}: {told}");
+        }
+        for (path, flag) in [
+            ("/gzip", "gzipped"),
+            ("/deflate", "deflated"),
+            ("/zstd", "zstd"),
+        ] {
+            let told = curl(&["--compressed", &page(path)]);
+            assert!(told.contains(&format!("\"{flag}\": true")), "{told}");
+        }
+        let upload = curl(&[
+            "-F",
+            "a=1",
+            "-F",
+            "f=@/etc/hostname;type=text/plain",
+            &page("/post"),
+        ]);
+        assert!(
+            upload.contains("\"a\": ") && upload.contains("\"f\": "),
+            "{upload}"
+        );
+        let chunked = curl(&[
+            "-H",
+            "Transfer-Encoding: chunked",
+            "-d",
+            "x=y",
+            &page("/post"),
+        ]);
+        assert!(chunked.contains("\"x\": "), "{chunked}");
+        let range = curl(&["-r", "5-9", "-w", "%{http_code}", &page("/range/26")]);
+        assert_eq!(range, "fghij206");
+    }
+    let told = curl(&["--compressed", &url(&daemon, "/brotli")]);
+    assert!(told.contains("\"brotli\": true"), "{told}");
+}
+
+#[test]
+fn http2_gives_the_same() {
+    let daemon = start("");
+    let page = url(&daemon, "/get?a=b");
+    let [first, second] = ["--http1.1", "--http2-prior-knowledge"].map(|http| curl(&[http, &page]));
+    assert_eq!(first, second);
+}
+
+#[test]
+fn what_is_slow_takes_its_time() {
+    let daemon = start("");
+    for (target, least) in [
+        ("/delay/0.2", 200),
+        ("/go/delay/200ms", 200),
+        ("/drip?duration=0.2&numbytes=4", 150),
+        ("/go/drip?duration=200ms&numbytes=4&delay=0", 200),
+        ("/range/26?duration=0.2&chunk_size=5", 200),
+        ("/go/jsonl?count=3&duration=200ms", 200),
+        ("/go/sse?count=3&duration=200ms&jitter=0", 200),
+    ] {
+        let started = std::time::Instant::now();
+        assert_eq!(get(&daemon, target).status, 200, "{target}");
+        let took = started.elapsed().as_millis();
+        // Only that it waits at all: how punctual it is depends on the machine.
+        assert!(took >= least, "{target}: {took} ms");
+    }
+    let answer = get(&daemon, "/drip?duration=0&numbytes=7&code=503");
+    assert_eq!((answer.status, answer.text().as_str()), (503, "*******"));
+    assert_eq!(answer.field("content-length"), Some("7"));
+}
+
+#[test]
+fn images_are_what_they_say() {
+    let daemon = start("");
+    for (kind, media, magic) in [
+        ("png", "image/png", &b"\x89PNG\r\n\x1a\n"[..]),
+        ("jpeg", "image/jpeg", b"\xff\xd8\xff"),
+        ("webp", "image/webp", b"RIFF"),
+        ("svg", "image/svg+xml", b"<?xml"),
+    ] {
+        for (prefix, target, accept) in [
+            ("", format!("/image/{kind}"), "*/*"),
+            ("/go", format!("/image/{kind}"), "*/*"),
+            ("", "/image".into(), media),
+            ("/go", "/image".into(), media),
+        ] {
+            let fields = format!("Accept: {accept}\r\n");
+            let answer = ask(&daemon, "GET", &format!("{prefix}{target}"), &fields, "");
+            assert_eq!(answer.field("content-type"), Some(media));
+            assert!(answer.body.starts_with(magic));
+        }
+    }
+    let nothing = "Accept: text/html\r\n";
+    assert_eq!(ask(&daemon, "GET", "/image", nothing, "").status, 406);
+    assert_eq!(ask(&daemon, "GET", "/go/image", nothing, "").status, 415);
+}

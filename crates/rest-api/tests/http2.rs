@@ -121,7 +121,8 @@ fn a_head_that_never_ends_is_sent_away() {
     while sent < 64 << 20 && client.try_send(frame(9, 0, 1, &piece)) {
         sent += piece.len();
     }
-    assert!(sent < 4 << 20, "{sent} bytes were taken");
+    // The kernel's own buffers take up to ten megabytes before a client notices that nobody reads.
+    assert!(sent < 16 << 20, "{sent} bytes were taken");
     goodbye(&client);
     assert!(curl(&[&url(&daemon, "/hello")]).contains("Hello"));
 }

@@ -1,4 +1,5 @@
 //! The man pages and completions of every program, read by the programs that users read them with.
+#![expect(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
 
 use std::fs;
 use std::path::{Path, PathBuf};

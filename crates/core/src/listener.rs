@@ -7,6 +7,7 @@ use arc_swap::ArcSwap;
 use tokio_util::sync::CancellationToken;
 
 use crate::access::AccessList;
+use crate::auth::Prover;
 use crate::config::{DatagramLimits, Rate, StreamLimits};
 use crate::datagram::DatagramService;
 use crate::endpoint::{Endpoint, Transport};
@@ -94,6 +95,8 @@ pub struct Settings<F: Flavour> {
     pub service: Arc<F::Service>,
     /// What it demands before; `None`: nothing, and always for datagrams.
     pub trust: Option<Arc<Trust>>,
+    /// What is proved to the broker that gives us connections.
+    pub prover: Option<Prover>,
 }
 
 /// The right of one connection to exist. Dropping it gives the place back.

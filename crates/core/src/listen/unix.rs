@@ -210,6 +210,7 @@ mod tests {
             &SocketOptions::default(),
             &mut Inherited::none(),
             2,
+            None,
         )
     }
 

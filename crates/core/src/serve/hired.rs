@@ -42,7 +42,7 @@ pub async fn work(home: Rc<EventLoop>, listener: Arc<Listener<Streams>>, hire: H
         return;
     }
     let outbox = Outbox::new(capacity(&listener, &hire));
-    let terms = Terms {
+    let mut terms = Terms {
         name: listener.name.clone(),
         pool: hire.pool.as_str().into(),
         ..Terms::new(hire.path.clone())
@@ -58,6 +58,8 @@ pub async fn work(home: Rc<EventLoop>, listener: Arc<Listener<Streams>>, hire: H
     let mut backoff = Backoff::default();
     let stopped = hired.listener.stopped();
     while !stopped.is_cancelled() {
+        // A reload may have brought another key.
+        terms.prover.clone_from(&hired.listener.settings().prover);
         let joined = tokio::select! {
             biased;
             () = stopped.cancelled() => break,

@@ -463,6 +463,7 @@ mod tests {
             access,
             service,
             trust: None,
+            prover: None,
         };
         let endpoint = Endpoint::tcp_loopback(0);
         let total = Arc::new(Gate::new(1));

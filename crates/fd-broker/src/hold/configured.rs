@@ -69,7 +69,7 @@ pub(super) fn open_all(
     for (endpoint, transport) in config.endpoints() {
         let mut bound = inherited.take_bound(&endpoint, &label(&name), transport)?;
         if bound.is_empty() {
-            bound = open(&endpoint, transport, &config.socket, inherited, 1)?;
+            bound = open(&endpoint, transport, &config.socket, inherited, 1, None)?;
         }
         for Bound { socket, file, .. } in bound {
             files.extend(file);

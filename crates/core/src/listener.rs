@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::access::AccessList;
@@ -83,6 +84,8 @@ pub struct Listener<F: Flavour> {
     pub penalties: Penalties,
     buckets: Mutex<Option<Buckets>>,
     settings: ArcSwap<Settings<F>>,
+    /// Told when there are other settings.
+    reloaded: Notify,
 }
 
 /// What a reload can change.
@@ -133,6 +136,7 @@ impl<F: Flavour> Listener<F> {
             penalties: Penalties::default(),
             buckets: Mutex::new(new_buckets::<F>(&settings.limits)),
             settings: ArcSwap::from_pointee(settings),
+            reloaded: Notify::new(),
         }
     }
 
@@ -180,6 +184,7 @@ impl<F: Flavour> Listener<F> {
             *self.lock_buckets() = new_buckets::<F>(&settings.limits);
         }
         self.settings.store(Arc::new(settings));
+        self.reloaded.notify_waiters();
     }
 
     /// Takes a token of a source, if the listener has a rate. `now` is in milliseconds.
@@ -207,6 +212,20 @@ fn new_buckets<F: Flavour>(limits: &F::Limits) -> Option<Buckets> {
 }
 
 impl Listener<Streams> {
+    /// Returns when the service has room for a connection more, or when a reload may have brought one
+    /// that has.
+    pub async fn room_or_reload(&self) {
+        // Made before the settings are read, so that no reload is missed.
+        let reloaded = self.reloaded.notified();
+        let Some(room) = self.settings().service.room() else {
+            return;
+        };
+        tokio::select! {
+            () = room => {}
+            () = reloaded => {}
+        }
+    }
+
     /// Enters the listener and the daemon if both have room.
     pub fn try_enter(self: &Arc<Self>) -> Option<Permit> {
         if !self.gate.try_enter() {

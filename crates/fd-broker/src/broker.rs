@@ -185,28 +185,62 @@ impl Broker {
         }
     }
 
-    /// The pool of this name; all are there before the first connection comes.
+    /// The pool of this name; all are there before the first connection comes. A connection may come
+    /// late for one that leaves, a worker may not: see [`Broker::open_pool`].
     pub fn pool(&self, name: &str) -> Option<Arc<Pool>> {
         self.lock().get(name).cloned()
     }
 
-    /// All pools.
+    /// The pool of this name, if it is in the configuration.
+    pub fn open_pool(&self, name: &str) -> Option<Arc<Pool>> {
+        self.pool(name).filter(|pool| !pool.is_leaving())
+    }
+
+    /// All pools, those that leave included.
     pub fn pools(&self) -> Vec<Arc<Pool>> {
         self.lock().values().cloned().collect()
     }
 
-    /// Makes pools that are new, and changes the rules of those that are there.
-    fn set_pools(&self, configs: Vec<PoolConfig>) {
+    /// Makes pools that are new, before anybody accepts for them.
+    fn add_pools(&self, configs: Vec<PoolConfig>) {
         let offers = offers_in_flight(configs.len());
         let mut pools = self.lock();
         for config in configs {
+            if !pools.contains_key(&config.name) {
+                let (pulse, watch) = (self.0.pulse.clone(), self.0.watch.clone());
+                let pool = Pool::new(config, offers, pulse, watch);
+                pools.insert(pool.name.clone(), Arc::new(pool));
+            }
+        }
+    }
+
+    /// Changes the rules of pools that are there, and has those leave that are in the configuration no
+    /// more. To be called on the control thread.
+    fn set_pools(&self, configs: Vec<PoolConfig>) {
+        let offers = offers_in_flight(configs.len());
+        let pools = self.lock();
+        for pool in pools.values() {
+            if !configs.iter().any(|config| config.name == pool.name) {
+                pool.leave();
+                tokio::task::spawn_local(self.clone().see_off(pool.clone()));
+            }
+        }
+        for config in configs {
             if let Some(pool) = pools.get(&config.name) {
                 pool.reload(config, offers);
-                continue;
             }
-            let (pulse, watch) = (self.0.pulse.clone(), self.0.watch.clone());
-            let pool = Pool::new(config, offers, pulse, watch);
-            pools.insert(pool.name.clone(), Arc::new(pool));
+        }
+    }
+
+    /// Forgets a pool that leaves, once it has no workers any more.
+    async fn see_off(self, pool: Arc<Pool>) {
+        pool.has_no_workers().await;
+        let mut pools = self.lock();
+        // A reload may have kept it meanwhile, or another one have seen it off.
+        let is_it = |found: &Arc<Pool>| Arc::ptr_eq(found, &pool) && pool.is_leaving();
+        if pools.get(&pool.name).is_some_and(is_it) {
+            pools.remove(&pool.name);
+            tracing::info!(pool = %pool.name, "has left");
         }
     }
 
@@ -274,7 +308,9 @@ impl Shared for Broker {
 
     fn open(&self, settings: &Settings, inherited: &mut Inherited) -> Result<(), Fatal> {
         self.holding().open(&settings.holds, inherited)?;
-        self.inetd().open(inherited)
+        self.inetd().open(inherited)?;
+        self.add_pools(settings.all_pools());
+        Ok(())
     }
 
     fn endpoints(&self) -> Vec<(String, String)> {
@@ -294,11 +330,24 @@ impl Shared for Broker {
         metrics.register(|registry| registry.register_collector(Box::new(collector)));
         let collector = PoolCollector(self.clone());
         metrics.register(|registry| registry.register_collector(Box::new(collector)));
-        self.set_pools(settings.all_pools());
         self.crew().plan(&settings.workers);
         tokio::task::spawn_local(self.clone().tick());
         tokio::task::spawn_local(self.0.watch.clone().run());
         self.inetd().start(metrics, faults)
+    }
+
+    fn prepare(&self, settings: &Settings) -> Result<(), String> {
+        for config in settings.all_pools() {
+            let pool = self.pool(&config.name);
+            if pool.is_some_and(|pool| pool.mode() != config.mode) {
+                return Err(format!(
+                    "[[pool]] {}: mode takes effect at the next start: its workers have the \
+                     listening sockets, or wait for connections; take the change back, or restart",
+                    config.name
+                ));
+            }
+        }
+        Ok(())
     }
 
     fn reload(&self, settings: &Settings) -> Option<&'static str> {

@@ -133,7 +133,8 @@ impl Holding {
                     sockets: Vec::new(),
                 }
             } else {
-                open_all(name, hold, inherited)?
+                let present = present.zip(state.table.get(&name));
+                open_all(name, hold, present, inherited)?
             });
         }
         Ok(())
@@ -168,6 +169,9 @@ impl Holding {
                 let before = state.configured.remove(&name);
                 configured.files = before.map_or_else(Vec::new, |before| before.files);
             } else {
+                if let Some(before) = state.configured.remove(&name) {
+                    configured.keep_files(before);
+                }
                 for (kind, socket) in &sockets {
                     tracing::info!(%name, %kind, endpoint = socket.place, "held");
                 }

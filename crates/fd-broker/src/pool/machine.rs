@@ -449,6 +449,11 @@ impl<T> Machine<T> {
         self.workers.iter().map(|(&id, worker)| (id, worker))
     }
 
+    /// Connections that a worker has, or may have any moment.
+    pub fn load(&self, worker: WorkerId) -> u32 {
+        self.workers.get(&worker).map_or(0, Worker::load)
+    }
+
     /// One worker.
     #[cfg(test)]
     pub fn worker(&self, id: WorkerId) -> Option<&Worker> {

@@ -42,6 +42,8 @@ pub struct Pool {
     state: Mutex<State>,
     /// Told when there is room in the queue again.
     room: Notify,
+    /// Told when a worker has gone.
+    left: Notify,
     throttle: Throttle,
 }
 
@@ -51,6 +53,8 @@ struct State {
     links: HashMap<WorkerId, Link>,
     /// Listening sockets for the workers, in listener mode.
     lent: Vec<(String, OwnedFd)>,
+    /// It is in the configuration no more: nothing comes in, and workers go when they are through.
+    leaving: bool,
     actions: Vec<Action<Handed>>,
 }
 
@@ -95,9 +99,11 @@ impl Pool {
                 config,
                 links: HashMap::new(),
                 lent: Vec::new(),
+                leaving: false,
                 actions: Vec::new(),
             }),
             room: Notify::new(),
+            left: Notify::new(),
             throttle: Throttle::new(),
         }
     }
@@ -107,21 +113,65 @@ impl Pool {
         self.lock().config.clone()
     }
 
-    /// Goes on by other rules.
+    /// Goes on by other rules, even if it was to leave.
     pub fn reload(&self, config: PoolConfig, offers: usize) {
         self.change(|state, now, _| {
             let rules = config.rules(offers);
             state.config = config;
+            if std::mem::take(&mut state.leaving) {
+                for (&id, link) in &mut state.links {
+                    link.ask_to_drain(link.drained.0);
+                    let drained = link.drained.0 || link.drained.1;
+                    let (machine, actions) = (&mut state.machine, &mut state.actions);
+                    machine.set_draining(id, drained, now, actions);
+                }
+            }
             state.machine.set_rules(rules, now, &mut state.actions);
         });
         self.room.notify_waiters();
+    }
+
+    /// Ends it, because it is in the configuration no more: who waits is answered, workers finish what
+    /// they have and are parted with.
+    pub fn leave(&self) {
+        let first = self.change(|state, now, _| {
+            state.lent.clear();
+            for (&id, link) in &mut state.links {
+                link.ask_to_drain(true);
+                let (machine, actions) = (&mut state.machine, &mut state.actions);
+                machine.set_draining(id, true, now, actions);
+            }
+            !std::mem::replace(&mut state.leaving, true)
+        });
+        if first {
+            tracing::info!(pool = %self.name, "leaves: it is in the configuration no more");
+        }
+        // Whoever waits for room finds out where else to go.
+        self.room.notify_waiters();
+        self.left.notify_one();
+    }
+
+    /// Whether it is to leave.
+    pub fn is_leaving(&self) -> bool {
+        self.lock().leaving
+    }
+
+    /// Returns when its last worker has gone.
+    pub async fn has_no_workers(&self) {
+        while !self.lock().links.is_empty() {
+            self.left.notified().await;
+        }
     }
 
     /// A connection for its workers.
     pub fn arrive(&self, handed: Handed) {
         Counts::add(&self.counts.arrived);
         let source = handed.source();
-        self.change(|state, now, _| {
+        self.change(|state, now, endings| {
+            if state.leaving {
+                endings.answers.push((handed, Unserved::Closing));
+                return;
+            }
             state
                 .machine
                 .arrive(handed, source, now, &mut state.actions);
@@ -136,7 +186,8 @@ impl Pool {
     /// Whether connections should be accepted for it now.
     pub fn accepts(&self) -> bool {
         let state = self.lock();
-        state.config.mode == Mode::Connections && !state.machine.is_full()
+        // One that leaves has an answer for all.
+        state.leaving || state.config.mode == Mode::Connections && !state.machine.is_full()
     }
 
     /// Lends these listening sockets to its workers, if they accept by themselves.
@@ -171,6 +222,7 @@ impl Pool {
                 Counts::add(&self.counts.done);
                 endings.dropped.push(handed);
             }
+            state.look_who_is_through();
         });
     }
 
@@ -222,8 +274,10 @@ impl Pool {
                     continue;
                 }
                 link.drained.0 = draining;
-                link.asked.drain = Some(draining);
-                link.wake.notify_one();
+                if state.leaving {
+                    continue;
+                }
+                link.ask_to_drain(draining);
                 let drained = draining || link.drained.1;
                 state
                     .machine
@@ -285,6 +339,7 @@ impl Pool {
         let mut status = json!({
             "name": self.name,
             "mode": state.config.mode,
+            "leaving": state.leaving,
             "balance": state.config.balance,
             "waiting": state.machine.queue().len(),
             "waiting_limit": state.config.queue,
@@ -322,6 +377,10 @@ impl Pool {
         let state = &mut *guard;
         let was_full = state.machine.is_full();
         let result = change(state, Instant::now(), &mut endings);
+        if state.leaving {
+            // What comes back to it has nowhere to go.
+            state.machine.close(&mut state.actions);
+        }
         for action in state.actions.drain(..) {
             match action {
                 Action::Offer(worker, connection) => {
@@ -384,6 +443,27 @@ impl Pool {
     fn lock(&self) -> MutexGuard<'_, State> {
         // The machine's methods leave it whole or do not panic.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Has workers that may be through parted with.
+    fn look_who_is_through(&mut self) {
+        if self.leaving {
+            for link in self.links.values() {
+                link.wake.notify_one();
+            }
+        }
+    }
+}
+
+impl Link {
+    /// Has the worker told that it gets nothing more, or that it does again.
+    fn ask_to_drain(&mut self, draining: bool) {
+        self.asked.drain = Some(draining);
+        // What is lent to workers is lent again.
+        self.asked.lent |= !draining;
+        self.wake.notify_one();
     }
 }
 

@@ -94,7 +94,12 @@ impl Seat {
                 drained: (false, false),
             };
             link.wake.notify_one();
-            state.links.insert(id, link);
+            let link = state.links.entry(id).or_insert(link);
+            if state.leaving {
+                link.ask_to_drain(true);
+                let (machine, actions) = (&mut state.machine, &mut state.actions);
+                machine.set_draining(id, true, now, actions);
+            }
             id
         });
         Self {
@@ -116,6 +121,12 @@ impl Seat {
         while !self.pool.is_idle() {
             tokio::time::sleep(DRAIN_LOOK).await;
         }
+    }
+
+    /// Whether its pool leaves and the worker has nothing of it any more.
+    pub fn is_through(&self) -> bool {
+        let state = self.pool.lock();
+        state.leaving && state.machine.load(self.id) == 0
     }
 
     /// What to do besides sending; asked once.
@@ -196,6 +207,7 @@ impl Seat {
     /// The worker reports what became of connections.
     pub fn report(&self, reports: &[Report]) -> Result<(), Unknown> {
         self.pool.change(|state, now, endings| {
+            state.look_who_is_through();
             let (machine, actions) = (&mut state.machine, &mut state.actions);
             let counts = &self.pool.counts;
             for report in reports {
@@ -255,7 +267,7 @@ impl Seat {
                 return;
             };
             link.drained.1 = draining;
-            let draining = draining || link.drained.0;
+            let draining = draining || link.drained.0 || state.leaving;
             state
                 .machine
                 .set_draining(self.id, draining, now, &mut state.actions);
@@ -311,6 +323,7 @@ impl Drop for Seat {
             };
             state.machine.leave(self.id, now, trace, &mut state.actions);
         });
+        self.pool.left.notify_one();
     }
 }
 

@@ -284,6 +284,9 @@ impl Session {
             let said = match self.event().await {
                 Event::Finished | Event::Said(Ok(None)) => return Ended::Done,
                 Event::Woken | Event::Writable => match self.attend() {
+                    Ok(true) if self.seat.as_ref().is_some_and(Seat::is_through) => {
+                        return Ended::Done;
+                    }
                     Ok(true) => continue,
                     Ok(false) => return Ended::Protocol,
                     Err(error) => return error.into(),

@@ -176,6 +176,9 @@ impl Session {
                     if let Err(error) = self.offer() {
                         return error.into();
                     }
+                    if self.seat.as_ref().is_some_and(Seat::is_through) {
+                        return Ended::Done;
+                    }
                 }
                 Event::Drained(Ok(())) if self.protocol == Protocol::Raw => {}
                 Event::Drained(Ok(())) => {

@@ -37,6 +37,15 @@ pub trait Flavour: 'static {
         false
     }
 
+    /// At most so many places of connections that are in other processes, as far as there is room.
+    fn places(listener: &Arc<Listener<Self>>, count: usize) -> Vec<Permit>
+    where
+        Self: Sized,
+    {
+        let _ = (listener, count);
+        Vec::new()
+    }
+
     /// The rate per source, and the burst above it.
     fn rate(limits: &Self::Limits) -> Option<(Rate, u32)>;
     /// Connections at a time.
@@ -303,6 +312,15 @@ impl Flavour for Streams {
 
     fn takes_sockets(service: &Self::Service) -> bool {
         service.takes_sockets()
+    }
+
+    fn places(listener: &Arc<Listener<Self>>, count: usize) -> Vec<Permit> {
+        let place = |_| {
+            let mut permit = listener.try_enter()?;
+            permit.leave_daemon();
+            Some(permit)
+        };
+        (0..count).map_while(place).collect()
     }
 
     fn rate(limits: &StreamLimits) -> Option<(Rate, u32)> {

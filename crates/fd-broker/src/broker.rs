@@ -13,14 +13,14 @@ use portyard_core::observe::metrics::Metrics;
 use portyard_core::wire::hold::Bound;
 use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::collector::PoolCollector;
 use crate::commands::{self, Commands};
 use crate::crew::Crew;
 use crate::hold::{self, Holding, HoldingCollector, Succession};
 use crate::inetd::{self, Inetd};
-use crate::pool::{Handed, Pool, PoolConfig, Pulse};
+use crate::pool::{Handed, Parked, Pool, PoolConfig, Pulse};
 use crate::settings::Settings;
 use crate::watch::Watch;
 
@@ -33,7 +33,7 @@ pub struct Waiter {
 impl Waiter {
     /// The name of the listener that accepted it.
     pub fn listener(&self) -> &str {
-        &self.handed.permit.listener().name
+        self.handed.listener()
     }
 
     /// The broker's copy, which there is until a worker has taken the connection.
@@ -83,6 +83,25 @@ impl Broker {
             waiting.map(waiter).collect()
         };
         self.pools().into_iter().flat_map(of).collect()
+    }
+
+    /// Has workers stop that a successor can go on with, and returns them. Who does not stop in time goes
+    /// on here.
+    pub async fn park_workers(&self) -> Vec<Parked> {
+        let (send, mut receive) = mpsc::unbounded_channel();
+        for pool in self.pools() {
+            pool.park(&send);
+        }
+        // Each session has its own, and drops it when it has answered.
+        drop(send);
+        let mut parked = Vec::new();
+        let all = async {
+            while let Some(one) = receive.recv().await {
+                parked.push(one);
+            }
+        };
+        let _ = timeout(PARK_WAIT, all).await;
+        parked
     }
 
     /// Puts back what nobody else has taken.
@@ -386,6 +405,13 @@ impl Shared for Broker {
     }
 
     async fn empty(&self) {
+        // What its programs serve is served to its end.
+        while {
+            let processes = self.crew().processes();
+            self.pools().iter().any(|pool| pool.occupies(&processes))
+        } {
+            sleep(TICK).await;
+        }
         self.crew().stop().await;
         self.inetd().empty().await;
     }
@@ -429,6 +455,8 @@ fn offers_in_flight(pools: usize) -> usize {
     (limit / 4 / pools.max(1)).max(1)
 }
 
+/// How long sessions have to stop for a hand-over; they do so at once, unless their loop is stuck.
+const PARK_WAIT: Duration = Duration::from_secs(1);
 /// The grain of a pool's deadlines.
 const TICK: Duration = Duration::from_millis(50);
 /// Ticks without anything to do before the clocks stop: a second.

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::admission;
 use super::arrival::Arrival;
-use super::connection::Peer;
+use super::connection::{Bequest, Peer};
 use super::shed::{AcceptFault, PAUSE};
 use crate::event_loop::EventLoop;
 use crate::exit::{Exit, Fatal};
@@ -221,6 +221,28 @@ pub async fn serve_connected(
         ticket: None,
     };
     admission::admit(&home, &listener, arrival).await;
+    Ok(())
+}
+
+/// Goes on with a connection that a predecessor had served.
+pub async fn serve_bequest(
+    home: Rc<EventLoop>,
+    listener: Arc<Listener<Streams>>,
+    bequest: Bequest,
+) -> io::Result<()> {
+    let Bequest {
+        socket,
+        key,
+        legacy,
+    } = bequest;
+    socket.set_nonblocking(true)?;
+    let arrival = Arrival {
+        is_unix: socket.domain()? == socket2::Domain::UNIX,
+        peer: peer_of(&socket.peer_addr()?),
+        socket,
+        ticket: None,
+    };
+    admission::go_on(&home, &listener, arrival, key, legacy).await;
     Ok(())
 }
 

@@ -11,7 +11,7 @@ mod handed;
 mod machine;
 mod seat;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -19,13 +19,14 @@ use std::time::Instant;
 use portyard_core::observe::Throttle;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
+use tokio::sync::mpsc::UnboundedSender;
 
 pub use config::{Mode, PoolConfig, is_name};
 pub use counts::Counts;
-pub use handed::Handed;
+pub use handed::{Handed, Place};
 use machine::Action;
 pub use machine::{ConnectionId, Joining, Machine, Unknown, Unserved, WorkerId};
-pub use seat::{About, Asked, Protocol, Seat, Sent};
+pub use seat::{About, Asked, Legacy, Parked, Protocol, Seat, Sent};
 
 use crate::watch::Watch;
 
@@ -254,6 +255,27 @@ impl Pool {
         self.change(|state, _, _| state.machine.close(&mut state.actions));
     }
 
+    /// Has its workers stop whose sessions can go on with a successor; each tells `parked`.
+    pub fn park(&self, parked: &UnboundedSender<Parked>) {
+        for link in self.lock().links.values_mut() {
+            if link.about.protocol != Protocol::Native {
+                link.asked.park = Some(parked.clone());
+                link.wake.notify_one();
+            }
+        }
+    }
+
+    /// Whether one of these processes has a connection, or may have one any moment.
+    pub fn occupies(&self, processes: &BTreeSet<i32>) -> bool {
+        let state = self.lock();
+        let mut links = state.links.iter();
+        links.any(|(&id, link)| processes.contains(&link.about.pid) && state.machine.load(id) > 0)
+    }
+
+    fn load_of(&self, worker: WorkerId) -> u32 {
+        self.lock().machine.load(worker)
+    }
+
     /// Whether nobody waits and no offer is open.
     pub fn is_idle(&self) -> bool {
         self.lock().machine.is_idle()
@@ -363,7 +385,7 @@ impl Pool {
             json!({
                 "pool": self.name,
                 "peer": handed.peer.to_string(),
-                "listener": handed.permit.listener().name,
+                "listener": handed.listener(),
                 "waiting_seconds": now.duration_since(since).as_secs_f64(),
             })
         };

@@ -312,7 +312,7 @@ impl Session {
             return Event::Finished;
         };
         let mut woken = pin!(seat.woken());
-        let mut finished = pin!(seat.finished());
+        let mut finished = pin!(seat.finished(false));
         // What the worker says goes first, so that offers go out once for all of it.
         poll_fn(|cx| {
             if let Poll::Ready(said) = poll_message(connection, cx, read_said) {
@@ -448,7 +448,7 @@ fn send_offers(
         let mut offer = Offer {
             connection: id.0,
             arrival: handed.arrival,
-            listener: &handed.permit.listener().name,
+            listener: handed.listener(),
             peer,
             user: peer.is_none().then(|| user(handed)).flatten(),
             ..Offer::default()

@@ -206,10 +206,9 @@ pub struct KvConfig {
     /// Whether PUT and DELETE are allowed.
     #[serde(default)]
     pub write: bool,
-    /// How often a client that watches a key (`Accept: text/event-stream`) makes us look for changes;
-    /// `"0s"`: nobody may watch.
+    /// Whether clients may follow changes (`Accept: text/event-stream`).
     #[serde(default = "default_watch")]
-    pub watch: Span,
+    pub watch: bool,
 }
 
 /// A program.
@@ -292,8 +291,8 @@ fn default_connect() -> Span {
     Span::secs(5)
 }
 
-fn default_watch() -> Span {
-    Span::secs(1)
+fn default_watch() -> bool {
+    true
 }
 
 fn default_run() -> Span {

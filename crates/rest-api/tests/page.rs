@@ -296,6 +296,51 @@ fn the_page_lives_shows_who_is_gone_and_lets_only_the_holder_of_the_key_act() {
     assert_eq!(browser.complaints(), Vec::<Value>::new());
 }
 
+#[test]
+fn workers_of_a_broker_are_shown_and_drained_with_a_button() {
+    let (broker, worker) = common::broker_with_worker();
+    let daemon = yard(STEERED, &[("fd-broker", &broker)]);
+    let browser = Browser::start(&["--window-size=1280,1000"]);
+    browser.open(&url_of(&daemon, "/yard"));
+    let row = format!("{}.querySelector('tr[data-worker]')", card("fd-broker"));
+    browser.wait_for(
+        "the worker is shown",
+        &format!("!!{row} && {row}.dataset.state === 'serving'"),
+    );
+    let client = Client::connect(&broker.endpoint("hand-off"));
+    client.send("hello");
+    assert_eq!(client.receive(5), b"hello");
+    browser.wait_for(
+        "its connection is shown",
+        &format!("{row}.children[3].textContent.startsWith('1 of ')"),
+    );
+    browser.run(&format!("{row}.querySelector('button').click()"));
+    let said = format!("{}.querySelector('.said').textContent", card("fd-broker"));
+    browser.wait_for("no key, no action", &format!("{said}.startsWith('Refused')"));
+    browser.press(&format!("{KEY}{ENTER}"));
+    browser.run(&format!("{row}.querySelector('button').focus()"));
+    browser.press(ENTER);
+    browser.wait_for("it asks", "document.getElementById('dialog').open");
+    browser.run("document.getElementById('dialog-yes').click()");
+    browser.wait_for("it drains", &format!("{row}.dataset.state === 'draining'"));
+    browser.wait_for("it is said", &format!("{said} === 'draining: 1'"));
+    browser.wait_for(
+        "the list tells by whom",
+        "document.getElementById('change-rows').textContent.includes('by key ada')",
+    );
+    browser.picture("worker-drains.png");
+    browser.wait_for(
+        "the button has turned",
+        &format!("{row}.querySelector('button').textContent === 'Resume'"),
+    );
+    browser.run(&format!("{row}.querySelector('button').click()"));
+    browser.wait_for("it serves", &format!("{row}.dataset.state === 'serving'"));
+    // A worker that is gone leaves the list.
+    worker.kill();
+    browser.wait_for("it is gone", &format!("{row} === null"));
+    assert_eq!(browser.complaints(), Vec::<Value>::new());
+}
+
 /// Keys are text, whatever is in them.
 fn look_at_keys(browser: &Browser) {
     browser.run(&format!(

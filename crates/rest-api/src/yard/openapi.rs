@@ -93,6 +93,10 @@ fn parameter(parameter: &Parameter) -> Value {
             true,
             json!({ "type": "string", "pattern": "^[A-Za-z0-9._-]{1,64}$" }),
         ),
+        Takes::Worker => (
+            true,
+            json!({ "type": "string", "minLength": 1, "maxLength": 255 }),
+        ),
         Takes::Text => (false, json!({ "type": "string" })),
         Takes::Needed => (true, json!({ "type": "string" })),
         Takes::UpTo(max) => (

@@ -173,4 +173,25 @@ pub fn yard(options: &str, members: &[(&str, &Daemon)]) -> Daemon {
     builder.config(&config).start()
 }
 
+/// An fd-broker with a pool "web" and a worker in it; connections to `hand-off` go there.
+#[track_caller]
+pub fn broker_with_worker() -> (Daemon, Daemon) {
+    let builder = Daemon::build(
+        std::path::Path::new(env!("CARGO_BIN_EXE_rest-api")).with_file_name("fd-broker"),
+    );
+    let place = builder.dir().display().to_string();
+    let config = format!(
+        "admin = {{ listen = \"unix:{place}/admin\", actions = true }}\n[[pool]]\nname = \"web\"\n\
+         [[listener]]\nservice = \"hand-off\"\nlisten = [\"tcp://127.0.0.1:0\"]\noptions = {{ pool = \"web\" }}\n\
+         [[listener]]\nservice = \"native\"\nlisten = [\"unix:{place}/native.sock\"]\noptions = {{ pool = \"web\" }}\n"
+    );
+    let broker = builder.config(&config).start();
+    // Each loop is a worker.
+    let echo = format!(
+        "loops = 1\n[[listener]]\nservice = \"echo\"\nlisten = [\"broker:{place}/native.sock#web\"]\n"
+    );
+    let worker = neighbour("echo-tcp", &echo);
+    (broker, worker)
+}
+
 pub const KEY: &str = "a key that is long enough for anybody";

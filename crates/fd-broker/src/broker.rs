@@ -164,7 +164,9 @@ impl Broker {
             .map(|pool| pool.set_draining(name, draining))
             .sum();
         if found == 0 && !is_pool {
-            return Err("no worker and no pool has this name; 'portyard broker workers' lists them");
+            return Err(
+                "no worker and no pool has this name; 'portyard broker workers' lists them",
+            );
         }
         tracing::info!(name, draining, workers = found, "asked by an operator");
         Ok(found)

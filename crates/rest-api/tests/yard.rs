@@ -5,7 +5,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Answer, KEY, neighbour, read, yard};
+use common::{ask_yard as ask, neighbour, with_key, yard};
 use portyard_testkit::{Client, Daemon, eventually, python};
 use serde_json::Value;
 
@@ -15,17 +15,6 @@ const TIME: &str = "[[listener]]\nservice = \"daytime\"\nlisten = [\"udp://127.0
 const STORE: &str = "[store]\nengine = \"memory\"\n[[listener]]\nservice = \"json-rpc\"\n\
     listen = [\"tcp://127.0.0.1:0\"]\n";
 const STEERED: &str = "yard = { actions = true, key = { scheme = \"bearer\", file = \"KEYS\" } }";
-
-fn ask(daemon: &Daemon, method: &str, path: &str, fields: &str) -> Answer {
-    let client = Client::connect(&daemon.endpoint("yard"));
-    let host = if fields.contains("Host: ") {
-        ""
-    } else {
-        "Host: localhost\r\n"
-    };
-    client.send(format!("{method} {path} HTTP/1.1\r\n{host}{fields}\r\n"));
-    read(&client, method == "HEAD")
-}
 
 fn told(daemon: &Daemon, name: &str) -> Value {
     let answer = ask(daemon, "GET", &format!("/api/v1/yard/{name}"), "");
@@ -38,10 +27,6 @@ fn wait_until(daemon: &Daemon, name: &str, state: &str) {
     eventually(&format!("{name} is {state}"), || {
         told(daemon, name)["state"] == state
     });
-}
-
-fn with_key() -> String {
-    format!("Authorization: Bearer {KEY}\r\n")
 }
 
 #[test]
@@ -257,8 +242,7 @@ fn workers_of_a_broker_are_drained_and_resumed_by_name() {
         let line = events.receive_line();
         if line.starts_with("event: action") {
             let data = events.receive_line();
-            let told: Value =
-                serde_json::from_str(data.strip_prefix("data: ").unwrap()).unwrap();
+            let told: Value = serde_json::from_str(data.strip_prefix("data: ").unwrap()).unwrap();
             assert_eq!(told["by"], "key ada");
             assert_eq!(told["done"]["action"], "drain");
             break;

@@ -41,7 +41,10 @@ pub fn read(daemon: &mut Daemon, status: Value, healthy: bool, before: &mut Befo
         .filter(|action| ACTIONS.contains(&action.as_str()))
         .collect();
     let listeners = take("listeners");
-    daemon.pools = items(status.get("pools").unwrap_or(&Value::Null)).take(POOLS).map(pool).collect();
+    daemon.pools = items(status.get("pools").unwrap_or(&Value::Null))
+        .take(POOLS)
+        .map(pool)
+        .collect();
     daemon.details = details(status);
 
     (daemon.listeners, daemon.limits) = (Vec::new(), Vec::new());
@@ -139,10 +142,7 @@ fn pool(value: &Value) -> Pool {
         waiting: number(&value["waiting"]),
         waiting_limit: number(&value["waiting_limit"]),
         connections: number(&value["connections"]),
-        workers: items(&value["workers"])
-            .take(WORKERS)
-            .map(worker)
-            .collect(),
+        workers: items(&value["workers"]).take(WORKERS).map(worker).collect(),
     }
 }
 

@@ -138,11 +138,12 @@ pub fn neighbour(program: &str, config: &str) -> Daemon {
         binary.display()
     );
     let builder = Daemon::build(&binary);
-    let admin = builder.dir().join("admin");
-    let config = format!(
-        "admin = {{ listen = \"unix:{}\", actions = true }}\n{config}",
-        admin.display()
-    );
+    let admin = format!("unix:{}", builder.dir().join("admin").display());
+    // A test that has its own ideas of the endpoint says so.
+    let config = match config.strip_prefix("[admin]\n") {
+        Some(rest) => format!("[admin]\nlisten = \"{admin}\"\n{rest}"),
+        None => format!("admin = {{ listen = \"{admin}\", actions = true }}\n{config}"),
+    };
     builder.config(&config).start()
 }
 
@@ -155,9 +156,11 @@ pub fn yard(options: &str, members: &[(&str, &Daemon)]) -> Daemon {
     std::fs::write(&keys, format!("ada:text:{KEY}\n")).unwrap();
     std::fs::set_permissions(&keys, std::fs::Permissions::from_mode(0o600)).unwrap();
     let options = options.replace("KEYS", &keys.display().to_string());
+    // What stands before is the listener's own.
+    let (listener, options) = options.split_once("[options]\n").unwrap_or(("", &options));
     let mut config = format!(
         "loops = 1\nadmin.listen = \"unix:{}\"\n[[listener]]\nservice = \"yard\"\n\
-         listen = [\"tcp://127.0.0.1:0\"]\n[listener.options]\n{options}\n",
+         listen = [\"tcp://127.0.0.1:0\"]\n{listener}\n[listener.options]\n{options}\n",
         builder.dir().join("admin").display()
     );
     for (name, daemon) in members {
@@ -192,6 +195,23 @@ pub fn broker_with_worker() -> (Daemon, Daemon) {
     );
     let worker = neighbour("echo-tcp", &echo);
     (broker, worker)
+}
+
+/// One request to service yard, on a connection of its own.
+#[track_caller]
+pub fn ask_yard(daemon: &Daemon, method: &str, path: &str, fields: &str) -> Answer {
+    let client = Client::connect(&daemon.endpoint("yard"));
+    let host = if fields.contains("Host: ") {
+        ""
+    } else {
+        "Host: localhost\r\n"
+    };
+    client.send(format!("{method} {path} HTTP/1.1\r\n{host}{fields}\r\n"));
+    read(&client, method == "HEAD")
+}
+
+pub fn with_key() -> String {
+    format!("Authorization: Bearer {KEY}\r\n")
 }
 
 pub const KEY: &str = "a key that is long enough for anybody";

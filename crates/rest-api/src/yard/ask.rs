@@ -110,6 +110,11 @@ async fn drive<T>(
 }
 
 fn why(error: &io::Error) -> String {
+    if error.raw_os_error() == Some(nix::errno::Errno::EAFNOSUPPORT as i32) {
+        return "the sandbox of rest-api's unit lets it reach Unix sockets alone; use \
+                admin = \"unix:/run/DAEMON/admin.sock\", or a drop-in as the unit's head says"
+            .into();
+    }
     match error.kind() {
         io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => {
             "nothing listens there; is it running?".into()

@@ -80,6 +80,8 @@ pub enum Takes {
     Worker,
     /// Any text.
     Text,
+    /// What an answer before has given, or nothing.
+    Cursor,
     /// Any text, and it must be there.
     Needed,
     /// A number from 1 to this.
@@ -244,7 +246,7 @@ pub const OPERATIONS: &[Operation] = &[
                 name: "cursor",
                 place: "query",
                 about: "Where the page begins: the `cursor` of the page before.",
-                takes: Takes::Text,
+                takes: Takes::Cursor,
             },
             Parameter {
                 name: "limit",

@@ -6,10 +6,9 @@ mod common;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
-use std::process::Command;
 
 use common::{ask, get, start};
-use portyard_testkit::{Client, Daemon, eventually, peer, python};
+use portyard_testkit::{Client, Daemon, eventually, python};
 
 #[test]
 fn a_template_shows_values_harmlessly() {
@@ -163,99 +162,6 @@ fn a_redirect_leads_where_the_configuration_says() {
             "{to}"
         );
     }
-}
-
-/// A server of Python's that tells what it was asked.
-const ECHO: &str = r"
-import http.server, json, sys
-class Handler(http.server.BaseHTTPRequestHandler):
-    protocol_version = 'HTTP/1.1'
-    def do_GET(self):
-        body = self.rfile.read(int(self.headers.get('Content-Length', 0)))
-        if self.path == '/big':
-            out = b'x' * 3000000
-        else:
-            out = json.dumps({'path': self.path, 'method': self.command, 'body': body.decode(),
-                              'headers': dict(self.headers)}).encode()
-        self.send_response(203)
-        self.send_header('Content-Type', 'application/json')
-        self.send_header('Content-Length', str(len(out)))
-        self.send_header('Connection', 'X-Hop')
-        self.send_header('X-Hop', 'hop')
-        self.end_headers()
-        self.wfile.write(out)
-    do_POST = do_PUT = do_GET
-    def log_message(self, *args): pass
-server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler)
-print(server.server_address[1], flush=True)
-server.serve_forever()
-";
-
-/// A child that ends with the test, and what it printed first.
-struct Behind(std::process::Child, String);
-
-impl Behind {
-    fn start(script: &str) -> Self {
-        use std::io::BufRead as _;
-        let mut child = Command::new(peer("python3"))
-            .args(["-c", script])
-            .stdout(std::process::Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        let mut output = std::io::BufReader::new(child.stdout.take().unwrap());
-        output.read_line(&mut line).unwrap();
-        Self(child, line.trim().into())
-    }
-}
-
-impl Drop for Behind {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-#[test]
-fn a_proxy_passes_on_what_is_for_the_server_and_no_more() {
-    let behind = Behind::start(ECHO);
-    let daemon = start(
-        "",
-        &format!(
-            "[[route]]\npath = \"/up/{{rest..}}\"\nproxy = {{ to = \"http://127.0.0.1:{0}\", path = \"/{{{{path.rest}}}}\" }}\n\
-             [[route]]\npath = \"/gone\"\nproxy = {{ to = \"unix:/nonexistent\" }}\n",
-            behind.1
-        ),
-    );
-    let fields = "Connection: close, X-Mine\r\nX-Mine: 1\r\nX-Forwarded-For: 6.6.6.6\r\nForwarded: for=6.6.6.6\r\nX-Kept: 2\r\n";
-    let told = ask(&daemon, "POST", "/up/a/b%20c?q=1", fields, "hello");
-    assert_eq!(told.status, 203, "{}", told.text());
-    let text = told.text();
-    assert!(
-        text.contains("\"path\": \"/a/b%20c?q=1\"") && text.contains("\"body\": \"hello\""),
-        "{text}"
-    );
-    assert!(
-        text.contains("for=127.0.0.1;host=\\\"localhost\\\";proto=http"),
-        "{text}"
-    );
-    assert!(
-        !text.contains("6.6.6.6") && !text.to_lowercase().contains("x-mine"),
-        "{text}"
-    );
-    assert!(
-        text.to_lowercase().contains("\"x-kept\": \"2\"")
-            && text.to_lowercase().contains("\"via\": \"1.1 rest-api\""),
-        "{text}"
-    );
-    assert_eq!(
-        (told.field("x-hop"), told.field("via")),
-        (None, Some("1.1 rest-api"))
-    );
-    assert_eq!(get(&daemon, "/up/big").body.len(), 3_000_000);
-    let gone = get(&daemon, "/gone");
-    assert_eq!(gone.status, 502);
-    assert!(!gone.text().contains("nonexistent"), "{}", gone.text());
 }
 
 /// A program that tells its environment and its input.

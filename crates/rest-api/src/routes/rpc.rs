@@ -29,7 +29,7 @@ impl Caller {
     /// Connects.
     pub async fn connect(server: &Endpoint) -> Result<Self, Problem> {
         Ok(Self {
-            stream: Upstream::connect(server, CONNECT).await?,
+            stream: Upstream::connect(server, None, CONNECT).await?,
             decoder: Decoder::new(CAPS.size),
             next: 1,
         })

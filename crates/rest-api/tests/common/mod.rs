@@ -128,6 +128,33 @@ pub fn curl(arguments: &[&str]) -> String {
     .success()
 }
 
+/// A child that ends with the test, and what it printed first.
+pub struct Behind(std::process::Child, pub String);
+
+impl Behind {
+    #[track_caller]
+    pub fn start(script: &str, arguments: &[&str]) -> Self {
+        use std::io::BufRead as _;
+        let mut child = Command::new(peer("python3"))
+            .args(["-c", script])
+            .args(arguments)
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        let mut output = std::io::BufReader::new(child.stdout.take().unwrap());
+        output.read_line(&mut line).unwrap();
+        Self(child, line.trim().into())
+    }
+}
+
+impl Drop for Behind {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// Another daemon of the workspace, with this configuration below an admin endpoint with actions.
 #[track_caller]
 pub fn neighbour(program: &str, config: &str) -> Daemon {

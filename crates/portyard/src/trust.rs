@@ -100,6 +100,7 @@ impl Options {
         let tls = ClientTls {
             ca: self.ca.clone(),
             pin: self.pin,
+            believes_all: false,
             certificate: self.cert.clone().zip(self.key_file.clone()),
             server_name: self.server_name.clone(),
             alpn: Vec::new(),
@@ -235,7 +236,8 @@ pub fn tls_failure(endpoint: &Endpoint, error: &Error) -> Fatal {
     }
 }
 
-fn shake_failure(target: &Target, error: &io::Error) -> Fatal {
+/// What to tell about a handshake that failed.
+pub fn shake_failure(target: &Target, error: &io::Error) -> Fatal {
     match error.kind() {
         io::ErrorKind::UnexpectedEof
         | io::ErrorKind::ConnectionReset

@@ -103,7 +103,11 @@ impl DigestSession {
         let mut error = DigestError::NotAsked;
         for challenge in challenges.iter().filter(|challenge| challenge.is("digest")) {
             match Self::of(challenge) {
-                Ok(session) if best.as_ref().is_none_or(|b| b.algorithm < session.algorithm) => {
+                Ok(session)
+                    if best
+                        .as_ref()
+                        .is_none_or(|b| b.algorithm < session.algorithm) =>
+                {
                     best = Some(session);
                 }
                 Ok(_) => {}
@@ -129,7 +133,11 @@ impl DigestSession {
             .ok_or(DigestError::Malformed)?;
         let opaque = text("opaque");
         let texts = [Some(realm), Some(nonce), opaque];
-        if texts.into_iter().flatten().any(|text| text.contains(char::is_control)) {
+        if texts
+            .into_iter()
+            .flatten()
+            .any(|text| text.contains(char::is_control))
+        {
             return Err(DigestError::Malformed);
         }
         Ok(Self {
@@ -288,7 +296,10 @@ mod tests {
         assert_eq!(get(&said, "algorithm").unwrap(), "SHA-256");
         let md5 = FIELD.replace("SHA-256", "unknown");
         let said = session(&md5).unwrap().authorize(MUFASA);
-        assert_eq!(get(&said, "response").unwrap(), "8ca523f5e9506fed4657c9700eebdbec");
+        assert_eq!(
+            get(&said, "response").unwrap(),
+            "8ca523f5e9506fed4657c9700eebdbec"
+        );
     }
 
     #[test]
@@ -316,7 +327,10 @@ mod tests {
         );
         let plain = field.replace("userhash=true", "userhash=false");
         let said = session(&plain).unwrap().authorize(claim);
-        assert!(said.contains("username*=UTF-8''J%C3%A4s%C3%B8n%20Doe"), "{said}");
+        assert!(
+            said.contains("username*=UTF-8''J%C3%A4s%C3%B8n%20Doe"),
+            "{said}"
+        );
     }
 
     #[test]
@@ -335,8 +349,14 @@ mod tests {
     fn what_cannot_be_answered_says_why() {
         for (field, error) in [
             ("Basic realm=x", DigestError::NotAsked),
-            ("Digest realm=x, nonce=y, algorithm=crc", DigestError::Algorithm),
-            ("Digest realm=x, nonce=y, qop=auth-int", DigestError::Quality),
+            (
+                "Digest realm=x, nonce=y, algorithm=crc",
+                DigestError::Algorithm,
+            ),
+            (
+                "Digest realm=x, nonce=y, qop=auth-int",
+                DigestError::Quality,
+            ),
             ("Digest realm=x", DigestError::Malformed),
             ("Digest realm=\"x\u{7f}\", nonce=y", DigestError::Malformed),
         ] {

@@ -133,8 +133,8 @@ struct RequestOptions {
     #[arg(short = 'X', long, value_name = "METHOD")]
     request: Option<String>,
     /// A header field, as curl takes it; the same as an ITEM.
-    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", value_parser = compose::header)]
-    headers: Vec<Item>,
+    #[arg(short = 'H', long, value_name = "NAME: VALUE", value_parser = compose::header)]
+    header: Vec<Item>,
     /// The body as it is; @FILE that of a file, @- standard input to its end. Its type is JSON if it
     /// looks so, else text, or what the file's name says; a field Content-Type says otherwise.
     #[arg(short = 'd', long, value_name = "DATA")]
@@ -272,7 +272,7 @@ pub fn run(args: &Args) -> Outcome {
     if let Some(why) = args.trusting.is_in_vain(&site) {
         return Err(Stop::fatal(Exit::Usage, why));
     }
-    let items = [&words.items[..], &args.request.headers].concat();
+    let items = [&words.items[..], &args.request.header].concat();
     let load = Load::new(&items, args.request.data.as_deref(), args.shape())?;
     let method = args.method(&words, &load)?;
     let login = args.login(&mut url)?;

@@ -140,6 +140,25 @@ mod tests {
     }
 
     #[test]
+    fn a_file_stands_between_its_head_and_a_line_end() {
+        let mut form = Multipart::new().unwrap();
+        form.file("f", "x\"y.png", "image/png", Piece::Whole("data".into()));
+        let content = form.finish();
+        let all = content.pieces.iter().flat_map(|piece| match piece {
+            Piece::Whole(bytes) => bytes.to_vec(),
+            other => panic!("{other:?}"),
+        });
+        let all = String::from_utf8(all.collect()).unwrap();
+        let boundary = content.content_type.unwrap();
+        let boundary = boundary.split_once("boundary=").unwrap().1.to_owned();
+        let expected = format!(
+            "--{boundary}\r\nContent-Disposition: form-data; name=\"f\"; filename=\"x%22y.png\"\r\n\
+             Content-Type: image/png\r\n\r\ndata\r\n--{boundary}--\r\n"
+        );
+        assert_eq!(all, expected);
+    }
+
+    #[test]
     fn a_file_is_what_its_name_says() {
         assert_eq!(type_of(Path::new("a/b.PNG")), "image/png");
         assert_eq!(type_of(Path::new("a.tar.gz")), "application/gzip");

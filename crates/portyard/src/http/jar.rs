@@ -224,7 +224,11 @@ fn parse((line, is_hidden): (&str, bool)) -> Option<(RawCookie<'static>, Url)> {
     };
     let host = domain.strip_prefix('.').unwrap_or(domain);
     let url = Url::parse(&format!("https://{host}/")).ok()?;
-    let expires: i64 = expires.parse().ok()?;
+    // Python leaves it empty, the others write 0 for a cookie that lasts for a session.
+    let expires: i64 = match expires {
+        "" => 0,
+        number => number.parse().ok()?,
+    };
     let mut raw = RawCookie::new(name.to_owned(), value.to_owned());
     raw.set_path(path.to_owned());
     if with_subdomains == "TRUE" {

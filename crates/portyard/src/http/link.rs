@@ -24,7 +24,7 @@ use super::content::Outgoing;
 use super::pace::Pace;
 use super::tap::{self, Seen, Tap};
 use crate::connect::Target;
-use crate::trust::Stream;
+use crate::trust::{Stream, tls_failure};
 
 /// A connection that takes requests. Needs a `LocalSet` around it, in which it is driven.
 pub struct Link {
@@ -458,9 +458,16 @@ fn is_of_connection(name: &str) -> bool {
 
 /// Whether the network may be at fault.
 fn is_broken_off(error: &hyper::Error) -> bool {
-    !error.is_parse()
-        && !error.is_user()
-        && io_error(error).is_none_or(|error| error.kind() != io::ErrorKind::InvalidData)
+    let is_odd = error.is_parse() || error.is_user();
+    !is_odd && !io_error(error).is_some_and(is_of_protocol)
+}
+
+/// Of hyper's decoders, or of TLS.
+fn is_of_protocol(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput
+    )
 }
 
 fn io_error(error: &hyper::Error) -> Option<&io::Error> {
@@ -500,16 +507,26 @@ fn broken(name: &str, error: &hyper::Error) -> Fatal {
         let message = format!("{name} closed the connection before its answer was complete");
         return Fatal::new(Exit::Io, message);
     }
-    match io_error(error) {
+    let of_stream = io_error(error);
+    // Certificates are refused after the handshake in TLS 1.3.
+    let of_tls = of_stream.and_then(|error| error.get_ref()?.downcast_ref::<rustls::Error>());
+    if let Some(error) = of_tls {
+        return tls_failure(&name, error);
+    }
+    match of_stream {
         Some(error) if error.to_string() == tap::TOO_LARGE => too_large(),
-        Some(error) if error.kind() == io::ErrorKind::UnexpectedEof => Fatal::new(
+        Some(error) if error.to_string().contains("close_notify") => Fatal::new(
             Exit::Io,
             format!(
                 "{name} closed without ending the TLS session, so what came may have been cut \
                  short on the way"
             ),
         ),
-        Some(error) if error.kind() == io::ErrorKind::InvalidData => {
+        Some(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            let message = format!("{name} closed the connection before its answer was complete");
+            Fatal::new(Exit::Io, message)
+        }
+        Some(error) if is_of_protocol(error) => {
             Fatal::new(Exit::Data, format!("{name} breaks the protocol: {error}"))
         }
         Some(error) => Fatal::new(Exit::Io, format!("{name} broke the connection ({error})")),

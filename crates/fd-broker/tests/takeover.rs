@@ -1,7 +1,6 @@
 //! Workers that know nothing of brokers, while one broker takes over from another: they go on, and nobody
 //! notices.
 #![expect(clippy::unwrap_used, reason = "tests fail loudly")]
-#![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 mod common;
 #[path = "holding/load.rs"]

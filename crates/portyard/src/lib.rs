@@ -17,6 +17,7 @@ mod connect;
 mod connected;
 mod datagrams;
 mod echo;
+mod health;
 mod http;
 mod keygen;
 mod kv;
@@ -93,6 +94,7 @@ enum Command {
     Up(up::Args),
     Bench(bench::Args),
     Yard(yard::Args),
+    Health(health::Args),
     Cert(cert::Args),
     Keygen(keygen::Args),
     #[command(hide = true)]
@@ -115,6 +117,7 @@ impl Command {
             Self::Up(args) => up::run(&args),
             Self::Bench(args) => bench::run(args),
             Self::Yard(args) => yard::run(&args),
+            Self::Health(args) => health::run(&args),
             Self::Cert(args) => cert::run(&args),
             Self::Keygen(args) => keygen::run(&args),
             Self::ExecActivated(args) => up::exec_activated::run(args),
@@ -138,8 +141,8 @@ that the command says. A SPAN of time is a number and a unit: 250ms, 1s, 2min.";
 const EXIT_CODES: &str = "\
 Exit codes (the names are those of sysexits.h):
    0  everything asked for was done
-   1  the answer is \"no\" (cidr --contains, kv exists, http --fail), there is no such entry (service) or
-      key (kv), or something would fail (cert show)
+   1  the answer is \"no\" (cidr --contains, kv exists, health, http --fail), there is no such entry
+      (service) or key (kv), or something would fail (cert show)
   64  EX_USAGE        the command line is wrong
   65  EX_DATAERR      the peer's answer is not what the protocol says
   68  EX_NOHOST       the host name is not known

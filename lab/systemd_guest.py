@@ -226,7 +226,7 @@ def _fd_broker_native():
     sh("groupadd", "-f", "lab-workers")
     write(
         "/etc/systemd/system/fd-broker-native.socket.d/lab.conf",
-        "[Socket]\nSocketGroup=lab-workers\nSocketMode=0660\nDirectoryMode=0755\n",
+        "[Socket]\nSocketGroup=lab-workers\nSocketMode=0660\n",
     )
     write("/etc/systemd/system/lab-worker.service.d/group.conf", "[Service]\nSupplementaryGroups=lab-workers\n")
     sh("systemctl", "daemon-reload")
@@ -286,7 +286,7 @@ def _reload():
     for daemon in DAEMONS:
         sh("systemctl", "reload", daemon)
         check(show(daemon, "MainPID") == pids[daemon], f"{daemon}: another process")
-        check(show(daemon, "ActiveState") == "active", f"{daemon} is {show(daemon, 'ActiveState')}")
+        wait_for(f"{daemon} active again", lambda: show(daemon, "ActiveState") == "active")
     # A bad file changes nothing.
     good = pathlib.Path("/etc/portyard/echo-tcp.toml").read_text()
     write("/etc/portyard/echo-tcp.toml", "nonsense = 1\n")
@@ -377,10 +377,10 @@ def _restart_http():
 def _restart_broker():
     with Load() as load:
         load.add("connections", fresh_echo(("127.0.0.1", 17500)), 8)
-        for turn in range(RESTARTS):
+        for _ in range(RESTARTS):
             sh("systemctl", "restart", "fd-broker.service")
-            if turn % 10 == 9:
-                wait_for("a new answer", lambda seen=load.answers["connections"]: load.answers["connections"] > seen)
+            # Its workers have to start, too: or else all would wait until queue_timeout.
+            wait_for("a new answer", lambda seen=load.answers["connections"]: load.answers["connections"] > seen)
     return f"{RESTARTS} restarts, {load.verdict()}"
 
 
@@ -511,5 +511,8 @@ def _remove():
 
 
 if __name__ == "__main__":
-    table.run(tell=lambda text: print(text, flush=True))
+    table.run(
+        tell=lambda text: print(text, flush=True),
+        autopsy=lambda: sh("journalctl", "--no-pager", "-n", os.environ.get("LAB_JOURNAL", "60"), "-o", "short-monotonic", check=False),
+    )
     table.save(LAB / "table.json")

@@ -18,7 +18,7 @@ use portyard_core::access::Action as Verdict;
 use portyard_core::clock::Now;
 use portyard_core::endpoint::Transport;
 use portyard_core::listen::{Bound, UnixFile};
-use portyard_core::sys::register;
+use portyard_core::sys::{register, register_descriptor};
 use socket2::Socket;
 use tokio::sync::watch;
 
@@ -80,6 +80,17 @@ impl Watched {
             let Some(watch) = service.borrow_and_update().clone() else {
                 break;
             };
+            if launcher.gate.is_closed() {
+                // The socket is not ours alone at the moment.
+                tokio::select! {
+                    () = launcher.gate.is(false) => {}
+                    () = launcher.draining.cancelled() => break,
+                }
+                if !wait_for_predecessor(&launcher, &watch, &socket).await {
+                    break;
+                }
+                continue;
+            }
             tokio::select! {
                 ready = readable(&socket) => if let Err(error) = ready {
                     tracing::error!(service = %watch.entry.name, %error, "the socket cannot be watched");
@@ -87,7 +98,11 @@ impl Watched {
                 },
                 // What it becomes is looked at above.
                 _ = service.changed() => continue,
+                () = launcher.gate.is(true) => continue,
                 () = launcher.draining.cancelled() => break,
+            }
+            if launcher.gate.is_closed() {
+                continue;
             }
             let turn = turn(&launcher, &watch, &socket, undone >= UNREAD_MAX).await;
             match turn {
@@ -112,8 +127,29 @@ impl Watched {
     }
 }
 
+/// Waits for the end of a predecessor's program that has the socket for itself, if one has; false when the
+/// broker drains meanwhile.
+async fn wait_for_predecessor(launcher: &Rc<Launcher>, watch: &Watch, socket: &Socket) -> bool {
+    if let Some((pid, process)) = launcher.elsewhere(socket) {
+        let name = &watch.entry.name;
+        tracing::info!(service = %name, pid, "a program of the predecessor has the socket until it ends");
+        let registered = process.try_clone().and_then(register_descriptor);
+        let _alone = launcher.leave_alone(socket, pid, Some(process));
+        match registered {
+            Ok(registered) => tokio::select! {
+                _ = registered.readable() => {}
+                () = launcher.draining.cancelled() => return false,
+            },
+            Err(error) => tracing::warn!(service = %name, %error, "its end cannot be waited for"),
+        }
+    }
+    // Nobody waits in the socket any more.
+    let _ = socket.set_nonblocking(true);
+    true
+}
+
 /// Deals with something that has come.
-async fn turn(launcher: &Launcher, watch: &Watch, socket: &Rc<Socket>, give_up: bool) -> Turn {
+async fn turn(launcher: &Rc<Launcher>, watch: &Watch, socket: &Rc<Socket>, give_up: bool) -> Turn {
     let entry = &watch.entry;
     let datagrams = watch.transport == Transport::Datagram;
     let first = datagrams.then(|| peek(socket)).flatten();
@@ -161,6 +197,7 @@ async fn turn(launcher: &Launcher, watch: &Watch, socket: &Rc<Socket>, give_up: 
         let _ = socket.set_nonblocking(true);
         return Turn::Undone(Duration::ZERO);
     };
+    let alone = launcher.leave_alone(socket, process.child.pid(), None);
     let started = Instant::now();
     let errors = process.child.take_stderr();
     let telling =
@@ -175,6 +212,7 @@ async fn turn(launcher: &Launcher, watch: &Watch, socket: &Rc<Socket>, give_up: 
             }
         }
     };
+    drop(alone);
     let ran = started.elapsed();
     process.end(entry, status, ran, None);
     if over {

@@ -76,12 +76,14 @@ impl Watched {
         let socket = Rc::new(socket);
         let mut backoff: Option<Backoff> = None;
         let mut undone = 0_u32;
+        // Whether a predecessor's program may have the socket: the gate may have been opened before we
+        // first look, so whether it is closed says nothing then.
+        let mut unsure = true;
         loop {
             let Some(watch) = service.borrow_and_update().clone() else {
                 break;
             };
-            if launcher.gate.is_closed() {
-                // The socket is not ours alone at the moment.
+            if unsure || launcher.gate.is_closed() {
                 tokio::select! {
                     () = launcher.gate.is(false) => {}
                     () = launcher.draining.cancelled() => break,
@@ -89,6 +91,7 @@ impl Watched {
                 if !wait_for_predecessor(&launcher, &watch, &socket).await {
                     break;
                 }
+                unsure = false;
                 continue;
             }
             tokio::select! {

@@ -173,6 +173,24 @@ impl Broker {
         Value::Object(state)
     }
 
+    /// Lets workers of this name, or of the pool of this name, finish what they have, or takes them back;
+    /// how many there were.
+    pub fn set_draining(&self, name: &str, draining: bool) -> Result<usize, &'static str> {
+        let pools = self.pools();
+        let is_pool = pools.iter().any(|pool| pool.name == name);
+        let found: usize = pools
+            .iter()
+            .map(|pool| pool.set_draining(name, draining))
+            .sum();
+        if found == 0 && !is_pool {
+            return Err(
+                "no worker and no pool has this name; 'portyard broker workers' lists them",
+            );
+        }
+        tracing::info!(name, draining, workers = found, "asked by an operator");
+        Ok(found)
+    }
+
     /// The programs that are kept running as workers.
     pub fn crew(&self) -> &Crew {
         &self.0.crew
@@ -301,6 +319,7 @@ impl Shared for Broker {
     type Settings = Settings;
     const TABLES: &'static [&'static str] = Settings::TABLES;
     type Commands = Commands;
+    const ACTIONS: &'static [&'static str] = &[DRAIN, "workers/resume"];
 
     fn check(settings: &Settings) -> Result<(), String> {
         settings.check()
@@ -436,6 +455,13 @@ impl Shared for Broker {
         commands::run(commands)
     }
 
+    fn act(&self, action: &str, name: &str) -> Result<String, String> {
+        let is_drain = action == DRAIN;
+        let found = self.set_draining(name, is_drain)?;
+        let done = if is_drain { "draining" } else { "serving" };
+        Ok(format!("{done}: {found}"))
+    }
+
     fn status(&self) -> Map<String, Value> {
         let pools: Vec<Value> = self.pools().iter().map(|pool| pool.status()).collect();
         Map::from_iter([
@@ -462,6 +488,8 @@ fn offers_in_flight(pools: usize) -> usize {
 
 /// How long sessions have to stop for a hand-over; they do so at once, unless their loop is stuck.
 const PARK_WAIT: Duration = Duration::from_secs(5);
+/// The action that has workers finish.
+const DRAIN: &str = "workers/drain";
 /// The grain of a pool's deadlines.
 const TICK: Duration = Duration::from_millis(50);
 /// Ticks without anything to do before the clocks stop: a second.

@@ -87,7 +87,7 @@ impl Admin {
         if bound.is_empty() {
             let mut options = SocketOptions::default();
             options.mode = config.mode.unwrap_or(options.mode);
-            bound = open(&endpoint, Transport::Stream, &options, inherited, 1)?;
+            bound = open(&endpoint, Transport::Stream, &options, inherited, 1, None)?;
         }
         for bound in &bound {
             if bound

@@ -12,8 +12,8 @@ use hyper::header::{
     X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::{HeaderMap, Method, StatusCode};
+use portyard_wire::http::coding::{Coding, Encoder};
 
-use super::coding::{Coding, Encoder};
 use super::conditions::{self, Part, Validators, Verdict};
 use super::negotiate::choose_coding;
 use super::request::{Client, Head};

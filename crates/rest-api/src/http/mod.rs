@@ -6,7 +6,6 @@
 //! told in the form that the client accepts ([`negotiate`]).
 
 mod body;
-pub mod coding;
 pub mod conditions;
 mod cors;
 mod finish;

@@ -35,6 +35,7 @@ pub mod listen;
 pub mod listener;
 pub mod observe;
 pub mod offload;
+pub mod sandbox;
 pub mod serve;
 pub mod sockdiag;
 pub mod sys;

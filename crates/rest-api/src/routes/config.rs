@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 
+use hyper::http::uri::Authority;
 use portyard_core::config::{RateLimit, Size, Span};
 use portyard_core::endpoint::Endpoint;
 use portyard_core::files::FilePlace;
+use portyard_core::sandbox::Needs;
 use serde::{Deserialize, Serialize};
 
 /// One route: which requests it is for, who may send them, and the one thing that answers them.
@@ -249,10 +251,44 @@ pub struct RpcConfig {
     pub parameters: toml::Value,
 }
 
+impl ProxyConfig {
+    /// Where it listens, and the host that it is told; `None` when `to` is neither of what it may be.
+    pub fn server(&self) -> Option<(Endpoint, String)> {
+        let Some(at) = self.to.strip_prefix("http://") else {
+            let unix = self.to.starts_with("unix:");
+            return Some((self.to.parse().ok().filter(|_| unix)?, "localhost".into()));
+        };
+        let at = at.strip_suffix('/').unwrap_or(at);
+        let authority: Authority = at.parse().ok()?;
+        let port = authority.port_u16().unwrap_or(80);
+        let endpoint = format!("tcp://{}:{port}", authority.host());
+        Some((endpoint.parse().ok()?, at.to_owned()))
+    }
+}
+
 impl RouteConfig {
     /// The name in metrics.
     pub fn label(&self) -> &str {
         self.name.as_deref().unwrap_or(&self.path)
+    }
+
+    /// What its answers read, connect to or start.
+    pub fn add_needs(&self, needs: &mut Needs) {
+        let template = self.template.iter().filter_map(|of| of.file.as_ref());
+        let key = self.key.iter().map(|key| &key.file);
+        template.chain(key).for_each(|file| needs.read_place(file));
+        self.file.iter().for_each(|file| needs.read(&file.path));
+        let directory = self.directory.iter();
+        directory.for_each(|of| needs.list(&of.path));
+        let proxy = self.proxy.iter().filter_map(ProxyConfig::server);
+        let servers = self.kv.iter().map(|kv| &kv.server);
+        let servers = servers.chain(self.rpc.iter().map(|rpc| &rpc.server));
+        for server in proxy.map(|(server, _)| server).chain(servers.cloned()) {
+            needs.connect(&server);
+        }
+        if self.cgi.is_some() {
+            needs.programs();
+        }
     }
 }
 

@@ -43,17 +43,7 @@ impl Proxy {
                 config.to
             )
         };
-        let (to, host) = match config.to.strip_prefix("http://") {
-            Some(at) => {
-                let at = at.strip_suffix('/').unwrap_or(at);
-                let authority: hyper::http::uri::Authority = at.parse().map_err(|_| wrong())?;
-                let port = authority.port_u16().unwrap_or(80);
-                let endpoint = format!("tcp://{}:{port}", authority.host());
-                (endpoint, at.to_owned())
-            }
-            None if config.to.starts_with("unix:") => (config.to.clone(), "localhost".into()),
-            None => return Err(wrong()),
-        };
+        let (to, host) = config.server().ok_or_else(wrong)?;
         let path = config.path.as_deref().map(|path| {
             if path.starts_with('/') {
                 template(path, pattern).map_err(|why| format!("proxy.path: {why}"))
@@ -62,7 +52,7 @@ impl Proxy {
             }
         });
         Ok(Self {
-            to: to.parse().map_err(|error| format!("proxy.to: {error}"))?,
+            to,
             host: HeaderValue::from_str(&host).map_err(|_| wrong())?,
             path: path.transpose()?,
             connect: config.connect.0,

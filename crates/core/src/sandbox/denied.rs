@@ -1,0 +1,120 @@
+//! What was denied: counted by the thread that tried, told by the control thread.
+
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::{fmt, io};
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use tokio::net::UnixStream;
+
+use super::calls::{DANGEROUS, DEPENDING, Number};
+use crate::sys;
+
+/// How often each call was denied, in the order of [`names`].
+static COUNTS: [AtomicU64; DANGEROUS.len() + DEPENDING.len()] =
+    [const { AtomicU64::new(0) }; DANGEROUS.len() + DEPENDING.len()];
+
+/// Gets a byte for each denial, and hears of them at its other end. Never closed.
+static BELL: OnceLock<(StdUnixStream, StdUnixStream)> = OnceLock::new();
+
+/// Hears of denials.
+#[derive(Debug)]
+pub struct Denials {
+    bell: UnixStream,
+    told: Vec<u64>,
+}
+
+/// Makes denied calls return `EPERM` and counts them, from here on and for all threads.
+pub fn catch() -> io::Result<()> {
+    if BELL.get().is_none() {
+        let (rings, hears) = StdUnixStream::pair()?;
+        rings.set_nonblocking(true)?;
+        hears.set_nonblocking(true)?;
+        let _ = BELL.set((rings, hears));
+    }
+    sys::answer_denied_calls(deny)
+}
+
+/// Each call that was denied, with its count.
+pub fn counts() -> impl Iterator<Item = (&'static str, u64)> {
+    let counts = COUNTS.iter().map(|count| count.load(Ordering::Relaxed));
+    names().zip(counts).filter(|(_, count)| *count > 0)
+}
+
+/// All denials so far.
+pub fn total() -> u64 {
+    counts().map(|(_, count)| count).sum()
+}
+
+/// Runs in a signal handler: no lock, no allocation.
+fn deny(number: Number) -> i32 {
+    let all = DANGEROUS.iter().chain(DEPENDING);
+    let mut counted = all.zip(&COUNTS).filter(|((_, of), _)| *of == number);
+    if let Some((_, count)) = counted.next() {
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+    if let Some((rings, _)) = BELL.get() {
+        // Where there is no room for another byte, enough of them wait.
+        let _ = nix::unistd::write(rings, &[1]);
+    }
+    libc::EPERM
+}
+
+fn names() -> impl Iterator<Item = &'static str> {
+    DANGEROUS.iter().chain(DEPENDING).map(|(name, _)| *name)
+}
+
+impl Denials {
+    /// To be made on the runtime that hears; `None` when nothing is caught.
+    pub fn new() -> io::Result<Option<Self>> {
+        let Some((_, hears)) = BELL.get() else {
+            return Ok(None);
+        };
+        Ok(Some(Self {
+            bell: UnixStream::from_std(hears.try_clone()?)?,
+            told: vec![0; COUNTS.len()],
+        }))
+    }
+
+    /// Waits for a denial, and says which call it is the first of: more of the same are counted alone.
+    pub async fn hear(&mut self) {
+        // Neither end is ever closed; were it, nothing more would be heard.
+        if self.bell.readable().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        let mut rung = [0; 64];
+        while self.bell.try_read(&mut rung).is_ok_and(|length| length > 0) {}
+        for ((name, count), told) in names().zip(&COUNTS).zip(&mut self.told) {
+            let now = count.load(Ordering::Relaxed);
+            if *told == 0 && now > 0 {
+                tracing::warn!(
+                    call = name,
+                    "the sandbox has denied a system call; if the daemon should be able to do what it \
+                     was for, see sandbox in its configuration, else look for an intruder"
+                );
+            }
+            *told = now;
+        }
+    }
+}
+
+/// Shows the counts.
+#[derive(Debug)]
+pub struct DenialCollector;
+
+impl Collector for DenialCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let help = "System calls that the sandbox has denied";
+        let mut family =
+            encoder.encode_descriptor("sandbox_denied", help, None, MetricType::Counter)?;
+        for (call, count) in counts() {
+            let labels = [("call", call)];
+            ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+}

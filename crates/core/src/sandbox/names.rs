@@ -1,0 +1,26 @@
+//! Files that libraries open by themselves.
+
+/// A spare descriptor, random numbers where the kernel has no call for them, the local time zone.
+pub const ALWAYS: &[&str] = &[
+    "/dev/null",
+    "/dev/random",
+    "/dev/urandom",
+    "/etc/localtime",
+    "/usr/share/zoneinfo",
+];
+
+/// What the name service switch may read or load (nsswitch.conf(5)): all of `/etc`, because its files
+/// are replaced by new ones and read again; libraries with its modules; what other services leave
+/// for it.
+pub const BY_NAME: &[&str] = &[
+    "/etc",
+    "/lib",
+    "/lib64",
+    "/run/NetworkManager",
+    "/run/resolvconf",
+    "/run/systemd/resolve",
+    "/usr/lib",
+    "/usr/lib64",
+    "/var/lib/extrausers",
+    "/var/lib/sss",
+];

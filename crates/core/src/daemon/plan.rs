@@ -165,6 +165,8 @@ impl<D: Daemon> Plan<D> {
         for planned in &listeners {
             needs.listen(&planned.endpoint);
         }
+        // Where sockets belong that a reload adds.
+        needs.sockets(runtime_directory(D::NAME));
         Ok(Self {
             config,
             settings,

@@ -203,6 +203,7 @@ impl Drop for UnixFile {
 mod tests {
     use super::*;
     use crate::listen::{Inherited, open};
+    use std::os::unix::fs::PermissionsExt;
     use std::os::unix::net::UnixListener;
 
     fn listen(path: &Path) -> Result<Vec<Bound>, ListenError> {

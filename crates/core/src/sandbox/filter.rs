@@ -207,14 +207,15 @@ const PRCTL: &[u64] = &[
     libc::PR_GET_NO_NEW_PRIVS as u64,
 ];
 
-/// Whether a descriptor blocks or is passed on, how much waits in it, whether it is a terminal.
+/// Whether a descriptor blocks or is passed on, how much waits in it, whether it is a terminal. As
+/// numbers (asm-generic/ioctls.h), because their type differs between versions of libc.
 const IOCTL: &[u64] = &[
-    libc::FIONBIO,
-    libc::FIOCLEX,
-    libc::FIONREAD,
-    libc::TIOCOUTQ,
-    libc::TCGETS,
-    libc::TIOCGWINSZ,
+    0x5421, // FIONBIO
+    0x5451, // FIOCLEX
+    0x541b, // FIONREAD
+    0x5411, // TIOCOUTQ
+    0x5401, // TCGETS
+    0x5413, // TIOCGWINSZ
 ];
 
 #[cfg(test)]
@@ -236,10 +237,8 @@ mod tests {
 
     #[test]
     fn what_a_daemon_needs_is_not_denied_as_dangerous() {
-        let mut needs = Needs {
-            memory_file: true,
-            ..Needs::default()
-        };
+        let mut needs = Needs::default();
+        needs.memory_file = true;
         needs.programs();
         let known = allowed_numbers(&needs);
         let rules = denials(&needs, 1, &known).unwrap();
@@ -253,10 +252,8 @@ mod tests {
     #[test]
     fn every_profile_makes_filters_that_the_kernel_has_room_for() {
         for names in [false, true] {
-            let mut needs = Needs {
-                names,
-                ..Needs::default()
-            };
+            let mut needs = Needs::default();
+            needs.names = names;
             needs.netlink.addresses = true;
             let filters = Filters::new(&needs, 7).unwrap();
             for filter in [filters.denied, filters.known] {

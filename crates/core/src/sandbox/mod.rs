@@ -184,7 +184,7 @@ impl Sandbox {
 pub fn hint(error: &io::Error) -> &'static str {
     let denied = matches!(error.raw_os_error(), Some(libc::EACCES | libc::EPERM));
     if denied && CLOSED.load(Ordering::Acquire) {
-        " (or the sandbox does not permit it, which was closed at the start: then restart)"
+        " (perhaps by the sandbox, which was closed at the start: then a restart helps)"
     } else {
         ""
     }
@@ -198,6 +198,9 @@ pub fn time_zone(needs: &mut Needs) {
         && path.is_absolute()
     {
         needs.read(path);
+    }
+    if let Some(database) = std::env::var_os("TZDIR") {
+        needs.list(database);
     }
 }
 

@@ -1,11 +1,15 @@
 //! Files that libraries open by themselves.
 
-/// A spare descriptor, random numbers where the kernel has no call for them, the local time zone.
+/// A spare descriptor, random numbers where the kernel has no call for them, and the time zones, whose
+/// names are looked for in their directory.
 pub const ALWAYS: &[&str] = &[
     "/dev/null",
     "/dev/random",
     "/dev/urandom",
     "/etc/localtime",
+    "/etc/zoneinfo",
+    "/usr/lib/zoneinfo",
+    "/usr/share/lib/zoneinfo",
     "/usr/share/zoneinfo",
 ];
 

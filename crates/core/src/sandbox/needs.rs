@@ -97,7 +97,7 @@ impl Needs {
     pub fn listen(&mut self, endpoint: &Endpoint) {
         match endpoint {
             Endpoint::Unix(path) => {
-                self.sockets.insert(path.clone());
+                self.sockets(parent(path));
             }
             Endpoint::Tcp(at) | Endpoint::Udp(at) | Endpoint::Bare(at) => {
                 self.names |= matches!(at.host, Host::Name(_));
@@ -115,6 +115,11 @@ impl Needs {
         if let Ok(endpoint) = text.parse() {
             self.listen(&endpoint);
         }
+    }
+
+    /// A directory in which Unix sockets are made and removed.
+    pub fn sockets(&mut self, directory: impl Into<PathBuf>) {
+        self.sockets.insert(directory.into());
     }
 
     /// A place to connect to.
@@ -201,8 +206,7 @@ impl Needs {
         };
         below(&self.trees, Right::List);
         below(&self.stores, Right::Store);
-        let places = self.sockets.iter().map(|path| parent(path).into());
-        below(&places.collect(), Right::Sockets);
+        below(&self.sockets, Right::Sockets);
         grants
     }
 }

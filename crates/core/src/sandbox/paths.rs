@@ -24,7 +24,7 @@ pub fn restrict(needs: &Needs, grants: &BTreeSet<Grant>) -> Result<Layer, Rulese
         ruleset = ruleset.scope(Scope::Signal)?;
     }
     let mut ruleset = ruleset.create()?;
-    let always = names::ALWAYS.iter().map(|path| (path.into(), Right::Read));
+    let always = names::ALWAYS.iter().map(|path| (path.into(), Right::List));
     let named = if needs.names { names::BY_NAME } else { &[] };
     let named = named.iter().map(|path| (path.into(), Right::Read));
     for (path, right) in always.chain(named).chain(grants.iter().cloned()) {

@@ -211,3 +211,40 @@ fn names_that_a_configuration_uses_are_looked_up_again_by_a_reload() {
     std::io::Write::write_all(&mut &stream, b"x").unwrap();
     (&stream).read_exact(&mut greeting).unwrap();
 }
+
+#[test]
+fn what_a_kernel_does_not_offer_is_told_once_and_the_rest_is_used() {
+    let cases = [
+        ("landlock_create_ruleset", "landlock", "seccomp"),
+        ("seccomp", "seccomp", "landlock"),
+    ];
+    for (call, missing, other) in cases {
+        let builder = Daemon::build(BINARY);
+        let config = config(&builder, "loops = 1", "");
+        let (trace, inject) = (
+            format!("trace={call}"),
+            format!("inject={call}:error=ENOSYS"),
+        );
+        let strace = [
+            "strace",
+            "-f",
+            "-o",
+            "/dev/null",
+            "-e",
+            &trace,
+            "-e",
+            &inject,
+        ];
+        let daemon = builder.wrap(strace).config(&config).start();
+        let sandbox = daemon.status()["sandbox"].clone();
+        assert_eq!(sandbox[missing], "missing", "{sandbox}");
+        assert_eq!(sandbox[other], "full", "{sandbox}");
+        let layer = format!("portyard_sandbox{{layer=\"{missing}\"}}");
+        assert_eq!(daemon.count(&layer), 0);
+        assert!(is_echoed(&daemon));
+        let told = daemon.log().matches("closed only in part").count();
+        assert_eq!(told, 1, "{}", daemon.log());
+        // Without one of them nothing is refused that it would have denied.
+        assert!(!daemon.reload().contains("refused"));
+    }
+}

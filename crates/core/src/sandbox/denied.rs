@@ -118,3 +118,34 @@ impl Collector for DenialCollector {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sandbox::filter::Filters;
+    use crate::sandbox::{Needs, install};
+
+    #[test]
+    fn a_denied_call_fails_with_eperm_and_is_counted_while_its_thread_goes_on() {
+        catch().unwrap();
+        let confined = std::thread::spawn(|| {
+            let filters = Filters::new(&Needs::default(), std::process::id()).unwrap();
+            install(&filters).unwrap();
+            let denied = nix::unistd::chown("/nonexistent", None, None).unwrap_err();
+            let absent = nix::unistd::chdir("/").unwrap_err();
+            let memory = vec![1_u8; 1 << 20];
+            (
+                denied,
+                absent,
+                memory.iter().map(|byte| u64::from(*byte)).sum::<u64>(),
+            )
+        });
+        let (denied, absent, sum) = confined.join().unwrap();
+        assert_eq!(denied, nix::errno::Errno::EPERM);
+        // What nobody has a use for is not there, and does not count.
+        assert_eq!(absent, nix::errno::Errno::ENOSYS);
+        assert_eq!(sum, 1 << 20);
+        let (_, count) = counts().find(|(call, _)| call.contains("chown")).unwrap();
+        assert!(count >= 1 && total() >= count);
+    }
+}

@@ -61,6 +61,19 @@ fn every_thread_is_in_it() {
     assert_eq!(sandbox["landlock"], "full", "{sandbox}");
     assert_eq!(sandbox["seccomp"], "full", "{sandbox}");
     assert_eq!(sandbox["outside"], "nothing", "{sandbox}");
+    let directory = daemon.dir().canonicalize().unwrap();
+    let permits: Vec<&str> = sandbox["permits"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|it| it.as_str())
+        .collect();
+    for right in ["read", "sockets"] {
+        assert!(
+            permits.contains(&&*format!("{right} {}", directory.display())),
+            "{permits:?}"
+        );
+    }
     for layer in ["landlock", "seccomp"] {
         assert_eq!(
             daemon.count(&format!("portyard_sandbox{{layer=\"{layer}\"}}")),
@@ -107,6 +120,7 @@ fn a_denial_fails_is_counted_and_is_told_once() {
         let path = intruder.path("/bin/true");
         intruder.call_through(libc::SYS_execve, &[path, 0, 0])
     };
+    daemon.expect_denials();
     assert_eq!(deny(), Outcome::Failed(Errno::EPERM));
     assert_eq!(deny(), Outcome::Failed(Errno::EPERM));
     daemon.wait_for_log("the sandbox has denied a system call");

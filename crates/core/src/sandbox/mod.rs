@@ -126,7 +126,8 @@ impl Sandbox {
 
     /// Whether a configuration can do with what was granted, or why it needs a restart.
     pub fn allows(&self, needs: &Needs) -> Result<(), String> {
-        if self.landlock == Layer::Off {
+        let enforced = |layer| matches!(layer, Layer::Full | Layer::Partial);
+        if !enforced(self.landlock) && !enforced(self.seccomp) {
             return Ok(());
         }
         let lacks = |what: &str| {
@@ -135,7 +136,12 @@ impl Sandbox {
                  daemon to use it"
             ))
         };
-        for (path, right) in needs.grants() {
+        let wanted = if enforced(self.landlock) {
+            needs.grants()
+        } else {
+            BTreeSet::new()
+        };
+        for (path, right) in wanted {
             let granted = |(at, given): &Grant| path.starts_with(at) && given.covers(right);
             let named = |at: &str| right == needs::Right::Read && path.starts_with(at);
             let by_name = self.needs.names && names::BY_NAME.iter().any(|at| named(at));
@@ -170,8 +176,22 @@ impl Sandbox {
             "landlock": self.landlock.label(),
             "seccomp": self.seccomp.label(),
             "outside": self.needs.outside.label(),
+            "permits": self.permits(),
             "denied": denied,
         })
+    }
+
+    /// What the configuration has made it permit.
+    fn permits(&self) -> Vec<String> {
+        if self.landlock == Layer::Off {
+            return Vec::new();
+        }
+        let paths = self.grants.iter();
+        let paths = paths.map(|(path, right)| format!("{} {}", right.label(), path.display()));
+        let ports = self.needs.ports.iter();
+        let ports = ports.map(|port| format!("connect {port}"));
+        let names = self.needs.names.then(|| "names".to_owned());
+        paths.chain(ports).chain(names).collect()
     }
 
     /// Whether each layer is enforced, by its name.

@@ -228,6 +228,16 @@ impl Right {
         }
     }
 
+    /// Its word in the status.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::List => "list",
+            Self::Store => "store",
+            Self::Sockets => "sockets",
+        }
+    }
+
     /// What it is, behind "the sandbox was closed without".
     pub fn describe(self) -> &'static str {
         match self {

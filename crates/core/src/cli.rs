@@ -64,6 +64,19 @@ impl Arguments {
             .unwrap_or_else(|error| exit_with(&error))
     }
 
+    /// A daemon's command line, with arguments of its own.
+    pub fn command_for<C: clap::Args>(
+        name: &'static str,
+        version: &'static str,
+        about: &'static str,
+        services: &str,
+    ) -> Command {
+        C::augment_args(Self::augment_args(Command::new(name)))
+            .version(version)
+            .about(about)
+            .after_long_help(format!("{services}\n{AFTER_HELP}"))
+    }
+
     fn try_parse_for<C: clap::Args>(
         name: &'static str,
         version: &'static str,
@@ -71,11 +84,8 @@ impl Arguments {
         services: &str,
         arguments: impl IntoIterator<Item = OsString>,
     ) -> Result<(Self, C), clap::Error> {
-        let command = C::augment_args(Self::augment_args(Command::new(name)))
-            .version(version)
-            .about(about)
-            .after_long_help(format!("{services}\n{AFTER_HELP}"));
-        let matches = command.try_get_matches_from(arguments)?;
+        let matches = Self::command_for::<C>(name, version, about, services)
+            .try_get_matches_from(arguments)?;
         Ok((
             Self::from_arg_matches(&matches)?,
             C::from_arg_matches(&matches)?,

@@ -1,28 +1,7 @@
-//! echo-tcp: the stream services of inetd, and the small servers of the Python tutorials, hardened.
-//!
-//! [`services`] is the table; each service is a file of its own, written against
-//! `portyard_core::serve::Connection`. Everything else (sockets, limits, deadlines, reload, drain)
-//! is core's.
-
-mod array_sink;
-mod array_source;
-mod chargen;
-mod command;
-mod daytime;
-mod discard;
-mod echo;
-mod message;
-mod on_pool;
-mod options;
-mod services;
-mod sleep;
-mod spill;
-mod store;
-mod time;
-mod timestamp;
+//! The program echo-tcp; its parts are in the library of the same name.
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    portyard_core::daemon::run::<services::EchoTcp>()
+    echo_tcp::main()
 }

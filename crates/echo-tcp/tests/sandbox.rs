@@ -1,5 +1,4 @@
 //! The sandbox: what it denies, to all threads; what goes on working in it; how a denial is seen.
-#![expect(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
 
 use std::fs;
 use std::io::Read;

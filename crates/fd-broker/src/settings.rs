@@ -89,7 +89,8 @@ impl Settings {
             needs.names |= worker.process.names_users();
         }
         for service in &self.services {
-            needs.trust(service.auth_keys.as_ref(), service.tls.as_ref());
+            let keys = [&service.auth_keys, &service.broker_keys];
+            needs.trust(keys.into_iter().flatten(), service.tls.as_ref());
             for text in &service.listen {
                 needs.listen_text(text.get_ref());
             }

@@ -1,5 +1,4 @@
 //! The sandbox: what somebody could do who has broken in, and that programs do not inherit it.
-#![expect(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
 
 mod common;
 

@@ -1,5 +1,4 @@
 //! The sandbox: what somebody could do who has broken in, and that the data is kept nevertheless.
-#![expect(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
 
 use std::fs;
 

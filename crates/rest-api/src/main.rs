@@ -1,24 +1,7 @@
-//! rest-api: HTTP/1.1 and HTTP/2, and small services without code.
-//!
-//! [`http`] turns a connection of core's into requests and answers, strictly and within deadlines, and
-//! gives them to a [`http::Handler`]; [`services`] says which handler a listener has. [`routes`] are the
-//! services that the configuration describes, [`built_in`] those that need none, [`httpbin`] is what
-//! HTTP clients are tested against, and [`yard`] shows and steers the daemons of this machine.
-//! Everything else (sockets, TLS, limits, reload, drain) is
-//! core's.
-
-mod built_in;
-mod http;
-mod httpbin;
-mod metrics;
-mod routes;
-mod services;
-mod settings;
-mod state;
-mod yard;
+//! The program rest-api; its parts are in the library of the same name.
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    portyard_core::daemon::run::<services::RestApi>()
+    rest_api::main()
 }

@@ -82,8 +82,9 @@ impl Daemon for RestApi {
             daemon.keys.iter().for_each(|keys| needs.connect(keys));
         }
         for listener in &config.listeners {
-            let key = &listener.options.yard.key;
-            key.iter().for_each(|key| needs.read_place(&key.file));
+            if let Some(key) = &listener.options.yard.key {
+                needs.read_place(&key.file);
+            }
         }
         needs
     }

@@ -1,6 +1,5 @@
 //! The sandbox: what somebody could do who has broken in; and that programs, names and files of
 //! routes go on working in it.
-#![expect(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
 
 mod common;
 

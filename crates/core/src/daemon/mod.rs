@@ -144,6 +144,12 @@ pub fn run<D: Daemon>() -> ExitCode {
     }
 }
 
+/// The daemon's command line, for man pages and completions.
+pub fn command_line<D: Daemon>() -> clap::Command {
+    let services = service_table::<D>();
+    Arguments::command_for::<CommandsOf<D>>(D::NAME, D::VERSION, D::ABOUT, &services)
+}
+
 fn boot<D: Daemon>(
     arguments: &Arguments,
     commands: &CommandsOf<D>,

@@ -7,6 +7,7 @@ use toml::Spanned;
 
 use super::{ConfigOf, Daemon, Home, ListenerOf, ServiceOf, ServiceRow, SettingsOf, Shared};
 use crate::access::AccessList;
+use crate::auth::Prover;
 use crate::cli::Arguments;
 use crate::config::{ConfigError, LogConfig, SocketOptions, Source};
 use crate::endpoint::{Endpoint, EndpointError, Transport};
@@ -37,6 +38,8 @@ pub struct Planned<D: Daemon> {
     access: Arc<AccessList>,
     service: ServiceOf<D>,
     pub trust: Option<Arc<Trust>>,
+    /// What is proved to a broker.
+    pub prover: Option<Prover>,
 }
 
 /// A configuration of which only the daemon's own tables have been checked.
@@ -74,7 +77,8 @@ impl<D: Daemon> Read<D> {
         }
         sandbox::time_zone(&mut needs);
         for listener in &self.config.listeners {
-            needs.trust(listener.auth_keys.as_ref(), listener.tls.as_ref());
+            let keys = [&listener.auth_keys, &listener.broker_keys];
+            needs.trust(keys.into_iter().flatten(), listener.tls.as_ref());
             for text in &listener.listen {
                 needs.listen_text(text.get_ref());
             }
@@ -226,6 +230,7 @@ impl<D: Daemon> Planned<D> {
             access: AccessList::clone(&self.access),
             service: self.service.clone(),
             trust: self.trust.clone(),
+            prover: self.prover.clone(),
         }
     }
 }
@@ -279,6 +284,8 @@ fn plan_listener<D: Daemon>(
             return Err(source.error(&at_service, message));
         }
     }
+    let prover = Prover::for_broker(listener.broker_auth, listener.broker_keys.as_ref())
+        .map_err(|message| source.error(&at_service, message))?;
     let mut planned = Vec::new();
     for spanned in &mut listener.listen {
         let span = spanned.span();
@@ -311,7 +318,14 @@ fn plan_listener<D: Daemon>(
             access: access.clone(),
             service: service.clone(),
             trust: trust.clone(),
+            prover: prover.clone(),
         });
+    }
+    let is_brokers = |planned: &Planned<D>| matches!(planned.endpoint, Endpoint::Broker { .. });
+    if prover.is_some() && !planned.iter().any(is_brokers) {
+        let message = "broker_keys is proved to the broker of an endpoint such as \
+                       broker:/run/fd-broker/control.sock#web, and listen has none; take it out";
+        return Err(source.error(&at_service, message));
     }
     Ok(planned)
 }
@@ -387,5 +401,8 @@ fn from_command_line<D: Daemon>(
         .cloned()
         .unwrap_or_else(|| ListenerOf::<D>::new(service, &endpoint));
     listener.listen = vec![Spanned::new(0..0, endpoint.to_string())];
+    if !matches!(endpoint, Endpoint::Broker { .. }) {
+        (listener.broker_auth, listener.broker_keys) = (None, None);
+    }
     Ok(listener)
 }

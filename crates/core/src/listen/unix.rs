@@ -173,6 +173,11 @@ impl UnixFile {
         Some(file)
     }
 
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Leaves the file where it is: another process serves the socket from here on.
     pub fn leave(mut self) {
         self.path = PathBuf::new();
@@ -213,6 +218,7 @@ mod tests {
             &SocketOptions::default(),
             &mut Inherited::none(),
             2,
+            None,
         )
     }
 

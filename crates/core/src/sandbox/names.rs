@@ -28,3 +28,16 @@ pub const BY_NAME: &[&str] = &[
     "/var/lib/extrausers",
     "/var/lib/sss",
 ];
+
+/// The system's authorities, and what links there lead to.
+pub const AUTHORITIES: &[&str] = &[
+    "/etc/ca-certificates",
+    "/etc/pki",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+    "/etc/ssl/certs",
+    "/usr/local/share/ca-certificates",
+    "/usr/share/ca-certificates",
+    "/usr/share/pki",
+    "/var/lib/ca-certificates",
+];

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use super::names;
 use crate::access::AccessConfig;
 use crate::config::TlsConfig;
 use crate::endpoint::{Endpoint, Host};
@@ -136,7 +137,11 @@ impl Needs {
     }
 
     /// The files of a listener's keys and certificates.
-    pub fn trust(&mut self, keys: Option<&FilePlace>, tls: Option<&TlsConfig>) {
+    pub fn trust<'a>(
+        &mut self,
+        keys: impl Iterator<Item = &'a FilePlace>,
+        tls: Option<&'a TlsConfig>,
+    ) {
         let certificates = tls.iter().flat_map(|tls| &tls.certificates);
         let pairs = certificates.flat_map(|one| [&one.chain, &one.key]);
         let lists = tls
@@ -145,6 +150,15 @@ impl Needs {
         for place in pairs.chain(lists).chain(keys) {
             self.read_place(place);
         }
+    }
+
+    /// The system's authorities, wherever its distribution keeps them.
+    pub fn authorities(&mut self) {
+        let named = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
+        let named = named.iter().filter_map(std::env::var_os);
+        let named = named.map(PathBuf::from);
+        self.trees
+            .extend(names::AUTHORITIES.iter().map(PathBuf::from).chain(named));
     }
 
     /// The users and groups that rules name.

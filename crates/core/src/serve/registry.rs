@@ -3,6 +3,7 @@
 //! One sweep every 100 ms looks at all of them, instead of a timer each: moving a deadline is one
 //! store per message, and an idle connection costs less than a hundred bytes here.
 
+use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -32,6 +33,8 @@ pub struct Registry {
     drain: Cell<Option<Drain>>,
     /// The names of the keys that were proved. Apart, because few connections prove any.
     keys: RefCell<HashMap<u32, Arc<str>>>,
+    /// What a predecessor's service has left for the one that goes on with a connection.
+    legacies: RefCell<HashMap<Slot, Box<dyn Any>>>,
     /// When something large was freed first, of what has not been given back.
     freed: Cell<Option<Ticks>>,
     changed: Notify,
@@ -99,6 +102,7 @@ impl Registry {
             now: Cell::new(1),
             drain: Cell::new(None),
             keys: RefCell::default(),
+            legacies: RefCell::default(),
             freed: Cell::new(None),
             changed: Notify::new(),
         }
@@ -144,6 +148,22 @@ impl Registry {
         if !tickets.is_empty() {
             tickets.remove(&slot);
         }
+        // Never taken, because the connection was cut before.
+        drop(self.take_legacy(slot));
+    }
+
+    /// Keeps what a predecessor's service has left until the service asks for it.
+    pub fn set_legacy(&self, slot: Slot, legacy: Box<dyn Any>) {
+        self.legacies.borrow_mut().insert(slot, legacy);
+    }
+
+    /// What a predecessor's service has left; once.
+    pub fn take_legacy(&self, slot: Slot) -> Option<Box<dyn Any>> {
+        let mut legacies = self.legacies.borrow_mut();
+        if legacies.is_empty() {
+            return None;
+        }
+        legacies.remove(&slot)
     }
 
     /// The peer has proved the key of this name.
@@ -463,6 +483,7 @@ mod tests {
             access,
             service,
             trust: None,
+            prover: None,
         };
         let endpoint = Endpoint::tcp_loopback(0);
         let total = Arc::new(Gate::new(1));

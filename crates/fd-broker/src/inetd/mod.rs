@@ -137,7 +137,8 @@ impl Inetd {
                 let label = label(&watch.entry.name);
                 let mut bound = inherited.take_bound(endpoint, &label, *transport)?;
                 if bound.is_empty() {
-                    bound = open(endpoint, *transport, &watch.socket, inherited, 1)?;
+                    let prover = watch.prover.as_ref();
+                    bound = open(endpoint, *transport, &watch.socket, inherited, 1, prover)?;
                 }
                 Some(duplicated(bound)?)
             };

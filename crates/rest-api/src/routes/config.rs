@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 
-use hyper::http::uri::Authority;
 use portyard_core::config::{RateLimit, Size, Span};
 use portyard_core::endpoint::Endpoint;
 use portyard_core::files::FilePlace;
 use portyard_core::sandbox::Needs;
 use serde::{Deserialize, Serialize};
+
+use super::proxy::place;
 
 /// One route: which requests it is for, who may send them, and the one thing that answers them.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
@@ -180,14 +181,29 @@ pub struct RedirectConfig {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct ProxyConfig {
-    /// Where it listens: `"http://HOST:PORT"` or `"unix:/PATH"`.
+    /// Where it listens: `"http://HOST:PORT"`, `"https://HOST:PORT"` or `"unix:/PATH"`.
     pub to: String,
+    /// With https: the certificates of the CAs to believe; absent: the system's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<FilePlace>,
+    /// With https: whom its certificate must be for; absent: the host of `to`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_name: Option<String>,
     /// The path there; may hold `{{path.NAME}}`; absent: the path that was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
-    /// How long it may take to accept a connection.
+    /// How long it may take to accept a connection, TLS included.
     #[serde(default = "default_connect")]
     pub connect: Span,
+    /// How long it may be silent within an answer; `"0s"`: for ever.
+    #[serde(default = "default_stall")]
+    pub stall: Span,
+    /// Connections that each loop keeps for the next requests.
+    #[serde(default = "default_keep")]
+    pub keep: u32,
+    /// How long one is kept without a request.
+    #[serde(default = "default_idle")]
+    pub idle: Span,
     /// Whether it is told the host that the client asked for, instead of its own.
     #[serde(default)]
     pub keep_host: bool,
@@ -208,10 +224,9 @@ pub struct KvConfig {
     /// Whether PUT and DELETE are allowed.
     #[serde(default)]
     pub write: bool,
-    /// How often a client that watches a key (`Accept: text/event-stream`) makes us look for changes;
-    /// `"0s"`: nobody may watch.
+    /// Whether clients may follow changes (`Accept: text/event-stream`).
     #[serde(default = "default_watch")]
-    pub watch: Span,
+    pub watch: bool,
 }
 
 /// A program.
@@ -252,17 +267,17 @@ pub struct RpcConfig {
 }
 
 impl ProxyConfig {
-    /// Where it listens, and the host that it is told; `None` when `to` is neither of what it may be.
-    pub fn server(&self) -> Option<(Endpoint, String)> {
-        let Some(at) = self.to.strip_prefix("http://") else {
-            let unix = self.to.starts_with("unix:");
-            return Some((self.to.parse().ok().filter(|_| unix)?, "localhost".into()));
+    fn add_needs(&self, needs: &mut Needs) {
+        // What is no place is an error that others report.
+        let Ok((server, _, is_secure)) = place(&self.to) else {
+            return;
         };
-        let at = at.strip_suffix('/').unwrap_or(at);
-        let authority: Authority = at.parse().ok()?;
-        let port = authority.port_u16().unwrap_or(80);
-        let endpoint = format!("tcp://{}:{port}", authority.host());
-        Some((endpoint.parse().ok()?, at.to_owned()))
+        needs.connect(&server);
+        match &self.ca {
+            Some(ca) => needs.read_place(ca),
+            None if is_secure => needs.authorities(),
+            None => {}
+        }
     }
 }
 
@@ -280,12 +295,10 @@ impl RouteConfig {
         self.file.iter().for_each(|file| needs.read(&file.path));
         let directory = self.directory.iter();
         directory.for_each(|of| needs.list(&of.path));
-        let proxy = self.proxy.iter().filter_map(ProxyConfig::server);
         let servers = self.kv.iter().map(|kv| &kv.server);
         let servers = servers.chain(self.rpc.iter().map(|rpc| &rpc.server));
-        for server in proxy.map(|(server, _)| server).chain(servers.cloned()) {
-            needs.connect(&server);
-        }
+        servers.for_each(|server| needs.connect(server));
+        self.proxy.iter().for_each(|proxy| proxy.add_needs(needs));
         if self.cgi.is_some() {
             needs.programs();
         }
@@ -328,8 +341,21 @@ fn default_connect() -> Span {
     Span::secs(5)
 }
 
-fn default_watch() -> Span {
-    Span::secs(1)
+fn default_stall() -> Span {
+    Span::secs(60)
+}
+
+fn default_keep() -> u32 {
+    16
+}
+
+/// Less than servers wait for another request, most of them.
+fn default_idle() -> Span {
+    Span::secs(4)
+}
+
+fn default_watch() -> bool {
+    true
 }
 
 fn default_run() -> Span {

@@ -78,7 +78,8 @@ pub const PROGRAMS: &[Number] = calls![
 ];
 
 /// What nobody needs but who has broken in, with names for the log: denied, unless it is in a group of
-/// the daemon.
+/// the daemon. Nothing is here that libc calls while it blocks all signals (fork, vfork, tkill): the
+/// signal of a denial would then end the process.
 pub const DANGEROUS: &[(&str, Number)] = named![
     // Programs and other processes.
     "execve" = SYS_execve "execveat" = SYS_execveat "kcmp" = SYS_kcmp
@@ -86,7 +87,6 @@ pub const DANGEROUS: &[(&str, Number)] = named![
     "process_madvise" = SYS_process_madvise "process_vm_readv" = SYS_process_vm_readv
     "process_vm_writev" = SYS_process_vm_writev "ptrace" = SYS_ptrace
     "rt_sigqueueinfo" = SYS_rt_sigqueueinfo "rt_tgsigqueueinfo" = SYS_rt_tgsigqueueinfo
-    "tkill" = SYS_tkill
     // File systems and namespaces.
     "chroot" = SYS_chroot "fsconfig" = SYS_fsconfig "fsmount" = SYS_fsmount "fsopen" = SYS_fsopen
     "fspick" = SYS_fspick "mount" = SYS_mount "mount_setattr" = SYS_mount_setattr
@@ -115,14 +115,14 @@ pub const DANGEROUS: &[(&str, Number)] = named![
     "setgroups" = SYS_setgroups "setregid" = SYS_setregid "setresgid" = SYS_setresgid
     "setresuid" = SYS_setresuid "setreuid" = SYS_setreuid "setrlimit" = SYS_setrlimit
     "setuid" = SYS_setuid;
-    on x86_64: "chmod" = SYS_chmod "chown" = SYS_chown "fork" = SYS_fork "ioperm" = SYS_ioperm
+    on x86_64: "chmod" = SYS_chmod "chown" = SYS_chown "ioperm" = SYS_ioperm
     "iopl" = SYS_iopl "kexec_file_load" = SYS_kexec_file_load "lchown" = SYS_lchown
-    "mknod" = SYS_mknod "modify_ldt" = SYS_modify_ldt "symlink" = SYS_symlink "vfork" = SYS_vfork
+    "mknod" = SYS_mknod "modify_ldt" = SYS_modify_ldt "symlink" = SYS_symlink
 ];
 
 /// Calls that are denied with some of their arguments alone, with names for the log.
 pub const DEPENDING: &[(&str, Number)] = named![
-    "clone" = SYS_clone "ioctl" = SYS_ioctl "kill" = SYS_kill "mmap" = SYS_mmap
+    "ioctl" = SYS_ioctl "kill" = SYS_kill "mmap" = SYS_mmap
     "mprotect" = SYS_mprotect "pkey_mprotect" = SYS_pkey_mprotect "prctl" = SYS_prctl
     "prlimit64" = SYS_prlimit64 "socket" = SYS_socket "tgkill" = SYS_tgkill;
     on x86_64:

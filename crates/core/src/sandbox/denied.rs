@@ -122,6 +122,8 @@ impl Collector for DenialCollector {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::process::CommandExt;
+
     use crate::sandbox::filter::Filters;
     use crate::sandbox::{Needs, install};
 
@@ -133,6 +135,16 @@ mod tests {
             install(&filters).unwrap();
             let denied = nix::unistd::chown("/nonexistent", None, None).unwrap_err();
             let absent = nix::unistd::chdir("/").unwrap_err();
+            // By posix_spawn and by fork, in which libc blocks all signals.
+            let mut program = std::process::Command::new("/bin/true");
+            let spawned = program.spawn().unwrap_err();
+            let forked = program
+                .uid(nix::unistd::getuid().as_raw())
+                .spawn()
+                .unwrap_err();
+            for error in [spawned, forked] {
+                assert_eq!(error.raw_os_error(), Some(libc::EPERM), "{error}");
+            }
             let memory = vec![1_u8; 1 << 20];
             (
                 denied,

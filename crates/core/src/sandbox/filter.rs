@@ -1,10 +1,11 @@
 //! The seccomp filters, as pure values: which calls are there at all, and which of them are denied.
 //!
-//! Two filters look at each call, and the stricter answer counts. The first is a list of numbers:
-//! what is not on it does not exist (`ENOSYS`), so that libc falls back to something older, whatever
-//! newer kernels and libraries bring. The kernel remembers the answers of a mere list, so it costs
-//! nothing. The second denies what is dangerous, of some calls by their arguments, with a signal to
-//! the thread, which counts and returns `EPERM`.
+//! Three filters look at each call, and the strictest answer counts. One is a list of numbers: what is
+//! not on it does not exist (`ENOSYS`), so that libc falls back to something older, whatever newer
+//! kernels and libraries bring. The kernel remembers the answers of a mere list, so it costs nothing.
+//! One denies what is dangerous, of some calls by their arguments, with a signal to the thread, which
+//! counts and returns `EPERM`. One denies new processes without a signal: libc blocks all of them
+//! while it forks, and a blocked one would end the daemon.
 
 use std::collections::BTreeMap;
 
@@ -16,10 +17,12 @@ use seccompiler::{
 use super::calls::{self, Number};
 use super::needs::{Needs, Outside};
 
-/// Both filters of a thread, ready to be installed in this order.
+/// The filters of a thread, ready to be installed in this order.
 #[derive(Debug, Clone)]
 pub struct Filters {
-    /// Denies.
+    /// Denies processes.
+    pub alone: BpfProgram,
+    /// Denies what is dangerous.
     pub denied: BpfProgram,
     /// Lists what is there.
     pub known: BpfProgram,
@@ -36,8 +39,11 @@ impl Filters {
         let listed = known.iter().map(|number| (*number, Vec::new())).collect();
         let known_filter = SeccompFilter::new(listed, absent, allowed.clone(), target)?;
         let rules = denials(needs, pid, &known)?;
-        let denied_filter = SeccompFilter::new(rules, allowed, denied, target)?;
+        let denied_filter = SeccompFilter::new(rules, allowed.clone(), denied, target)?;
+        let refused = SeccompAction::Errno(libc::EPERM.unsigned_abs());
+        let alone_filter = SeccompFilter::new(processes()?, allowed, refused, target)?;
         Ok(Self {
+            alone: alone_filter.try_into()?,
             denied: denied_filter.try_into()?,
             known: known_filter.try_into()?,
         })
@@ -95,11 +101,6 @@ fn denials(needs: &Needs, pid: u32, known: &[Number]) -> Result<Rules, BackendEr
     deny(libc::SYS_mprotect, &[Bits(2, execute)])?;
     deny(libc::SYS_pkey_mprotect, &[Bits(2, execute)])?;
 
-    deny(libc::SYS_clone, &[Clear(0, bits(libc::CLONE_THREAD))])?;
-    for namespace in NAMESPACES {
-        deny(libc::SYS_clone, &[Bits(0, bits(*namespace))])?;
-    }
-
     let netlink = bits(libc::AF_NETLINK);
     let mut strange = vec![
         Not(0, bits(libc::AF_UNIX)),
@@ -144,6 +145,15 @@ fn denials(needs: &Needs, pid: u32, known: &[Number]) -> Result<Rules, BackendEr
     deny(libc::SYS_prctl, &others(0, PRCTL))?;
     deny(libc::SYS_ioctl, &others(1, IOCTL))?;
     Ok(rules)
+}
+
+/// What makes a clone of this thread another process, or puts it into a namespace of its own.
+fn processes() -> Result<Rules, BackendError> {
+    let namespaces = NAMESPACES.iter().map(|space| Bits(0, bits(*space)));
+    let tests = namespaces.chain([Clear(0, bits(libc::CLONE_THREAD))]);
+    let rule = |test: Test| SeccompRule::new(vec![test.condition()?]);
+    let rules = tests.map(rule).collect::<Result<_, _>>()?;
+    Ok(Rules::from([(libc::SYS_clone, rules)]))
 }
 
 /// What is asked of an argument, by its number from 0 on. But for [`Pointer`] only the lower half is

@@ -229,7 +229,8 @@ fn install(filters: &Filters) -> io::Result<()> {
         seccompiler::Error::Prctl(error) | seccompiler::Error::Seccomp(error) => error,
         other => io::Error::other(other),
     };
-    // In this order: the second does not let anybody install a third.
+    // In this order: the last does not let anybody install another.
+    seccompiler::apply_filter(&filters.alone).map_err(seccomp)?;
     seccompiler::apply_filter(&filters.denied).map_err(seccomp)?;
     seccompiler::apply_filter(&filters.known).map_err(seccomp)
 }

@@ -252,6 +252,7 @@ impl fmt::Display for Outcome {
             Self::Returned(value) => write!(f, "ALLOWED, returned {value}"),
             Self::Failed(Errno::EACCES) => f.write_str("denied by landlock (EACCES)"),
             Self::Failed(Errno::ENOSYS) => f.write_str("not there (ENOSYS)"),
+            Self::Failed(Errno::EPERM) => f.write_str("denied (EPERM)"),
             Self::Failed(errno) => write!(f, "failed with {errno:?}"),
             Self::Trapped => f.write_str("denied by seccomp (EPERM), counted"),
         }

@@ -1,8 +1,8 @@
 //! What was denied: counted by the thread that tried, told by the control thread.
 
 use std::os::unix::net::UnixStream as StdUnixStream;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::{fmt, io};
 
 use prometheus_client::collector::Collector;
@@ -18,8 +18,11 @@ use crate::sys;
 static COUNTS: [AtomicU64; DANGEROUS.len() + DEPENDING.len()] =
     [const { AtomicU64::new(0) }; DANGEROUS.len() + DEPENDING.len()];
 
-/// Gets a byte for each denial, and hears of them at its other end. Never closed.
-static BELL: OnceLock<(StdUnixStream, StdUnixStream)> = OnceLock::new();
+/// Gets a byte for each denial. Never closed, so that its number stays its own.
+static BELL: OnceLock<StdUnixStream> = OnceLock::new();
+
+/// The other end, until somebody hears.
+static HEARING: Mutex<Option<StdUnixStream>> = Mutex::new(None);
 
 /// Hears of denials.
 #[derive(Debug)]
@@ -34,7 +37,8 @@ pub fn catch() -> io::Result<()> {
         let (rings, hears) = StdUnixStream::pair()?;
         rings.set_nonblocking(true)?;
         hears.set_nonblocking(true)?;
-        let _ = BELL.set((rings, hears));
+        *HEARING.lock().unwrap_or_else(PoisonError::into_inner) = Some(hears);
+        let _ = BELL.set(rings);
     }
     sys::answer_denied_calls(deny)
 }
@@ -57,7 +61,7 @@ fn deny(number: Number) -> i32 {
     if let Some((_, count)) = counted.next() {
         count.fetch_add(1, Ordering::Relaxed);
     }
-    if let Some((rings, _)) = BELL.get() {
+    if let Some(rings) = BELL.get() {
         // Where there is no room for another byte, enough of them wait.
         let _ = nix::unistd::write(rings, &[1]);
     }
@@ -71,13 +75,13 @@ fn names() -> impl Iterator<Item = &'static str> {
 impl Denials {
     /// To be made on the runtime that hears; `None` when nothing is caught.
     pub fn new() -> io::Result<Option<Self>> {
-        let Some((_, hears)) = BELL.get() else {
-            return Ok(None);
-        };
-        Ok(Some(Self {
-            bell: UnixStream::from_std(hears.try_clone()?)?,
-            told: vec![0; COUNTS.len()],
-        }))
+        let hearing = HEARING
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let told = vec![0; COUNTS.len()];
+        let hear = |hears| UnixStream::from_std(hears).map(|bell| Self { bell, told });
+        hearing.map(hear).transpose()
     }
 
     /// Waits for a denial, and says which call it is the first of: more of the same are counted alone.

@@ -54,10 +54,21 @@ pub struct Attempt {
 }
 
 impl Intruder {
-    /// Takes a thread, which must be waiting in a system call.
+    /// Takes a thread while it waits in a system call, as one does that serves nobody.
     #[track_caller]
     pub fn seize(thread: u32) -> Self {
         let thread = Pid::from_raw(i32::try_from(thread).expect("a thread's number fits"));
+        let mut seized = None;
+        eventually("the thread waits in a system call", || {
+            seized = Self::try_seize(thread);
+            seized.is_some()
+        });
+        seized.expect("it has been seized")
+    }
+
+    /// `None` when it was doing something else.
+    #[track_caller]
+    fn try_seize(thread: Pid) -> Option<Self> {
         ptrace::attach(thread).unwrap_or_else(|errno| {
             panic!("thread {thread} cannot be traced ({errno}); run the test as root or with ptrace_scope 1")
         });
@@ -75,11 +86,8 @@ impl Intruder {
         let mut instruction = [0; CALL.len()];
         let at = intruder.call_address();
         let read = intruder.memory.read_exact_at(&mut instruction, at);
-        assert!(
-            read.is_ok() && instruction == CALL,
-            "thread {thread} is not waiting in a system call"
-        );
-        intruder
+        // Dropped, it lets the thread go.
+        (read.is_ok() && instruction == CALL).then_some(intruder)
     }
 
     /// Puts bytes where the thread can read them, and says where.

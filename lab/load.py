@@ -82,7 +82,8 @@ def fresh_echo(address, size=100):
 
 
 def kept_echo(address, size=100, pause=0.002):
-    """One connection for many exchanges. An end between two of them is in order, one within is a failure."""
+    """One connection for many exchanges. An end between two of them is in order. So is one that crosses a
+    message on its way: an echo cannot say that it is about to end. An end within an answer is a failure."""
     message = b"y" * size
 
     def session(load, name):
@@ -100,6 +101,9 @@ def kept_echo(address, size=100, pause=0.002):
                 connection.settimeout(PATIENCE)
                 connection.sendall(message)
                 got = received(connection, size)
+                if not got:
+                    load.ended[f"{name}, crossing a message"] += 1
+                    return
                 if got != message:
                     raise Failed(f"{len(got)} bytes of {size} came back")
                 load.answers[name] += 1

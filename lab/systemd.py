@@ -1,11 +1,9 @@
 """The package in a Debian that is booted for it, with its own systemd, in a container without network."""
 
-import json
-import os
 import shutil
 import subprocess
 
-from host import PROJECT, SUITE, Unable, Workplace, binaries, debian, need, need_root, run, say
+from host import PROJECT, Unable, Workplace, binaries, debian, need, need_root, run, say
 from table import Table
 
 # Whose units the exposure scores are compared with.
@@ -32,7 +30,7 @@ def prove(arguments):
         unit = root / "etc/systemd/system/lab.service"
         unit.write_text(
             "[Unit]\nAfter=multi-user.target\n[Service]\nType=oneshot\nTimeoutStartSec=infinity\n"
-            f"Environment=LAB_RESTARTS={arguments.restarts}\n"
+            f"Environment=LAB_RESTARTS={arguments.restarts} LAB_JOURNAL={arguments.journal}\n"
             "ExecStart=/usr/bin/python3 /lab/systemd_guest.py\nExecStopPost=/bin/systemctl poweroff --no-block\n"
             "StandardOutput=append:/lab/said\nStandardError=append:/lab/said\n"
         )
@@ -55,8 +53,6 @@ def prove(arguments):
         saved = lab / "table.json"
         if not saved.exists():
             raise Unable(f"the Debian did not boot, or its proofs did not end; its console said:\n{console.read_text()[-3000:]}")
-        if arguments.keep:
-            run("cp", "-a", root / "var/log", arguments.keep)
         return Table.load(saved)
 
 

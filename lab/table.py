@@ -26,8 +26,8 @@ class Table:
 
         return register
 
-    def run(self, tell=print, first=()):
-        """Makes every proof; `first` are arguments to each."""
+    def run(self, tell=print, first=(), autopsy=None):
+        """Makes every proof; `first` are arguments to each. `autopsy()` tells more about one that failed."""
         for name, function in self.proofs:
             began = time.monotonic()
             try:
@@ -35,6 +35,8 @@ class Table:
             except Exception as error:
                 said, good = f"{type(error).__name__}: {error}", False
                 tell(traceback.format_exc())
+                if autopsy:
+                    tell(autopsy())
             self.rows.append([name, good, said or "", round(time.monotonic() - began, 1)])
             tell(f"{'ok' if good else 'FAILED':6} {name}: {said} ({self.rows[-1][3]} s)")
 

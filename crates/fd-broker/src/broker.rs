@@ -334,8 +334,13 @@ impl Shared for Broker {
         self.succession().inherit_waiting(waiting);
         if boot.commands.take_over {
             let path = hold::control_path(boot.listeners)?;
-            self.succession()
+            let taken = self
+                .succession()
                 .take_over(path, self.holding(), boot.inherited)?;
+            if taken {
+                // Until it is known which programs of the predecessor's have sockets of theirs.
+                self.inetd().gate().close();
+            }
         }
         Ok(())
     }
@@ -409,7 +414,7 @@ impl Shared for Broker {
     fn serving(&self) {
         let holding = self.holding().clone();
         tokio::task::spawn_local(async move { holding.expire().await });
-        self.succession().serving();
+        self.succession().serving(self.inetd().gate());
         self.crew().set_to_work();
     }
 
@@ -482,7 +487,7 @@ fn offers_in_flight(pools: usize) -> usize {
 }
 
 /// How long sessions have to stop for a hand-over; they do so at once, unless their loop is stuck.
-const PARK_WAIT: Duration = Duration::from_secs(1);
+const PARK_WAIT: Duration = Duration::from_secs(5);
 /// The action that has workers finish.
 const DRAIN: &str = "workers/drain";
 /// The grain of a pool's deadlines.

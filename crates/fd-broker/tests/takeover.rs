@@ -324,3 +324,136 @@ fn programs_of_the_old_broker_serve_what_they_have_to_its_end() {
     assert_eq!(first.wait().code, Some(0));
     assert!(connect(address).is_echoed());
 }
+
+/// A program that accepts by itself, and tells everybody its number. It writes down that it runs, and that it
+/// is not alone, if it is not; it ends when it is told so, or asked to by a signal.
+const ACCEPTING: &str = r"
+import fcntl, os, signal, socket, sys
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+mine = open(sys.argv[1], 'a')
+try:
+    fcntl.flock(mine, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    mine.write('%d\n' % os.getpid())
+except OSError:
+    mine.write('a second one\n')
+mine.flush()
+listener = socket.socket(fileno=0)
+while True:
+    client, _ = listener.accept()
+    try:
+        client.sendall(b'%d\n' % os.getpid())
+        if client.recv(10) == b'end':
+            break
+    except ConnectionError:
+        pass
+    client.close()
+";
+
+/// A configuration with a program that accepts by itself, and the file in which it writes.
+fn waiting(directory: &Path, process: &str) -> (String, std::path::PathBuf) {
+    let (script, file) = (directory.join("accepting.py"), directory.join("starts"));
+    fs::write(&script, ACCEPTING).unwrap();
+    let table = format!(
+        "[[service]]\nname = \"late\"\nlisten = [\"tcp://127.0.0.1:0\"]\nwait = true\n\
+         command = [\"{}\", \"{}\", \"{}\"]\nprocess = {{ {process} }}\n",
+        python3().display(),
+        script.display(),
+        file.display()
+    );
+    (config(directory, "") + &table, file)
+}
+
+fn starts(file: &Path) -> Vec<String> {
+    let text = fs::read_to_string(file).unwrap_or_default();
+    text.lines().map(Into::into).collect()
+}
+
+#[test]
+fn a_program_that_waits_and_outlives_its_broker_stays_the_only_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let (config, file) = waiting(dir.path(), "outlive = true");
+    let mut serving = successor(&config);
+    let address = serving.address("late");
+    let number = connect(address).receive_line();
+    let length = number.len();
+    for _ in 0..5 {
+        // Somebody comes while nobody knows yet who runs.
+        let load = Load::of(2, move || {
+            let client = Client::try_connect(address)?;
+            client
+                .try_receive(length)
+                .map(drop)
+                .ok_or(std::io::ErrorKind::UnexpectedEof.into())
+        });
+        load.wait_for(4);
+        serving = take_over(&serving, &config);
+        load.wait_for(4);
+        load.stop().is_perfect();
+        serving.wait_for_log("has the socket until it ends");
+        assert_eq!(connect(address).receive_line(), number);
+    }
+    assert_eq!(starts(&file), [number.trim_end()]);
+    let last = connect(address);
+    assert_eq!(last.receive_line(), number);
+    last.send("end");
+    // From here on the successor starts it.
+    let next = connect(address).receive_line();
+    assert_ne!(next, number);
+    assert_eq!(starts(&file).len(), 2);
+    assert_eq!(serving.status()["services"]["wait"][0]["running"], 1);
+    connect(address).send("end");
+}
+
+#[test]
+fn a_program_that_waits_ends_with_its_broker_before_the_next_one_is_started() {
+    let dir = tempfile::tempdir().unwrap();
+    let (config, file) = waiting(dir.path(), "");
+    let mut serving = successor(&config);
+    let address = serving.address("late");
+    for count in 1..=5 {
+        assert!(!connect(address).receive_line().is_empty());
+        assert_eq!(starts(&file).len(), count);
+        // It is at work for as long as the old broker has something to do.
+        let busy = connect(address);
+        assert!(!busy.receive_line().is_empty());
+        let next = successor(&config);
+        let waits = connect(address);
+        assert_eq!(serving.wait().code, Some(0));
+        drop(busy);
+        drop(waits);
+        serving = next;
+    }
+    let starts = starts(&file);
+    assert!(!starts.contains(&"a second one".to_owned()), "{starts:?}");
+}
+
+#[test]
+fn a_successor_that_dies_leaves_the_old_one_starting_programs() {
+    let dir = tempfile::tempdir().unwrap();
+    let (config, file) = waiting(dir.path(), "");
+    let first = successor(&config);
+    let address = first.address("late");
+    let number = connect(address).receive_line();
+    let by_hand = Holder::connect(&dir.path().join("control.sock"), PATIENCE).unwrap();
+    by_hand.send(&Request::TakeOver, &[]).unwrap();
+    while let (Reply::Batch { number, .. }, _) = by_hand.receive().unwrap() {
+        by_hand
+            .send(&Request::Received { batch: number }, &[])
+            .unwrap();
+    }
+    by_hand.send(&Request::Serving, &[]).unwrap();
+    let (Reply::Batch { records, .. }, _) = by_hand.receive().unwrap() else {
+        panic!("no batch");
+    };
+    let [Record::Running(running)] = records[..] else {
+        panic!("{records:?}");
+    };
+    assert_eq!(running.process.to_string(), number.trim_end());
+    drop(by_hand);
+    first.wait_for_log("this broker serves on");
+    let last = connect(address);
+    assert_eq!(last.receive_line(), number);
+    last.send("end");
+    assert_ne!(connect(address).receive_line(), number);
+    assert_eq!(starts(&file).len(), 2);
+}

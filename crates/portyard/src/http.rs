@@ -6,9 +6,11 @@
 //! [`download`] into a file. What decides is pure, and hyper speaks the protocol, through a [`tap`] that
 //! sees the heads as they are on the wire.
 
+pub mod answer;
 mod compose;
 pub mod content;
 mod download;
+mod fault;
 mod form;
 mod item;
 mod jar;
@@ -72,11 +74,14 @@ use crate::stop::{Outcome, Stop};
 /// 'text=@letter'. A backslash before a sign makes it part of the name.
 ///
 /// The answer's body goes to standard output: as it is into a pipe or a file; on a terminal JSON with a
-/// line for each value, and no character that a terminal would obey. Everything else is told on standard
-/// error. Redirects are answers, unless --follow is given. No proxy is used, and nothing is read from
-/// standard input unless it is asked for with '--data @-'.
+/// line for each value, and no character that a terminal would obey. Everything else is told on
+/// standard error. Redirects are answers, unless --follow is given. No proxy is used, and nothing is
+/// read from standard input unless '--data @-' or 'name@-' asks for it.
 #[derive(Debug, clap::Args)]
-#[command(override_usage = "portyard http [OPTIONS] [METHOD] URL [ITEM]...")]
+#[command(
+    verbatim_doc_comment,
+    override_usage = "portyard http [OPTIONS] [METHOD] URL [ITEM]..."
+)]
 #[command(after_long_help = "\
 Examples:
   portyard http :18081/get q=='two words' Accept:application/json
@@ -296,7 +301,7 @@ pub fn run(args: &Args) -> Outcome {
         trusting: args.trusting.clone(),
         versions: args.request.http_version,
         redirects: args.request.follow.then_some(args.request.max_redirects),
-        retries: Retries::new(args.request.retry, args.request.retry_max_wait.0),
+        retries: Retries::new(args.request.retry, args.request.retry_max_wait.0.min(YEAR)),
         pace: args.pace(has_files),
         max_header: u32::try_from(args.limits.max_header.0).unwrap_or(u32::MAX),
         progress: args.output.progress,
@@ -434,8 +439,10 @@ impl Args {
         };
         Pace {
             // The kernel reads a timeout of zero as none.
-            step: self.limits.timeout.0.max(Duration::from_millis(1)),
-            end: total.map(|total| (Instant::now() + total, total)),
+            step: self.limits.timeout.0.clamp(Duration::from_millis(1), YEAR),
+            end: total
+                .map(|total| total.min(YEAR))
+                .map(|total| (Instant::now() + total, total)),
         }
     }
 }
@@ -509,6 +516,8 @@ fn max_header(text: &str) -> Result<Size, String> {
 
 const BODY_MAX: u64 = 64 << 20;
 const TIME_MAX: Duration = Duration::from_secs(300);
+/// Longer than anybody waits, and short enough to be added to any time.
+const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 const HEADER_LEAST: u64 = 1 << 10;
 const HEADER_MOST: u64 = 16 << 20;
 const PASSWORD_MAX: u64 = 4096;

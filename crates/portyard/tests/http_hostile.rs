@@ -142,6 +142,9 @@ fn a_decompression_bomb_does_not_go_off() {
     }
     let broken = Answering::new(|_, _| answer("200 OK", "Content-Encoding: gzip\r\n", b"no gzip"));
     run(&["http", &broken.url], b"").expect(65);
+    let nothing = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n";
+    let nothing = Answering::new(move |_, _| nothing.to_vec());
+    assert_eq!(run(&["http", &nothing.url], b"").expect(0).text(), "");
     let unknown = Answering::new(|_, _| answer("200 OK", "Content-Encoding: lzw\r\n", b"x"));
     let said = run(&["http", &unknown.url], b"").expect(65);
     assert!(said.stderr.contains("lzw"), "{}", said.stderr);

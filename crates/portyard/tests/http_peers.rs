@@ -295,9 +295,10 @@ fn a_bar_is_shown_on_a_terminal_and_nothing_elsewhere() {
     let item = format!("f@{}", file.display());
     let quiet = run(&["http", &post, &item, "--fail"], b"").expect(0);
     assert_eq!(quiet.stderr, "");
-    let shown = on_terminal(&["http", "--fail", &post, &item], directory.path());
+    let words = ["http", "--fail", "--headers", &post, &item];
+    let shown = on_terminal(&words, directory.path());
     assert!(
-        shown.contains("of 878.") && shown.contains(" left"),
+        shown.contains("of 879.") && shown.contains(" left"),
         "{shown:?}"
     );
     // JSON has a line for each value.

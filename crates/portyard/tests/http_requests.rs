@@ -92,7 +92,7 @@ fn files_are_sent_as_a_form_and_as_they_are() {
     let two = format!("two@{path};filename=x\"y.bin;type=image/png");
     let said = told(&[&post.replace("/post", "/go/post"), &two], b"");
     assert_eq!(said["files"]["two"], json!(["a note"]));
-    let said = told(&[&post, &format!("stdin@-"), "a=b"], b"piped");
+    let said = told(&[&post, "stdin@-", "a=b"], b"piped");
     assert_eq!(said["files"], json!({"stdin": "piped"}));
     let said = told(&[&post, "-d", &format!("@{path}")], b"");
     assert_eq!(said["data"], "a note");

@@ -42,7 +42,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 pub use journal::{Note, replay};
-pub use record::{Bound, Held, Origin, Record, SERVED_MAX, Served, Waiting, Worker};
+pub use record::{Bound, Held, Origin, Record, Running, SERVED_MAX, Served, Waiting, Worker};
 pub use reply::{Entry, Mode, Reason, Reply};
 pub use request::Request;
 

@@ -456,6 +456,7 @@ mod tests {
     use crate::listener::Settings;
     use crate::observe::metrics::Metrics;
     use crate::serve::{Connection, Ended, Serving, StreamService};
+    use crate::worker::Outbox;
     use std::rc::Rc;
     use std::task::Poll;
 
@@ -538,6 +539,55 @@ mod tests {
             assert_eq!(cut_of(&registry, working).await, Ending::Idle);
         })
         .await;
+    }
+
+    #[test]
+    fn a_connection_is_revoked_when_the_link_that_brought_it_is_lost_and_others_are_not() {
+        let registry = Registry::new();
+        let outbox = Outbox::new(9);
+        let given = |number| {
+            let slot = enter(&registry, 0, 0, 0);
+            let mut ticket = outbox.ticket(number);
+            assert!(ticket.take());
+            registry.hold(slot, ticket);
+            slot
+        };
+        outbox.begin();
+        let ours = enter(&registry, 0, 0, 0);
+        let first = given(1);
+        let revoked = |slots: &[Slot]| -> Vec<bool> {
+            slots
+                .iter()
+                .map(|&slot| registry.is_revoked(slot))
+                .collect()
+        };
+        assert_eq!(revoked(&[ours, first]), [false, false]);
+        // The broker did not hear that it was taken, for all we know.
+        outbox.end();
+        assert_eq!(revoked(&[ours, first]), [false, true]);
+        outbox.begin();
+        let second = given(2);
+        assert_eq!(revoked(&[ours, first, second]), [false, true, false]);
+        // Its place is another's once it has left.
+        registry.leave(first);
+        let next = enter(&registry, 0, 0, 0);
+        assert_eq!(next, first);
+        assert_eq!(revoked(&[ours, next, second]), [false, false, false]);
+    }
+
+    #[test]
+    fn what_a_predecessor_left_is_had_once_and_never_by_another_connection() {
+        let registry = Registry::new();
+        let slot = enter(&registry, 0, 0, 0);
+        let taken = |slot| registry.take_legacy(slot).is_some();
+        assert!(!taken(slot));
+        registry.set_legacy(slot, Box::new(7));
+        assert!(taken(slot) && !taken(slot));
+        registry.set_legacy(slot, Box::new(7));
+        registry.leave(slot);
+        let next = enter(&registry, 0, 0, 0);
+        assert_eq!(next, slot);
+        assert!(!taken(next));
     }
 
     #[tokio::test(start_paused = true)]

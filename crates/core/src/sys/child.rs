@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::ffi::CString;
 use std::io;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -92,6 +93,19 @@ pub fn set_up_child(command: &mut Command, setup: ChildSetup) {
             )),
         });
     }
+}
+
+/// A descriptor of a child that has not been waited for: readable once it has ended, in whatever process
+/// (`pidfd_open(2)`). An error before Linux 5.3.
+pub fn child_descriptor(child: Pid) -> io::Result<OwnedFd> {
+    // SAFETY: a plain call with numbers.
+    let opened = unsafe { libc::syscall(libc::SYS_pidfd_open, child.as_raw(), 0) };
+    let number = RawFd::try_from(opened).map_err(io::Error::other)?;
+    if number < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just opened this number for us, close-on-exec, and told nobody else.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
 /// Takes an error of a command that [`set_up_child`] has prepared apart: the step that failed, and why.

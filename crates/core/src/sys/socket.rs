@@ -1,7 +1,7 @@
 //! Sockets: options that no safe wrapper sets, their queues, and their places in a loop.
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -131,6 +131,12 @@ pub fn register(socket: Rc<socket2::Socket>) -> io::Result<AsyncFd<Rc<socket2::S
     // SAFETY: a Socket owns its descriptor, gives the same one for every as_fd, and closes it only
     // when its last owner is gone, which AsyncFd is until it has deregistered the descriptor.
     Ok(unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) }?)
+}
+
+/// The same for any descriptor that can be waited for, with one owner.
+pub fn register_descriptor(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: as above, and AsyncFd is the only owner.
+    Ok(unsafe { AsyncFd::register_with_interest(descriptor, Interest::READABLE) }?)
 }
 
 /// The same for a socket with one owner, which gets it back by [`AsyncFd::into_inner`], or with the error.

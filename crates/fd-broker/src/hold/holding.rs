@@ -84,8 +84,10 @@ impl Holding {
                     // From here on it is ours, and lives or dies with us like any other.
                     keeper.forget(number);
                 }
-                // Never put there: a worker's session cannot wait for the next start.
-                Record::Worker(_) | Record::Served(_) => keeper.forget(number),
+                // Never put there: neither workers nor programs can wait for the next start.
+                Record::Worker(_) | Record::Served(_) | Record::Running(_) => {
+                    keeper.forget(number);
+                }
             }
         }
         state.keeper = Some(keeper);

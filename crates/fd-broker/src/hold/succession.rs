@@ -23,7 +23,7 @@ use portyard_core::listen::Inherited;
 use portyard_core::serve::{Connection, Ended};
 use portyard_core::sys::register;
 use portyard_core::wire::hold::{
-    Bound, MESSAGE_MAX, Reason, Record, Reply, Request, Waiting, Worker,
+    Bound, MESSAGE_MAX, Reason, Record, Reply, Request, Running, Waiting, Worker,
 };
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -34,6 +34,7 @@ use super::heir::{Heir, Moving};
 use super::socket::HeldSocket;
 use super::{Asker, Holding};
 use crate::broker::{Broker, Waiter};
+use crate::inetd::{Alone, Gate};
 use crate::pool::Parked;
 
 /// The broker's part in successions: it may have a predecessor, and get a successor. Cheap to clone.
@@ -96,13 +97,13 @@ impl Succession {
     }
 
     /// Takes over from a broker that runs, if one does: its listening sockets go to `inherited` and what
-    /// it holds to `holding`. Blocks.
+    /// it holds to `holding`. Blocks. Whether there is one.
     pub fn take_over(
         &self,
         path: &Path,
         holding: &Holding,
         inherited: &mut Inherited,
-    ) -> Result<(), Fatal> {
+    ) -> Result<bool, Fatal> {
         let wrong = |error: HoldingError| {
             let message = format!("cannot take over: {error}");
             Fatal::new(error.exit(), message)
@@ -111,7 +112,7 @@ impl Succession {
             Ok(holder) => holder,
             Err(HoldingError::Absent { .. }) => {
                 tracing::info!(path = %path.display(), "no broker runs, so there is nothing to take over");
-                return Ok(());
+                return Ok(false);
             }
             Err(error) => return Err(wrong(error)),
         };
@@ -137,12 +138,13 @@ impl Succession {
             "took over what the running broker listens on and holds"
         );
         self.lock().predecessor = Some(holder);
-        Ok(())
+        Ok(true)
     }
 
     /// Hears that we accept: the predecessor may stop. What waits in it, and what it still accepts
-    /// until it has stopped, is served here. To be called on the control thread.
-    pub fn serving(&self) {
+    /// until it has stopped, is served here. `gate` is opened once it is known which of its programs go on.
+    /// To be called on the control thread.
+    pub fn serving(&self, gate: &Gate) {
         let Some(helm) = self.0.helm.get().cloned() else {
             return;
         };
@@ -154,9 +156,11 @@ impl Succession {
             helm.accept(listener, connection.into());
         }
         if let Some(predecessor) = predecessor {
-            let moving = self.0.moving.clone();
+            let (moving, gate) = (self.0.moving.clone(), gate.clone());
             tokio::task::spawn_local(async move {
-                match take_rest(predecessor, &helm, moving).await {
+                let taken = take_rest(predecessor, &helm, &gate, moving).await;
+                gate.open();
+                match taken {
                     Ok(connections) => tracing::info!(connections, "the predecessor has left"),
                     Err(error) => {
                         tracing::warn!(%error, "the predecessor has left without a last word");
@@ -267,14 +271,16 @@ impl Succession {
         expect(connection, &Request::Serving, START_WAIT).await?;
 
         helm.pause().await;
+        broker.inetd().gate().close();
         // From here on a failure must undo the pause, and have the workers go on.
+        let programs = broker.inetd().alone().await;
         let workers = broker.park_workers().await;
         let waiting = broker.take_waiting();
         let (workers, items) = items_of_workers(workers);
         let result = match items_of(&waiting) {
             Ok(waiting) => {
                 let items: Vec<Item> = items.into_iter().chain(waiting).collect();
-                send_batches(connection, &items, &mut batches).await
+                give_rest(connection, programs, &items, &mut batches).await
             }
             Err(error) => Err(Failure::Io(error)),
         };
@@ -283,6 +289,7 @@ impl Succession {
             Err(failure) => {
                 drop(workers);
                 broker.put_back(waiting);
+                broker.inetd().gate().open();
                 helm.resume();
                 return Err(failure);
             }
@@ -407,7 +414,7 @@ fn take_in(
             Record::Waiting(Waiting { listener }) | Record::Worker(Worker { listener, .. }) => {
                 tracing::warn!(listener, "a connection came before its time and is closed");
             }
-            Record::Served(_) => {}
+            Record::Served(_) | Record::Running(_) => {}
         }
     }
 }
@@ -416,6 +423,7 @@ fn take_in(
 async fn take_rest(
     predecessor: Holder,
     helm: &Helm,
+    gate: &Gate,
     moving: Moving,
 ) -> Result<usize, HoldingError> {
     let _comes = moving.begin();
@@ -450,9 +458,17 @@ async fn take_rest(
         let received = Request::Received { batch: number }.encode();
         channel.send(&received, &[]).map_err(HoldingError::Io)?;
         let mut descriptors = message.descriptors.into_iter();
+        let is_program = |record: &Record| matches!(record, Record::Running(_));
+        let programs_are_over = !records.iter().any(is_program);
         for record in records {
-            let ours: Vec<OwnedFd> = descriptors.by_ref().take(record.descriptors()).collect();
+            let mut ours: Vec<OwnedFd> = descriptors.by_ref().take(record.descriptors()).collect();
             match record {
+                Record::Running(Running { socket, process }) => {
+                    let pid = i32::try_from(process).unwrap_or(0);
+                    if let Some(process) = ours.pop() {
+                        gate.expect(socket, pid, process);
+                    }
+                }
                 Record::Waiting(Waiting { listener }) => {
                     for descriptor in ours {
                         connections += 1;
@@ -463,6 +479,9 @@ async fn take_rest(
                 Record::Served(served) => heir.add(served).await,
                 Record::Bound(_) | Record::Held(_) => {}
             }
+        }
+        if programs_are_over {
+            gate.open();
         }
     }
 }
@@ -532,13 +551,44 @@ async fn send_batches(
     let mut rest = items;
     while let Some((now, later)) = next_batch(rest) {
         rest = later;
-        *batches += 1;
-        let (bytes, descriptors) = batch(*batches, now);
-        send_packet(connection, &bytes, &descriptors).await?;
-        let received = Request::Received { batch: *batches };
-        expect(connection, &received, PATIENCE).await?;
+        send_batch(connection, now, batches).await?;
     }
     Ok(())
+}
+
+async fn send_batch(
+    connection: &mut Connection,
+    items: &[Item],
+    batches: &mut u32,
+) -> Result<(), Failure> {
+    *batches += 1;
+    let (bytes, descriptors) = batch(*batches, items);
+    send_packet(connection, &bytes, &descriptors).await?;
+    let received = Request::Received { batch: *batches };
+    expect(connection, &received, PATIENCE).await
+}
+
+/// Sends what goes over once we have stopped: programs that have a socket for themselves, and when those
+/// are all, by a batch without any, the rest.
+async fn give_rest(
+    connection: &mut Connection,
+    programs: Vec<Alone>,
+    rest: &[Item],
+    batches: &mut u32,
+) -> Result<(), Failure> {
+    let item = |alone: Alone| Item {
+        record: Record::Running(Running {
+            socket: alone.socket,
+            process: alone.pid.unsigned_abs(),
+        }),
+        descriptors: vec![alone.process],
+    };
+    let programs: Vec<Item> = programs.into_iter().map(item).collect();
+    send_batches(connection, &programs, batches).await?;
+    if rest.is_empty() {
+        return send_batch(connection, &[], batches).await;
+    }
+    send_batches(connection, rest, batches).await
 }
 
 async fn tell(connection: &mut Connection, reply: &Reply) -> Result<(), Failure> {

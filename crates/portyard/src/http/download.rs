@@ -1,22 +1,23 @@
 //! An answer's body into a file, which is there whole or not at all.
 //!
 //! What comes is written to `FILE.part`, which is renamed when it is complete. Beside it `FILE.part.from`
-//! says of what it is a part, so that a later run can ask for the rest, and only for the rest of that.
+//! ([`source`]) says of what it is a part, so that a later run can ask for the rest, and only for the rest of
+//! that.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+mod sink;
+mod source;
+
+use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use hyper::header::{CONTENT_RANGE, CONTENT_TYPE, DATE, ETAG, HeaderName, LAST_MODIFIED};
+use hyper::header::{CONTENT_RANGE, CONTENT_TYPE, ETAG};
 use hyper::{HeaderMap, StatusCode};
-use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, Flock, FlockArg, RenameFlags, renameat2};
 use portyard_core::exit::{Exit, Fatal};
 use portyard_wire::http::ContentRange;
-use serde::{Deserialize, Serialize};
 use url::Url;
 
+use self::sink::{Sink, beside, failure, remove};
+use self::source::{Source, text};
 use super::session::Field;
 use crate::out::complain;
 
@@ -30,22 +31,6 @@ pub struct Download {
     have: u64,
     /// Of what they are a part, if more of it can be asked for.
     source: Option<Source>,
-}
-
-enum Sink {
-    /// `FILE.part`, which is ours as long as it is locked.
-    Part(Flock<File>),
-    /// A device or a pipe.
-    Stream(File),
-}
-
-/// What a part is a part of.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Source {
-    url: String,
-    /// An entity tag, or a date: what `If-Range` says.
-    validator: String,
-    length: Option<u64>,
 }
 
 /// What an answer brings.
@@ -72,7 +57,7 @@ impl Download {
             place: place.into(),
             url: url.into(),
             force,
-            sink: open(place, force)?,
+            sink: Sink::open(place, force)?,
             have: 0,
             source: None,
         };
@@ -91,7 +76,7 @@ impl Download {
         if length == 0 {
             return Ok(());
         }
-        match read_source(&beside(&self.place, ".part.from")) {
+        match Source::read(&beside(&self.place, ".part.from")) {
             Some(source) if source.url == self.url => {
                 self.have = length;
                 self.source = Some(source);
@@ -244,7 +229,7 @@ impl Download {
 
     /// Writes down what the part will be a part of.
     fn remember(&mut self, fields: &HeaderMap, length: Option<u64>) -> Result<(), Fatal> {
-        let (Some(validator), Sink::Part(_)) = (validator(fields), &self.sink) else {
+        let (Some(validator), Sink::Part(_)) = (Source::validator(fields), &self.sink) else {
             return Ok(());
         };
         let source = Source {
@@ -252,18 +237,9 @@ impl Download {
             validator,
             length,
         };
-        let text = serde_json::to_string(&source)
-            .map_err(|error| Fatal::new(Exit::Software, format!("cannot write JSON: {error}")))?;
-        // A URL may hold a key.
-        let written = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .custom_flags(libc::O_NOFOLLOW)
-            .open(beside(&self.place, ".part.from"))
-            .and_then(|mut file| file.write_all(text.as_bytes()));
-        written.map_err(|error| self.failure(&error))?;
+        source
+            .write(&beside(&self.place, ".part.from"))
+            .map_err(|error| self.failure(&error))?;
         self.source = Some(source);
         Ok(())
     }
@@ -285,30 +261,7 @@ impl Download {
 
     /// Gives the file its name, after it is on the disk.
     pub fn keep(self) -> Result<(), Fatal> {
-        let Sink::Part(part) = &self.sink else {
-            return Ok(());
-        };
-        let path = beside(&self.place, ".part");
-        part.sync_all().map_err(|error| self.failure(&error))?;
-        let renamed = if self.force {
-            fs::rename(&path, &self.place)
-        } else {
-            let flags = RenameFlags::RENAME_NOREPLACE;
-            match renameat2(AT_FDCWD, &path, AT_FDCWD, &self.place, flags) {
-                // A file system that cannot tell.
-                Err(Errno::EINVAL) if !self.place.exists() => fs::rename(&path, &self.place),
-                other => other.map_err(io::Error::from),
-            }
-        };
-        renamed.map_err(|error| match error.kind() {
-            ErrorKind::AlreadyExists => exists(&self.place),
-            _ => self.failure(&error),
-        })?;
-        remove(&beside(&self.place, ".part.from"));
-        let directory = directory_of(&self.place);
-        File::open(directory)
-            .and_then(|directory| directory.sync_all())
-            .map_err(|error| self.failure(&error))
+        self.sink.keep(&self.place, self.force)
     }
 
     /// Drops what is there when it is worth nothing to a later run; says what it can do otherwise.
@@ -348,126 +301,15 @@ pub fn name_of(url: &Url) -> Result<PathBuf, Fatal> {
     Ok(name.into())
 }
 
-fn open(place: &Path, force: bool) -> Result<Sink, Fatal> {
-    match fs::metadata(place) {
-        Ok(there) if there.file_type().is_char_device() || there.file_type().is_fifo() => {
-            let stream = OpenOptions::new().write(true).open(place);
-            return stream
-                .map(Sink::Stream)
-                .map_err(|error| failure(place, &error));
-        }
-        Ok(there) if !there.is_file() => {
-            let message = format!("{} is not a regular file", place.display());
-            return Err(Fatal::new(Exit::Usage, message));
-        }
-        Ok(_) if !force => return Err(exists(place)),
-        _ => {}
-    }
-    let path = beside(place, ".part");
-    let failed = |error: io::Error| failure(&path, &error);
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
-        .open(&path)
-        .map_err(failed)?;
-    if !file.metadata().map_err(failed)?.is_file() {
-        let message = format!("{} is not a regular file; remove it", path.display());
-        return Err(Fatal::new(Exit::Usage, message));
-    }
-    let busy = || {
-        let message = format!("another run fetches {} at this moment", place.display());
-        Fatal::new(Exit::TempFail, message)
-    };
-    let part = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-        Ok(part) => part,
-        Err((_, Errno::EWOULDBLOCK)) => return Err(busy()),
-        Err((_, errno)) => return Err(failed(errno.into())),
-    };
-    // Who had it before may have given it its final name meanwhile.
-    let ours = part.metadata().map_err(failed)?;
-    match fs::symlink_metadata(&path) {
-        Ok(named) if (named.dev(), named.ino()) == (ours.dev(), ours.ino()) => Ok(Sink::Part(part)),
-        _ => Err(busy()),
-    }
-}
-
-/// What `If-Range` may say later: something that changes whenever a byte does (RFC 9110, 8.8.1).
-fn validator(fields: &HeaderMap) -> Option<String> {
-    let tag = text(fields, &ETAG);
-    if tag.len() >= 2 && tag.starts_with('"') && tag.ends_with('"') {
-        return Some(tag);
-    }
-    // A date tells nothing of what happened within its second (8.8.2.2).
-    let modified = text(fields, &LAST_MODIFIED);
-    let [at, now] = [&modified, &text(fields, &DATE)].map(|text| httpdate::parse_http_date(text));
-    (at.ok()? < now.ok()?).then_some(modified)
-}
-
-fn text(fields: &HeaderMap, name: &HeaderName) -> String {
-    let value = fields.get(name).and_then(|value| value.to_str().ok());
-    value.unwrap_or_default().trim().into()
-}
-
-fn read_source(path: &Path) -> Option<Source> {
-    let mut text = String::new();
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
-        .open(path);
-    file.ok()?.take(SOURCE_MAX).read_to_string(&mut text).ok()?;
-    let source: Source = serde_json::from_str(&text).ok()?;
-    let is_clean = !source.validator.contains(char::is_control);
-    is_clean.then_some(source)
-}
-
-fn beside(place: &Path, ending: &str) -> PathBuf {
-    let mut name = place.as_os_str().to_owned();
-    name.push(ending);
-    name.into()
-}
-
-fn directory_of(place: &Path) -> &Path {
-    match place.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    }
-}
-
-/// It is in nobody's way if it stays.
-fn remove(path: &Path) {
-    let _ = fs::remove_file(path);
-}
-
 fn odd(how: &str) -> Fatal {
     let message = format!("the server answers {how}; what is there is left as it was");
     Fatal::new(Exit::Data, message)
 }
 
-fn exists(place: &Path) -> Fatal {
-    let message = format!(
-        "{} exists; name another file, or replace it with --force",
-        place.display()
-    );
-    Fatal::new(Exit::Usage, message)
-}
-
-fn failure(place: &Path, error: &io::Error) -> Fatal {
-    let exit = match error.kind() {
-        ErrorKind::NotFound | ErrorKind::NotADirectory => Exit::Usage,
-        ErrorKind::PermissionDenied => Exit::NoPermission,
-        _ => Exit::Io,
-    };
-    Fatal::new(exit, format!("cannot write {}: {error}", place.display()))
-}
-
-const SOURCE_MAX: u64 = 64 << 10;
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     fn fields(pairs: &[(&'static str, &str)]) -> HeaderMap {
         let mut fields = HeaderMap::new();
@@ -570,29 +412,6 @@ mod tests {
         download.write(b"new").unwrap();
         download.keep().unwrap();
         assert_eq!(fs::read(&place).unwrap(), b"new");
-    }
-
-    #[test]
-    fn only_what_changes_with_every_byte_is_a_validator() {
-        let date = "Sun, 06 Nov 1994 08:49:37 GMT";
-        let later = "Sun, 06 Nov 1994 08:49:38 GMT";
-        let of = |pairs: &[(&'static str, &str)]| validator(&fields(pairs));
-        assert_eq!(
-            of(&[("etag", "\"a\""), ("last-modified", date)]).unwrap(),
-            "\"a\""
-        );
-        assert_eq!(
-            of(&[
-                ("etag", "W/\"a\""),
-                ("last-modified", date),
-                ("date", later)
-            ])
-            .unwrap(),
-            date
-        );
-        assert_eq!(of(&[("last-modified", date), ("date", date)]), None);
-        assert_eq!(of(&[("etag", "a")]), None);
-        assert_eq!(of(&[]), None);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper::ext::ReasonPhrase;
 use hyper::rt::Executor;
-use hyper::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
+use hyper::{Method, Request, Response, Uri};
 use hyper_util::rt::TokioIo;
 use portyard_core::endpoint::Endpoint;
 use portyard_core::exit::{Exit, Fatal};
@@ -20,11 +20,13 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::task::spawn_local;
 use tokio::time::sleep_until;
 
+use super::answer::{Answer, Body, split};
 use super::content::Outgoing;
+use super::fault::{FIELDS_MAX, broken, is_broken_off, late};
 use super::pace::Pace;
-use super::tap::{self, Seen, Tap};
+use super::tap::{Seen, Tap};
 use crate::connect::Target;
-use crate::trust::{Stream, tls_failure};
+use crate::trust::Stream;
 
 /// A connection that takes requests. Needs a `LocalSet` around it, in which it is driven.
 pub struct Link {
@@ -52,38 +54,6 @@ pub struct Asked<'a> {
     pub fields: &'a [(String, Vec<u8>)],
     /// The body.
     pub body: Outgoing,
-}
-
-/// An answer, whose body is still to be read.
-pub struct Answer {
-    /// HTTP/1.0, HTTP/1.1 or HTTP/2.
-    pub version: Version,
-    /// The status code.
-    pub status: StatusCode,
-    /// What stands behind it.
-    pub reason: String,
-    /// The fields in their order, with names as the server spells them.
-    pub fields: Vec<(String, Vec<u8>)>,
-    /// The same for looking up.
-    pub headers: HeaderMap,
-    /// Heads of interim answers, and of the request, as they were on the wire. Not of HTTP/2.
-    pub interim: Vec<Vec<u8>>,
-    /// See there.
-    pub request: Vec<u8>,
-    /// When its first byte came.
-    pub first: Instant,
-    /// The body.
-    pub body: Body,
-}
-
-/// The body of an answer.
-pub struct Body {
-    incoming: Incoming,
-    name: String,
-    seen: Rc<RefCell<Seen>>,
-    end: Rc<RefCell<Option<hyper::Error>>>,
-    /// Fields behind it.
-    pub trailers: Option<HeaderMap>,
 }
 
 /// Why there is no answer.
@@ -300,13 +270,12 @@ impl Link {
             interim: heads,
             request: std::mem::take(&mut seen.request),
             first,
-            body: Body {
+            body: Body::new(
                 incoming,
-                name: self.name.clone(),
-                seen: Rc::clone(&self.seen),
-                end: Rc::clone(&self.end),
-                trailers: None,
-            },
+                self.name.clone(),
+                Rc::clone(&self.seen),
+                Rc::clone(&self.end),
+            ),
         }
     }
 
@@ -316,46 +285,6 @@ impl Link {
             Some(end) if error.is_canceled() || error.is_closed() => broken(&self.name, end),
             _ => broken(&self.name, error),
         }
-    }
-}
-
-impl Body {
-    /// The next piece; `None` at the end. `Err`: it broke off.
-    pub async fn next(&mut self, pace: &Pace) -> Result<Option<hyper::body::Bytes>, Fatal> {
-        use http_body_util::BodyExt as _;
-        loop {
-            let name = &self.name;
-            let frame = pace.step(self.incoming.frame(), || late(name)).await?;
-            let frame = match frame {
-                None => return Ok(None),
-                Some(Ok(frame)) => frame,
-                Some(Err(error)) => {
-                    return Err(match &*self.end.borrow() {
-                        Some(end) if error.is_canceled() || error.is_closed() => {
-                            broken(&self.name, end)
-                        }
-                        _ => broken(&self.name, &error),
-                    });
-                }
-            };
-            match frame.into_data() {
-                Ok(bytes) if bytes.is_empty() => {}
-                Ok(bytes) => return Ok(Some(bytes)),
-                Err(frame) => self.trailers = frame.into_trailers().ok(),
-            }
-        }
-    }
-
-    /// Bytes of the body, if the head says so.
-    pub fn length(&self) -> Option<u64> {
-        use hyper::body::Body as _;
-        self.incoming.size_hint().exact()
-    }
-
-    /// Bytes that were sent and received for its request so far.
-    pub fn bytes(&self) -> (u64, u64) {
-        let seen = self.seen.borrow();
-        (seen.sent, seen.received)
     }
 }
 
@@ -430,19 +359,6 @@ async fn active<T>(
     }
 }
 
-/// Name and value of each field of a head.
-fn split(head: &[u8]) -> Vec<(String, Vec<u8>)> {
-    let lines = head.split(|byte| *byte == b'\n').skip(1);
-    lines
-        .filter_map(|line| {
-            let line = line.strip_suffix(b"\r").unwrap_or(line);
-            let colon = line.iter().position(|byte| *byte == b':')?;
-            let name = String::from_utf8_lossy(&line[..colon]).into_owned();
-            Some((name, line[colon + 1..].trim_ascii().to_vec()))
-        })
-        .collect()
-}
-
 /// RFC 9113, 8.2.2, and what `:authority` says there.
 fn is_of_connection(name: &str) -> bool {
     let names = [
@@ -456,95 +372,5 @@ fn is_of_connection(name: &str) -> bool {
     names.iter().any(|other| name.eq_ignore_ascii_case(other))
 }
 
-/// Whether the network may be at fault.
-fn is_broken_off(error: &hyper::Error) -> bool {
-    let is_odd = error.is_parse() || error.is_user();
-    !is_odd && !io_error(error).is_some_and(is_of_protocol)
-}
-
-/// Of hyper's decoders, or of TLS.
-fn is_of_protocol(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput
-    )
-}
-
-fn io_error(error: &hyper::Error) -> Option<&io::Error> {
-    let mut source = std::error::Error::source(error);
-    while let Some(error) = source {
-        if let Some(error) = error.downcast_ref::<io::Error>() {
-            return Some(error);
-        }
-        source = error.source();
-    }
-    None
-}
-
-fn late(name: &str) -> Fatal {
-    Fatal::new(
-        Exit::TempFail,
-        format!("{name} does not answer in time; try again, or with a longer --timeout"),
-    )
-}
-
-fn broken(name: &str, error: &hyper::Error) -> Fatal {
-    let too_large = || {
-        let message = format!(
-            "{name} answers with a head that is larger than is taken, or has more than \
-             {FIELDS_MAX} fields (--max-header)"
-        );
-        Fatal::new(Exit::Data, message)
-    };
-    if error.is_parse_too_large() {
-        return too_large();
-    }
-    if error.is_parse_version_h2() {
-        let message = format!("{name} speaks HTTP/2 alone; ask for it by --http-version 2");
-        return Fatal::new(Exit::Data, message);
-    }
-    if error.is_incomplete_message() {
-        let message = format!("{name} closed the connection before its answer was complete");
-        return Fatal::new(Exit::Io, message);
-    }
-    let of_stream = io_error(error);
-    // Certificates are refused after the handshake in TLS 1.3.
-    let of_tls = of_stream.and_then(|error| error.get_ref()?.downcast_ref::<rustls::Error>());
-    if let Some(error) = of_tls {
-        return tls_failure(&name, error);
-    }
-    match of_stream {
-        Some(error) if error.to_string() == tap::TOO_LARGE => too_large(),
-        Some(error) if error.to_string().contains("close_notify") => Fatal::new(
-            Exit::Io,
-            format!(
-                "{name} closed without ending the TLS session, so what came may have been cut \
-                 short on the way"
-            ),
-        ),
-        Some(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-            let message = format!("{name} closed the connection before its answer was complete");
-            Fatal::new(Exit::Io, message)
-        }
-        Some(error) if is_of_protocol(error) => {
-            Fatal::new(Exit::Data, format!("{name} breaks the protocol: {error}"))
-        }
-        Some(error) => Fatal::new(Exit::Io, format!("{name} broke the connection ({error})")),
-        None if error.is_canceled() || error.is_closed() => {
-            Fatal::new(Exit::Io, format!("{name} closed the connection"))
-        }
-        None => {
-            let why = std::error::Error::source(error);
-            let why = why.map(|why| format!(": {why}")).unwrap_or_default();
-            Fatal::new(
-                Exit::Data,
-                format!("{name} does not answer as HTTP says ({error}{why})"),
-            )
-        }
-    }
-}
-
-/// Fields of a head, as many as browsers take.
-const FIELDS_MAX: usize = 500;
 /// What hyper demands at least, and what makes large bodies cheap.
 const BUFFER_MIN: usize = 256 << 10;

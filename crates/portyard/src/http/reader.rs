@@ -5,7 +5,7 @@ use portyard_core::exit::{Exit, Fatal};
 use portyard_wire::escape::escape;
 use portyard_wire::http::coding::{Coding, DecodeError, Decoder};
 
-use super::link::Answer;
+use super::answer::Answer;
 use super::pace::Pace;
 
 /// Reads a body.
@@ -14,6 +14,7 @@ pub struct Reader {
     decoders: Vec<Decoder>,
     cap: Option<u64>,
     given: u64,
+    has_begun: bool,
     is_over: bool,
 }
 
@@ -53,6 +54,7 @@ impl Reader {
             decoders,
             cap,
             given: 0,
+            has_begun: false,
             is_over: false,
         })
     }
@@ -67,6 +69,7 @@ impl Reader {
             let out = match answer.body.next(pace).await? {
                 Some(bytes) if self.decoders.is_empty() => bytes.to_vec(),
                 Some(bytes) => {
+                    self.has_begun = true;
                     let mut out = Vec::new();
                     // A little at a time, as a little may become a lot.
                     for slice in bytes.chunks(SLICE) {
@@ -77,6 +80,10 @@ impl Reader {
                 }
                 None => {
                     self.is_over = true;
+                    if !self.has_begun {
+                        // Some servers say how nothing is coded.
+                        return Ok(None);
+                    }
                     self.finish()?
                 }
             };

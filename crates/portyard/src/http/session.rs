@@ -11,9 +11,10 @@ use portyard_wire::escape::escape;
 use tokio::time::sleep;
 use url::Url;
 
+use super::answer::Answer;
 use super::content::Content;
 use super::jar::Jar;
-use super::link::{Answer, Asked, Failure, Link};
+use super::link::{Asked, Failure, Link};
 use super::login::Login;
 use super::pace::Pace;
 use super::reach::{Opened, Versions, reach};

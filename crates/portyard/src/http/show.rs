@@ -10,8 +10,8 @@ use portyard_core::exit::{Exit, Fatal};
 use portyard_wire::escape::escape;
 use serde_json::{Value, json};
 
+use super::answer::Answer;
 use super::download::{Brings, Download};
-use super::link::Answer;
 use super::pretty::{self, Screen};
 use super::reader::Reader;
 use super::retry::is_safe_twice;

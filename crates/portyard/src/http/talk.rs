@@ -6,7 +6,7 @@ use hyper::{Method, Version};
 use portyard_wire::escape::escape;
 use url::Url;
 
-use super::link::Answer;
+use super::answer::Answer;
 use super::site::target;
 
 /// Tells what goes on, or not.

@@ -19,6 +19,8 @@ pub enum Record {
     Worker(Worker),
     /// Connections that the worker before it has.
     Served(Served),
+    /// A program that has a socket for itself.
+    Running(Running),
 }
 
 /// A socket that a broker listens on.
@@ -103,6 +105,16 @@ pub struct Served {
     pub connections: Vec<(u64, u16)>,
 }
 
+/// A program that has a socket for itself until it ends. The descriptor is one of its process, and
+/// readable once that has ended (`pidfd_open(2)`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Running {
+    /// The inode of the socket.
+    pub socket: u64,
+    /// The number of the process.
+    pub process: u32,
+}
+
 /// Connections in one [`Served`] record.
 pub const SERVED_MAX: usize = 1024;
 
@@ -177,6 +189,10 @@ impl Record {
                     connections,
                 })
             }
+            RUNNING => Self::Running(Running {
+                socket: body.u64()?,
+                process: body.u32()?,
+            }),
             _ => return Err(HoldError::Field("the type of a record")),
         })
     }
@@ -222,6 +238,10 @@ impl Record {
                     None => record,
                 }
             }
+            Self::Running(running) => Writer::bare()
+                .u8(RUNNING)
+                .u64(running.socket)
+                .u32(running.process),
             Self::Served(served) => {
                 let all = &served.connections[..served.connections.len().min(SERVED_MAX)];
                 let count = u16::try_from(all.len()).unwrap_or(u16::MAX);
@@ -240,7 +260,7 @@ impl Record {
     /// How many descriptors belong to it.
     pub fn descriptors(&self) -> usize {
         match self {
-            Self::Bound(_) | Self::Waiting(_) => 1,
+            Self::Bound(_) | Self::Waiting(_) | Self::Running(_) => 1,
             Self::Held(held) => held.kinds.len(),
             Self::Worker(worker) => 1 + usize::from(worker.offered.is_some()),
             Self::Served(_) => 0,
@@ -270,6 +290,7 @@ const HELD: u8 = 2;
 const WAITING: u8 = 3;
 const WORKER: u8 = 4;
 const SERVED: u8 = 5;
+const RUNNING: u8 = 6;
 
 const DRAINED: u8 = 1;
 const OFFERED: u8 = 2;

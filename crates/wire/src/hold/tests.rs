@@ -80,6 +80,14 @@ fn replies() -> Vec<(&'static str, Reply)> {
                 text: "nothing".into(),
             },
         ),
+        ("c9 00 00 04 00 00 00 01", Reply::Complete { batches: 1 }),
+        ("ca 00 00 04 00 00 00 02", Reply::Over { batches: 2 }),
+    ]
+}
+
+/// What goes over at a hand-over.
+fn batches() -> Vec<(&'static str, Reply)> {
+    vec![
         (
             "c8 03 00 48 00 00 00 01 00 03 \
              01 00 10 74 63 70 3a 2f 2f 30 2e 30 2e 30 2e 30 3a 38 30 00 03 77 65 62 00 00 00 00 00 00 00 01 \
@@ -134,8 +142,23 @@ fn replies() -> Vec<(&'static str, Reply)> {
                 ],
             },
         ),
-        ("c9 00 00 04 00 00 00 01", Reply::Complete { batches: 1 }),
-        ("ca 00 00 04 00 00 00 02", Reply::Over { batches: 2 }),
+        (
+            "c8 01 00 13 00 00 00 03 00 01 06 00 00 00 00 00 00 10 02 00 00 04 d2",
+            Reply::Batch {
+                number: 3,
+                records: vec![Record::Running(Running {
+                    socket: 0x1002,
+                    process: 1234,
+                })],
+            },
+        ),
+        (
+            "c8 00 00 06 00 00 00 04 00 00",
+            Reply::Batch {
+                number: 4,
+                records: Vec::new(),
+            },
+        ),
     ]
 }
 
@@ -154,7 +177,7 @@ fn the_documented_bytes_are_these_messages() {
             Ok(request.clone())
         );
     }
-    for (bytes, reply) in replies() {
+    for (bytes, reply) in replies().into_iter().chain(batches()) {
         assert_eq!(reply.encode(), unhex(bytes), "{reply:?}");
         assert_eq!(
             Reply::decode(&unhex(bytes), reply.descriptors()),
@@ -233,7 +256,7 @@ fn descriptors_that_got_lost_or_were_slipped_in_are_an_error() {
             assert!(matches!(error, HoldError::Descriptors { .. }), "{error}");
         }
     }
-    for (bytes, reply) in replies() {
+    for (bytes, reply) in replies().into_iter().chain(batches()) {
         let came = reply.descriptors() + 1;
         assert!(Reply::decode(&unhex(bytes), came).is_err(), "{reply:?}");
     }

@@ -24,8 +24,8 @@ pub use file::{Unnamed, Window, populate, send_file};
 pub use message::{DESCRIPTORS_MAX, Incoming, receive_message, send_message};
 pub use process::{adopt, forget_variables, give_memory_back};
 pub use socket::{
-    read_option, register, register_descriptor, register_owned, set_defer_accept, set_filter,
-    set_pass_rights, unread, unsent,
+    read_option, register, register_descriptor, register_for, register_owned, set_defer_accept,
+    set_filter, set_pass_rights, unread, unsent,
 };
 
 fn length_of<T>() -> libc::socklen_t {

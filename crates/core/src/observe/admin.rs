@@ -154,6 +154,19 @@ enum Socket {
     Unix(UnixListener),
 }
 
+impl Socket {
+    async fn accept(&self) -> std::io::Result<Stream> {
+        Ok(match self {
+            Self::Tcp(listener) => {
+                Stream::new(listener.accept().await?.0.into_std()?.into(), false)
+            }
+            Self::Unix(listener) => {
+                Stream::new(listener.accept().await?.0.into_std()?.into(), true)
+            }
+        })
+    }
+}
+
 async fn accept(listener: Socket, report: Rc<dyn Report>, actors: Option<Rc<[Matcher]>>) {
     let places = std::sync::Arc::new(Semaphore::new(CONNECTIONS));
     let mut connections = tokio::task::JoinSet::new();
@@ -163,11 +176,7 @@ async fn accept(listener: Socket, report: Rc<dyn Report>, actors: Option<Rc<[Mat
             return;
         };
         while connections.try_join_next().is_some() {}
-        let stream = match &listener {
-            Socket::Tcp(listener) => listener.accept().await.map(|(s, _)| Stream::Tcp(s)),
-            Socket::Unix(listener) => listener.accept().await.map(|(s, _)| Stream::Unix(s)),
-        };
-        let Ok(stream) = stream else {
+        let Ok(stream) = listener.accept().await else {
             // Out of descriptors, most likely: the services come first.
             tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
@@ -217,10 +226,7 @@ struct Asked {
 
 /// Who a peer runs as, which the kernel tells of Unix sockets.
 fn user_of(stream: &Stream) -> Option<Identity<'static>> {
-    let Stream::Unix(_) = stream else {
-        return None;
-    };
-    stream.user().ok()
+    stream.is_unix().then(|| stream.user().ok()).flatten()
 }
 
 /// Whether a peer runs as this process's user or as root.

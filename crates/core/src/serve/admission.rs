@@ -98,14 +98,7 @@ pub(super) async fn go_on(
     listener.metrics.accepted.inc();
     let permit = listener.enter().await;
     let peer = arrival.peer;
-    let stream = match arrival.into_stream() {
-        Ok(stream) => stream,
-        Err(error) => {
-            listener.metrics.refuse(Refusal::Descriptors);
-            tracing::warn!(listener = %listener.name, %peer, %error, "not registered");
-            return;
-        }
-    };
+    let stream = arrival.into_stream();
     let settings = listener.settings();
     let session = Session::new(stream, peer, permit, home.clone(), settings, None);
     if let Some(key) = key {
@@ -194,15 +187,7 @@ fn start(home: &Rc<EventLoop>, arrival: Arrival, permit: Permit) {
         tracing::debug!(listener = %permit.listener().name, %peer, "its broker is gone");
         return;
     }
-    let stream = match arrival.into_stream() {
-        Ok(stream) => stream,
-        Err(error) => {
-            // The kernel has no memory for it, or it cannot be waited for at all.
-            permit.listener().metrics.refuse(Refusal::Descriptors);
-            tracing::debug!(listener = %permit.listener().name, %peer, %error, "not registered");
-            return;
-        }
-    };
+    let stream = arrival.into_stream();
     // The registry accounts for the task: a drain waits until every session has left it.
     let proving = proving.flatten();
     let session = Session::new(stream, peer, permit, home.clone(), settings, proving);
@@ -272,9 +257,7 @@ pub(super) fn turn_away(
     if how != AtLimit::Banner {
         return arrival.reset();
     }
-    let Ok(mut stream) = arrival.into_stream() else {
-        return;
-    };
+    let mut stream = arrival.into_stream();
     let settings = listener.settings();
     tokio::task::spawn_local(async move {
         // A fresh connection has room for a banner; one that has not gets a reset.

@@ -31,9 +31,9 @@ pub(super) struct Arrival {
 }
 
 impl Arrival {
-    /// Registers it with the current loop.
-    pub fn into_stream(self) -> io::Result<Stream> {
-        Stream::register(self.socket, self.is_unix)
+    /// For a session on the current loop.
+    pub fn into_stream(self) -> Stream {
+        Stream::new(self.socket, self.is_unix)
     }
 
     /// The process at the other end of a Unix socket, as it was when it connected.

@@ -4,16 +4,16 @@
 use std::fs::File;
 use std::future::poll_fn;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use nix::errno::Errno;
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
-use tokio::io::Interest;
+use socket2::Socket;
 
-use super::{Connection, Peer, Stream};
+use super::{Connection, Next, Peer};
 use crate::sys;
 
 /// A checksum that grows with the bytes: what it was before, the next bytes, what it is then.
@@ -79,8 +79,11 @@ impl Connection {
         if self.is_near() {
             return self.poll_copy_file(cx, file, start, limit);
         }
-        let send = |socket: BorrowedFd<'_>| sys::send_file(socket, file.as_fd(), start, limit);
-        match poll_direct(&self.stream, cx, send) {
+        let send = |socket: &Socket| {
+            sys::send_file(socket.as_fd(), file.as_fd(), start, limit)
+                .map(|length| (length, Next::Try))
+        };
+        match self.stream.plain()?.poll_out(cx, send) {
             Poll::Ready(Ok(0)) => Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
             Poll::Ready(Ok(length)) => {
                 self.home.registry.sent(self.slot, length);
@@ -128,33 +131,6 @@ impl Connection {
             }
             self.poll_write(cx, &buffer[..length])
         })
-    }
-}
-
-/// Lets the kernel write to the stream as soon as it takes something. `Unsupported` for a stream
-/// whose bytes are not those of its socket.
-fn poll_direct(
-    stream: &Stream,
-    cx: &mut Context<'_>,
-    send: impl Fn(BorrowedFd<'_>) -> io::Result<usize>,
-) -> Poll<io::Result<usize>> {
-    loop {
-        let sent = match stream {
-            Stream::Tcp(stream) => {
-                ready!(stream.poll_write_ready(cx))?;
-                stream.try_io(Interest::WRITABLE, || send(stream.as_fd()))
-            }
-            Stream::Unix(stream) => {
-                ready!(stream.poll_write_ready(cx))?;
-                stream.try_io(Interest::WRITABLE, || send(stream.as_fd()))
-            }
-            Stream::Tls(_) => Err(io::ErrorKind::Unsupported.into()),
-        };
-        match sent {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            sent => return Poll::Ready(sent),
-        }
     }
 }
 

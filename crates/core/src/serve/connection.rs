@@ -13,11 +13,11 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use socket2::Socket;
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::establish::{Proving, establish};
 use super::registry::Slot;
-use super::{Ended, Serving, Stream, Trust};
+use super::{Ended, Next, Serving, Stream, Trust};
 use crate::access::Identity;
 use crate::event_loop::EventLoop;
 use crate::fdpass::{self, Channel, Message, ReceiveError};
@@ -238,28 +238,16 @@ impl Connection {
         cx: &mut Context<'_>,
         buffer: &mut [u8],
     ) -> Poll<Result<Message, ReceiveError>> {
-        let unsupported = || io::Error::from(io::ErrorKind::Unsupported);
-        let socket = self.stream.unix().ok_or_else(unsupported)?;
-        loop {
-            ready!(socket.poll_read_ready(cx))?;
-            let received = socket.try_io(Interest::READABLE, || {
-                match fdpass::receive(socket.as_fd(), buffer) {
-                    Err(ReceiveError::Io(error)) => Err(error),
-                    received => Ok(received),
-                }
-            });
-            match received {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Poll::Ready(Err(error.into())),
-                Ok(received) => {
-                    if let Ok(message) = &received {
-                        self.ended |= message.length == 0;
-                        self.home.registry.received(self.slot, message.length);
-                    }
-                    return Poll::Ready(received);
-                }
-            }
+        let receive = |socket: &Socket| match fdpass::receive(socket.as_fd(), buffer) {
+            Err(ReceiveError::Io(error)) => Err(error),
+            received => Ok((received, Next::Try)),
+        };
+        let received = ready!(self.stream.unix()?.poll_in(cx, receive))?;
+        if let Ok(message) = &received {
+            self.ended |= message.length == 0;
+            self.home.registry.received(self.slot, message.length);
         }
+        Poll::Ready(received)
     }
 
     /// Sends a message with copies of `descriptors`; see [`fdpass::Channel::send`] for what may be
@@ -270,31 +258,22 @@ impl Connection {
         bytes: &[u8],
         descriptors: &[BorrowedFd<'_>],
     ) -> Poll<io::Result<usize>> {
-        let socket = self.stream.unix().ok_or(io::ErrorKind::Unsupported)?;
-        loop {
-            if socket.poll_write_ready(cx)?.is_pending() {
-                self.home.registry.stalled(self.slot);
-                return Poll::Pending;
-            }
-            let sent = socket.try_io(Interest::WRITABLE, || {
-                fdpass::send(socket.as_fd(), bytes, descriptors)
-            });
-            match sent {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Poll::Ready(Err(error)),
-                Ok(length) => {
-                    self.home.registry.sent(self.slot, length);
-                    return Poll::Ready(Ok(length));
-                }
-            }
+        let send = |socket: &Socket| {
+            fdpass::send(socket.as_fd(), bytes, descriptors).map(|length| (length, Next::Try))
+        };
+        let sent = self.stream.unix()?.poll_out(cx, send);
+        match &sent {
+            Poll::Pending => self.home.registry.stalled(self.slot),
+            Poll::Ready(Ok(length)) => self.home.registry.sent(self.slot, *length),
+            Poll::Ready(Err(_)) => {}
         }
+        sent
     }
 
     /// A second way to send over a Unix socket, for another owner. The connection is closed only when
     /// both are gone, and what is sent by it moves no deadline.
     pub fn channel(&self) -> io::Result<Channel> {
-        let socket = self.stream.unix().ok_or(io::ErrorKind::Unsupported)?;
-        Channel::new(socket)?.share()
+        Channel::new(self.stream.as_fd())?.share()
     }
 
     /// The process at the other end of a Unix socket, as it was when it connected.

@@ -6,11 +6,9 @@ use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::task::{Context, Poll, ready};
 
-use socket2::SockRef;
-use tokio::io::Interest;
-use tokio::net::UnixStream;
+use socket2::{SockRef, Socket};
 
-use super::{Connection, Stream};
+use super::{Connection, Next};
 use crate::sys;
 
 impl Connection {
@@ -18,55 +16,41 @@ impl Connection {
     /// went out, as [`poll_send`](Self::poll_send) does with waiting. `WouldBlock` when the peer has left too
     /// much unread: then [`poll_writable`](Self::poll_writable) waits. An error over anything but a Unix socket.
     pub fn pass(&mut self, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<usize> {
-        let stream = unix(&self.stream)?;
-        // Not by way of the readiness, which a fresh connection has not been told of yet.
-        let sent = sys::send_message(stream.as_fd(), bytes, descriptors);
-        if let Err(error) = &sent
-            && error.kind() == io::ErrorKind::WouldBlock
-        {
-            let full = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
-            let _ = stream.try_io(Interest::WRITABLE, full);
-        }
-        match sent {
-            Ok(length) => self.home.registry.sent(self.slot, length),
-            Err(_) => self.home.registry.stalled(self.slot),
+        let socket = self.stream.unix()?;
+        // Not by way of the readiness, which says nothing unless somebody waits for it.
+        let sent = sys::send_message(socket.as_fd(), bytes, descriptors);
+        match &sent {
+            Ok(length) => self.home.registry.sent(self.slot, *length),
+            Err(error) => {
+                if error.kind() == io::ErrorKind::WouldBlock {
+                    socket.is_full();
+                }
+                self.home.registry.stalled(self.slot);
+            }
         }
         sent
     }
 
     /// Waits until the peer has read some of what filled the socket.
     pub fn poll_writable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &self.stream {
-            Stream::Unix(stream) => stream.poll_write_ready(cx),
-            Stream::Tcp(stream) => stream.poll_write_ready(cx),
-            Stream::Tls(_) => Poll::Ready(Ok(())),
-        }
+        self.stream.unix()?.poll_writable(cx)
     }
 
     /// Waits until the peer has read everything that it was sent, descriptors included, or is gone. For a
     /// few small messages: the kernel tells of each one that is read only while the socket is less than
     /// a quarter full.
     pub fn poll_drained(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let stream = unix(&self.stream)?;
-        loop {
-            // Looked at while the readiness is held, so that what comes between is not missed.
-            let drained = stream.try_io(Interest::WRITABLE, || {
-                if sys::unsent(stream.as_fd())? == 0 {
-                    Ok(())
-                } else {
-                    Err(io::ErrorKind::WouldBlock.into())
-                }
-            });
-            match drained {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    ready!(stream.poll_write_ready(cx))?;
-                }
-                result => {
-                    self.home.registry.sent(self.slot, 0);
-                    return Poll::Ready(result);
-                }
+        // Looked at while the readiness is held, so that what comes between is not missed.
+        let look = |socket: &Socket| {
+            if sys::unsent(socket.as_fd())? == 0 {
+                Ok(((), Next::Try))
+            } else {
+                Err(io::ErrorKind::WouldBlock.into())
             }
-        }
+        };
+        let drained = ready!(self.stream.unix()?.poll_out(cx, look));
+        self.home.registry.sent(self.slot, 0);
+        Poll::Ready(drained)
     }
 
     /// Ends both directions at once: what the peer sends from here on fails at its end. What it had sent
@@ -80,15 +64,5 @@ impl Connection {
     /// is none.
     pub fn leftover(&mut self, buffer: &mut [u8]) -> usize {
         sys::receive_message(self.stream.as_fd(), buffer).map_or(0, |incoming| incoming.length)
-    }
-}
-
-fn unix(stream: &Stream) -> io::Result<&UnixStream> {
-    match stream {
-        Stream::Unix(stream) => Ok(stream),
-        Stream::Tcp(_) | Stream::Tls(_) => Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "descriptors are passed over Unix sockets only",
-        )),
     }
 }

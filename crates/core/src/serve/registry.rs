@@ -24,8 +24,9 @@ use crate::worker::Ticket;
 /// The connections of a loop.
 pub struct Registry {
     entries: RefCell<Slab<Entry>>,
-    /// The tickets of connections that a broker has given; others have none, and pay nothing.
-    tickets: RefCell<HashMap<Slot, Ticket>>,
+    /// The tickets of connections that a broker has given, by slot; of a daemon that has no broker it is
+    /// empty.
+    tickets: RefCell<Vec<Option<Ticket>>>,
     start: Instant,
     /// Tenths of a second since `start`, as of the last sweep or arrival.
     now: Cell<Ticks>,
@@ -144,9 +145,8 @@ impl Registry {
         if !keys.is_empty() {
             keys.remove(&slot.0);
         }
-        let mut tickets = self.tickets.borrow_mut();
-        if !tickets.is_empty() {
-            tickets.remove(&slot);
+        if let Some(held) = self.tickets.borrow_mut().get_mut(slot.index()) {
+            *held = None;
         }
         // Never taken, because the connection was cut before.
         drop(self.take_legacy(slot));
@@ -178,7 +178,11 @@ impl Registry {
 
     /// Keeps what stands for a connection towards its broker until it is over.
     pub fn hold(&self, slot: Slot, ticket: Ticket) {
-        self.tickets.borrow_mut().insert(slot, ticket);
+        let mut tickets = self.tickets.borrow_mut();
+        if tickets.len() <= slot.index() {
+            tickets.resize_with(slot.index() + 1, || None);
+        }
+        tickets[slot.index()] = Some(ticket);
     }
 
     /// Remembers whom to wake for a cut or a drain.
@@ -193,7 +197,8 @@ impl Registry {
     /// it by now.
     pub fn is_revoked(&self, slot: Slot) -> bool {
         let tickets = self.tickets.borrow();
-        !tickets.is_empty() && tickets.get(&slot).is_some_and(|ticket| !ticket.holds())
+        let ticket = tickets.get(slot.index()).and_then(Option::as_ref);
+        ticket.is_some_and(|ticket| !ticket.holds())
     }
 
     /// Why the connection is to be cut, if it is.

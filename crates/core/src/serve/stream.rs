@@ -7,31 +7,39 @@ use std::task::{Context, Poll};
 
 use socket2::Socket;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::server::TlsStream;
 
 use super::arrival;
+use super::plain::Plain;
 use crate::access::Identity;
 
-/// A connected stream socket, registered with the loop it is used on.
+/// A connected stream socket, used on one loop.
 #[derive(Debug)]
 pub enum Stream {
-    /// TCP.
-    Tcp(TcpStream),
-    /// A Unix stream socket.
-    Unix(UnixStream),
+    /// TCP, or a Unix socket.
+    Plain(Plain, Family),
     /// TLS, over one of the others.
     Tls(Box<TlsStream<Stream>>),
 }
 
+/// What a socket is reached by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    /// An Internet address.
+    Internet,
+    /// A file, or an abstract name, of this machine.
+    Unix,
+}
+
 impl Stream {
-    /// Registers a connected, non-blocking socket with the current loop.
-    pub(super) fn register(socket: Socket, is_unix: bool) -> io::Result<Self> {
-        if is_unix {
-            UnixStream::from_std(socket.into()).map(Self::Unix)
+    /// A connected, non-blocking socket.
+    pub(crate) fn new(socket: Socket, is_unix: bool) -> Self {
+        let family = if is_unix {
+            Family::Unix
         } else {
-            TcpStream::from_std(socket.into()).map(Self::Tcp)
-        }
+            Family::Internet
+        };
+        Self::Plain(Plain::new(socket), family)
     }
 
     /// Whether what is written is kept for a while and encrypted.
@@ -39,11 +47,27 @@ impl Stream {
         matches!(self, Self::Tls(_))
     }
 
-    /// The Unix socket, where it is one: the only kind that passes descriptors.
-    pub fn unix(&self) -> Option<&UnixStream> {
+    /// Whether it is a Unix socket.
+    pub fn is_unix(&self) -> bool {
+        matches!(self, Self::Plain(_, Family::Unix))
+    }
+
+    /// The socket, where its bytes are those of the stream.
+    pub(super) fn plain(&mut self) -> io::Result<&mut Plain> {
         match self {
-            Self::Unix(stream) => Some(stream),
-            Self::Tcp(_) | Self::Tls(_) => None,
+            Self::Plain(plain, _) => Ok(plain),
+            Self::Tls(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    /// The Unix socket, where it is one: the only kind that passes descriptors.
+    pub(super) fn unix(&mut self) -> io::Result<&mut Plain> {
+        match self {
+            Self::Plain(plain, Family::Unix) => Ok(plain),
+            Self::Plain(..) | Self::Tls(_) => Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                "descriptors are passed over Unix sockets only",
+            )),
         }
     }
 
@@ -51,7 +75,7 @@ impl Stream {
     pub fn has_kept(&self) -> bool {
         match self {
             Self::Tls(stream) => stream.get_ref().1.wants_write(),
-            Self::Tcp(_) | Self::Unix(_) => false,
+            Self::Plain(..) => false,
         }
     }
 
@@ -59,7 +83,7 @@ impl Stream {
     pub fn protocol(&self) -> Option<&[u8]> {
         match self {
             Self::Tls(stream) => stream.get_ref().1.alpn_protocol(),
-            Self::Tcp(_) | Self::Unix(_) => None,
+            Self::Plain(..) => None,
         }
     }
 
@@ -70,7 +94,7 @@ impl Stream {
                 let shown = stream.get_ref().1.peer_certificates()?;
                 shown.first().map(AsRef::as_ref)
             }
-            Self::Tcp(_) | Self::Unix(_) => None,
+            Self::Plain(..) => None,
         }
     }
 
@@ -88,8 +112,7 @@ impl Stream {
 impl AsFd for Stream {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
-            Self::Tcp(stream) => stream.as_fd(),
-            Self::Unix(stream) => stream.as_fd(),
+            Self::Plain(plain, _) => plain.as_fd(),
             Self::Tls(stream) => stream.get_ref().0.as_fd(),
         }
     }
@@ -102,8 +125,7 @@ impl AsyncRead for Stream {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
-            Self::Unix(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Self::Plain(plain, _) => Pin::new(plain).poll_read(cx, buffer),
             Self::Tls(stream) => Pin::new(&mut **stream).poll_read(cx, buffer),
         }
     }
@@ -116,8 +138,7 @@ impl AsyncWrite for Stream {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
-            Self::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Plain(plain, _) => Pin::new(plain).poll_write(cx, bytes),
             Self::Tls(stream) => Pin::new(&mut **stream).poll_write(cx, bytes),
         }
     }
@@ -129,8 +150,7 @@ impl AsyncWrite for Stream {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
-            Self::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Self::Plain(plain, _) => Pin::new(plain).poll_write_vectored(cx, slices),
             Self::Tls(stream) => Pin::new(&mut **stream).poll_write_vectored(cx, slices),
         }
     }
@@ -141,16 +161,14 @@ impl AsyncWrite for Stream {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            // Sockets have no buffer of ours to flush.
-            Self::Tcp(_) | Self::Unix(_) => Poll::Ready(Ok(())),
+            Self::Plain(plain, _) => Pin::new(plain).poll_flush(cx),
             Self::Tls(stream) => Pin::new(&mut **stream).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Plain(plain, _) => Pin::new(plain).poll_shutdown(cx),
             Self::Tls(stream) => Pin::new(&mut **stream).poll_shutdown(cx),
         }
     }

@@ -143,7 +143,15 @@ pub fn register_descriptor(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> 
 pub fn register_owned(
     socket: socket2::Socket,
 ) -> Result<AsyncFd<socket2::Socket>, (socket2::Socket, io::Error)> {
+    register_for(socket, Interest::READABLE)
+}
+
+/// The same, to be told of what `interest` says.
+pub fn register_for(
+    socket: socket2::Socket,
+    interest: Interest,
+) -> Result<AsyncFd<socket2::Socket>, (socket2::Socket, io::Error)> {
     // SAFETY: as above, and AsyncFd is the only owner.
-    unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) }
+    unsafe { AsyncFd::register_with_interest(socket, interest) }
         .map_err(AsyncFdRegisterError::into_parts)
 }

@@ -12,13 +12,13 @@ use portyard_wire::broker::{
     BrokerError, FromWorker, Hello, MESSAGE_MAX, Offer, ToWorker, VERSION,
 };
 use socket2::{Domain, SockAddr, Socket, Type};
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
-use tokio::net::UnixStream;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep, timeout};
 
 use super::{Outbox, Terms};
 use crate::auth::ProveError;
 use crate::fdpass::{self, ReceiveError};
+use crate::serve::{Next, Plain};
 
 /// A connection on which the broker has said welcome.
 pub(crate) struct Link {
@@ -88,7 +88,7 @@ impl Link {
         let address = SockAddr::unix(&terms.path).map_err(absent)?;
         socket.connect(&address).map_err(absent)?;
         let mut socket = Packets {
-            socket: UnixStream::from_std(socket.into())?,
+            socket: Plain::new(socket),
             unread: Vec::new(),
         };
         let join = async {
@@ -203,43 +203,27 @@ impl Link {
 /// A socket of whole messages. As a byte stream, which the dialogue of keys wants, it hands a message
 /// out in pieces.
 struct Packets {
-    socket: UnixStream,
+    socket: Plain,
     unread: Vec<u8>,
 }
 
 impl Packets {
-    fn poll_send(&self, cx: &mut Context<'_>, packet: &[u8]) -> Poll<io::Result<()>> {
-        let socket = &self.socket;
-        loop {
-            ready!(socket.poll_write_ready(cx))?;
-            let send = || fdpass::send(socket.as_fd(), packet, &[]);
-            match socket.try_io(Interest::WRITABLE, send) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                sent => return Poll::Ready(sent.map(drop)),
-            }
-        }
+    fn poll_send(&mut self, cx: &mut Context<'_>, packet: &[u8]) -> Poll<io::Result<()>> {
+        self.socket.poll_out(cx, |socket| {
+            fdpass::send(socket.as_fd(), packet, &[]).map(|_| ((), Next::Try))
+        })
     }
 
     fn poll_receive(
-        &self,
+        &mut self,
         cx: &mut Context<'_>,
         buffer: &mut [u8],
     ) -> Poll<Result<fdpass::Message, ReceiveError>> {
-        let socket = &self.socket;
-        loop {
-            ready!(socket.poll_read_ready(cx))?;
-            let received = socket.try_io(Interest::READABLE, || {
-                match fdpass::receive(socket.as_fd(), buffer) {
-                    Err(ReceiveError::Io(error)) => Err(error),
-                    received => Ok(received),
-                }
-            });
-            match received {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Poll::Ready(Err(error.into())),
-                Ok(received) => return Poll::Ready(received),
-            }
-        }
+        let receive = |socket: &Socket| match fdpass::receive(socket.as_fd(), buffer) {
+            Err(ReceiveError::Io(error)) => Err(error),
+            received => Ok((received, Next::Try)),
+        };
+        Poll::Ready(ready!(self.socket.poll_in(cx, receive))?)
     }
 }
 
@@ -264,7 +248,7 @@ impl AsyncRead for Packets {
 
 impl AsyncWrite for Packets {
     fn poll_write(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {

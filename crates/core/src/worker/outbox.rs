@@ -132,8 +132,10 @@ impl Outbox {
     pub fn set_capacity(&self, capacity: u32) {
         let mut owed = self.lock();
         owed.capacity = capacity;
-        owed.tell_capacity();
-        owed.wake();
+        // Asked for behind each batch, of which few bring another capacity.
+        if owed.tell_capacity() {
+            owed.wake();
+        }
     }
 
     pub fn drain(&self) {
@@ -188,13 +190,15 @@ impl Owed {
         self.capacity.saturating_sub(self.stale)
     }
 
-    /// Tells the broker how many connections there may be, when that has changed.
-    fn tell_capacity(&mut self) {
+    /// Tells the broker how many connections there may be, when that has changed; whether it has.
+    fn tell_capacity(&mut self) -> bool {
         let room = self.room();
-        if room != self.told && self.epoch > 0 {
+        let changed = room != self.told && self.epoch > 0;
+        if changed {
             self.told = room;
             self.control(&FromWorker::Capacity(room));
         }
+        changed
     }
 
     fn control(&mut self, message: &FromWorker<'_>) {

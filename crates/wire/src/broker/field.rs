@@ -27,7 +27,8 @@ pub const FIRST_BYTES: u8 = 9;
 #[derive(Clone, Debug)]
 pub struct Fields<'a> {
     rest: &'a [u8],
-    seen: [bool; 256],
+    /// A bit for each type that has come.
+    seen: [u64; 4],
 }
 
 impl<'a> Fields<'a> {
@@ -35,7 +36,7 @@ impl<'a> Fields<'a> {
     pub fn new(bytes: &'a [u8]) -> Self {
         Self {
             rest: bytes,
-            seen: [false; 256],
+            seen: [0; 4],
         }
     }
 
@@ -43,7 +44,9 @@ impl<'a> Fields<'a> {
         let (length, rest) = self.rest[1..].split_first_chunk()?;
         let (value, rest) = rest.split_at_checked(u16::from_be_bytes(*length).into())?;
         self.rest = rest;
-        let again = std::mem::replace(&mut self.seen[usize::from(kind)], true);
+        let (seen, bit) = (&mut self.seen[usize::from(kind >> 6)], 1 << (kind & 63));
+        let again = *seen & bit != 0;
+        *seen |= bit;
         (!again || kind == ALPN).then_some(value)
     }
 }

@@ -127,7 +127,12 @@ pub(super) fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], BrokerEr
 /// Text of at most `max` bytes on one line.
 pub(super) fn text(bytes: &[u8], max: usize) -> Result<&str, BrokerError> {
     let text = std::str::from_utf8(bytes).map_err(|_| BrokerError::Text)?;
-    if bytes.len() > max || text.chars().any(char::is_control) {
+    let has_control = if text.is_ascii() {
+        text.bytes().any(|byte| byte.is_ascii_control())
+    } else {
+        text.chars().any(char::is_control)
+    };
+    if bytes.len() > max || has_control {
         return Err(BrokerError::Text);
     }
     Ok(text)

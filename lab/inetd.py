@@ -18,16 +18,12 @@ PATIENCE = 10
 
 def prove(arguments):
     need_root()
-    need(unshare="util-linux", ip="iproute2", systemd_socket_activate="systemd", socat="socat")
+    need(strip="binutils", unshare="util-linux", ip="iproute2", systemd_socket_activate="systemd", socat="socat")
     run("scripts/install-peers", cwd=PROJECT)
-    programs = binaries(arguments.binaries)
     with Workplace("inetd") as place:
-        # A copy that every user can read.
+        # Every user can read it.
         place.path.chmod(0o755)
-        copies = place.path / "bin"
-        copies.mkdir()
-        for program in PROGRAMS:
-            shutil.copy(programs / program, copies)
+        copies = binaries(arguments.binaries, place)
         # What follows happens in namespaces: a network with nothing but loopback, /usr/bin with the daemons in
         # it, /etc/portyard with the shipped configurations.
         command = ["unshare", "--mount", "--net", sys.executable, __file__, copies, place.path / "table.json"]

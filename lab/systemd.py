@@ -16,8 +16,8 @@ LANDLOCK = "--system-call-filter=landlock_create_ruleset landlock_add_rule landl
 def prove(arguments):
     need_root()
     need(systemd_nspawn="systemd-container", dpkg_deb="dpkg", objdump="binutils")
-    programs = binaries(arguments.binaries)
     with Workplace("systemd") as place:
+        programs = binaries(arguments.binaries, place)
         root = place.path / "root"
         run("cp", "-a", debian(), root)
         lab = root / "lab"

@@ -220,7 +220,7 @@ def table_of(engine, stack):
             wait_for("answers", lambda: load.answers["connections"] > 200)
         said = load.verdict()
         workers = engine.compose(stack, "compose.yaml", "exec", "-T", "fd-broker", "portyard", "broker", "--socket", "/run/fd-broker/control.sock", "--json", "workers")
-        taken = [int(worker["taken"]) for worker in json.loads(workers)["workers"]]
+        taken = [int(worker["taken"]) for pool in json.loads(workers) for worker in pool["workers"]]
         check(len(taken) == 2 and min(taken) > 0, f"taken by each: {taken}")
         return f"{said}; taken by each: {taken}"
 

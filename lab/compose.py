@@ -52,6 +52,7 @@ class Engine:
         data = place.path / "docker"
         data.mkdir()
         path = data / "docker.sock"
+        self.networks = data / "exec" / "netns"
         self.environment = {
             **os.environ,
             "DOCKER_HOST": f"unix://{path}",
@@ -94,6 +95,9 @@ class Engine:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+        # The engine leaves the mounts of its networks.
+        for path in self.networks.glob("*"):
+            subprocess.run(["umount", path], check=False)
 
 
 def check(good, what):
@@ -221,8 +225,8 @@ def table_of(engine, stack):
         said = load.verdict()
         workers = engine.compose(stack, "compose.yaml", "exec", "-T", "fd-broker", "portyard", "broker", "--socket", "/run/fd-broker/control.sock", "--json", "workers")
         taken = [int(worker["taken"]) for pool in json.loads(workers) for worker in pool["workers"]]
-        check(len(taken) == 2 and min(taken) > 0, f"taken by each: {taken}")
-        return f"{said}; taken by each: {taken}"
+        check(len(taken) >= 2 and min(taken) > 0, f"taken by each: {taken}")
+        return f"{said}; taken by each loop of both: {taken}"
 
     @table.proof("kv-rpc killed in a loop of writes")
     def _killed():

@@ -21,7 +21,7 @@ use crate::exit::{Exit, Fatal};
 use crate::listener::{Datagrams, Flavour, Listener, Streams};
 use crate::observe::Throttle;
 use crate::offload::Offload;
-use crate::serve::{self, Acceptor, Hire, Peer, Registry, Reserve};
+use crate::serve::{self, Acceptor, Bequest, Hire, Peer, Registry, Reserve};
 
 /// What the tasks of one loop share.
 pub struct EventLoop {
@@ -45,6 +45,8 @@ pub enum Order<F: Flavour> {
     Serve(Arc<Listener<F>>, Socket),
     /// Serve one connection that we were started with.
     Connected(Arc<Listener<F>>, Socket, Option<Peer>),
+    /// Go on with a connection that a predecessor had served.
+    GoOn(Arc<Listener<F>>, Bequest),
     /// Work for a broker's pool.
     Work(Arc<Listener<F>>, Hire),
     /// Show that the loop runs and its sockets still accept.
@@ -107,6 +109,15 @@ pub trait Run: Flavour {
         listener: Arc<Listener<Self>>,
         socket: Socket,
         peer: Option<Peer>,
+    ) where
+        Self: Sized;
+
+    /// Goes on with a connection that a predecessor had served.
+    fn go_on(
+        home: &Rc<EventLoop>,
+        tasks: &mut JoinSet<()>,
+        listener: Arc<Listener<Self>>,
+        bequest: Bequest,
     ) where
         Self: Sized;
 
@@ -243,6 +254,7 @@ async fn obey<F: Run>(home: Rc<EventLoop>, mut orders: mpsc::UnboundedReceiver<O
             Order::Connected(listener, socket, peer) => {
                 F::connected(&home, &mut tasks, listener, socket, peer);
             }
+            Order::GoOn(listener, bequest) => F::go_on(&home, &mut tasks, listener, bequest),
             Order::Work(listener, hire) => F::work(&home, &mut tasks, listener, hire),
             Order::Probe(answer) => {
                 let _ = answer.send(F::probe(&home, &sockets));
@@ -366,6 +378,21 @@ impl Run for Streams {
         });
     }
 
+    fn go_on(
+        home: &Rc<EventLoop>,
+        tasks: &mut JoinSet<()>,
+        listener: Arc<Listener<Self>>,
+        bequest: Bequest,
+    ) {
+        let home = home.clone();
+        tasks.spawn_local(async move {
+            let name = listener.name.clone();
+            if let Err(error) = serve::serve_bequest(home, listener, bequest).await {
+                tracing::debug!(listener = %name, %error, "the connection was gone already");
+            }
+        });
+    }
+
     fn work(
         home: &Rc<EventLoop>,
         tasks: &mut JoinSet<()>,
@@ -404,6 +431,10 @@ impl Run for Datagrams {
     ) {
         // Probing refuses a connected socket for a datagram daemon, so this is never ordered.
         tracing::error!(listener = %listener.name, "a datagram daemon serves no connections");
+    }
+
+    fn go_on(_: &Rc<EventLoop>, _: &mut JoinSet<()>, listener: Arc<Listener<Self>>, _: Bequest) {
+        tracing::error!(listener = %listener.name, "a datagram daemon goes on with no connection");
     }
 
     fn work(_: &Rc<EventLoop>, _: &mut JoinSet<()>, listener: Arc<Listener<Self>>, _: Hire) {

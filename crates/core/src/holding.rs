@@ -95,11 +95,14 @@ pub enum HoldingError {
         patience: Duration,
     },
     /// It closed the connection.
-    #[error("the broker on {} closed the connection: its access rules may not let this user in", .path.display())]
+    #[error("the broker on {} closed the connection: its access rules may not let this user in, or it demands a key", .path.display())]
     Closed {
         /// Its socket.
         path: PathBuf,
     },
+    /// It demands another key, another dialogue, or none.
+    #[error("the key is not proved: {0}")]
+    Key(ProveError),
     /// It refuses.
     #[error("the broker refuses: {text}")]
     Refused {
@@ -115,7 +118,7 @@ pub enum HoldingError {
     )]
     Pool,
     /// It speaks something else.
-    #[error("the broker's answer is not understood: {0}")]
+    #[error("the broker's answer is not understood ({0}); does it demand a key?")]
     Malformed(#[from] HoldError),
     /// Its answer is one to another question.
     #[error("the broker's answer does not fit the question")]
@@ -348,6 +351,13 @@ impl Read for Dialogue<'_> {
             let message = match self.packets.receive(&mut packet) {
                 Ok(message) => message,
                 Err(PacketError::Closed) => return Ok(0),
+                Err(PacketError::Silent(patience)) => {
+                    let why = format!(
+                        "the broker has said nothing for {patience:?}; does it demand a key in this \
+                         dialogue?"
+                    );
+                    return Err(io::Error::new(io::ErrorKind::TimedOut, why));
+                }
                 Err(error) => return Err(io::Error::other(error)),
             };
             packet.truncate(message.length);
@@ -381,7 +391,7 @@ impl HoldingError {
             Self::Absent { .. } => Exit::Unavailable,
             Self::Stranger { .. } | Self::Pool => Exit::Config,
             Self::Silent { .. } => Exit::TempFail,
-            Self::Closed { .. } | Self::Forbidden { .. } => Exit::NoPermission,
+            Self::Closed { .. } | Self::Forbidden { .. } | Self::Key(_) => Exit::NoPermission,
             Self::Refused { reason, .. } => match reason {
                 Reason::NotAllowed => Exit::NoPermission,
                 Reason::NoSuchName | Reason::Exists | Reason::WrongSocket | Reason::Malformed => {

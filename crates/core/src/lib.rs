@@ -14,7 +14,7 @@
 //! [`sockdiag`] asks the kernel what became of them. [`worker`] is what a program needs to be
 //! given connections by fd-broker.
 //!
-//! [`sys`] is the one file with `unsafe`.
+//! [`sys`] is the one module with `unsafe`.
 
 pub mod access;
 pub mod auth;

@@ -4,9 +4,11 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::access::AccessList;
+use crate::auth::Prover;
 use crate::config::{DatagramLimits, Rate, StreamLimits};
 use crate::datagram::DatagramService;
 use crate::endpoint::{Endpoint, Transport};
@@ -33,6 +35,15 @@ pub trait Flavour: 'static {
     fn takes_sockets(service: &Self::Service) -> bool {
         let _ = service;
         false
+    }
+
+    /// At most so many places of connections that are in other processes, as far as there is room.
+    fn places(listener: &Arc<Listener<Self>>, count: usize) -> Vec<Permit>
+    where
+        Self: Sized,
+    {
+        let _ = (listener, count);
+        Vec::new()
     }
 
     /// The rate per source, and the burst above it.
@@ -82,6 +93,8 @@ pub struct Listener<F: Flavour> {
     pub penalties: Penalties,
     buckets: Mutex<Option<Buckets>>,
     settings: ArcSwap<Settings<F>>,
+    /// Told when there are other settings.
+    reloaded: Notify,
 }
 
 /// What a reload can change.
@@ -94,6 +107,8 @@ pub struct Settings<F: Flavour> {
     pub service: Arc<F::Service>,
     /// What it demands before; `None`: nothing, and always for datagrams.
     pub trust: Option<Arc<Trust>>,
+    /// What is proved to the broker that gives us connections.
+    pub prover: Option<Prover>,
 }
 
 /// The right of one connection to exist. Dropping it gives the place back.
@@ -130,6 +145,7 @@ impl<F: Flavour> Listener<F> {
             penalties: Penalties::default(),
             buckets: Mutex::new(new_buckets::<F>(&settings.limits)),
             settings: ArcSwap::from_pointee(settings),
+            reloaded: Notify::new(),
         }
     }
 
@@ -177,6 +193,7 @@ impl<F: Flavour> Listener<F> {
             *self.lock_buckets() = new_buckets::<F>(&settings.limits);
         }
         self.settings.store(Arc::new(settings));
+        self.reloaded.notify_waiters();
     }
 
     /// Takes a token of a source, if the listener has a rate. `now` is in milliseconds.
@@ -204,6 +221,20 @@ fn new_buckets<F: Flavour>(limits: &F::Limits) -> Option<Buckets> {
 }
 
 impl Listener<Streams> {
+    /// Returns when the service has room for a connection more, or when a reload may have brought one
+    /// that has.
+    pub async fn room_or_reload(&self) {
+        // Made before the settings are read, so that no reload is missed.
+        let reloaded = self.reloaded.notified();
+        let Some(room) = self.settings().service.room() else {
+            return;
+        };
+        tokio::select! {
+            () = room => {}
+            () = reloaded => {}
+        }
+    }
+
     /// Enters the listener and the daemon if both have room.
     pub fn try_enter(self: &Arc<Self>) -> Option<Permit> {
         if !self.gate.try_enter() {
@@ -281,6 +312,15 @@ impl Flavour for Streams {
 
     fn takes_sockets(service: &Self::Service) -> bool {
         service.takes_sockets()
+    }
+
+    fn places(listener: &Arc<Listener<Self>>, count: usize) -> Vec<Permit> {
+        let place = |_| {
+            let mut permit = listener.try_enter()?;
+            permit.leave_daemon();
+            Some(permit)
+        };
+        (0..count).map_while(place).collect()
     }
 
     fn rate(limits: &StreamLimits) -> Option<(Rate, u32)> {

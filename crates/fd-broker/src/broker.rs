@@ -13,14 +13,14 @@ use portyard_core::observe::metrics::Metrics;
 use portyard_core::wire::hold::Bound;
 use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::collector::PoolCollector;
 use crate::commands::{self, Commands};
 use crate::crew::Crew;
 use crate::hold::{self, Holding, HoldingCollector, Succession};
 use crate::inetd::{self, Inetd};
-use crate::pool::{Handed, Pool, PoolConfig, Pulse};
+use crate::pool::{Handed, Parked, Pool, PoolConfig, Pulse};
 use crate::settings::Settings;
 use crate::watch::Watch;
 
@@ -33,7 +33,7 @@ pub struct Waiter {
 impl Waiter {
     /// The name of the listener that accepted it.
     pub fn listener(&self) -> &str {
-        &self.handed.permit.listener().name
+        self.handed.listener()
     }
 
     /// The broker's copy, which there is until a worker has taken the connection.
@@ -83,6 +83,25 @@ impl Broker {
             waiting.map(waiter).collect()
         };
         self.pools().into_iter().flat_map(of).collect()
+    }
+
+    /// Has workers stop that a successor can go on with, and returns them. Who does not stop in time goes
+    /// on here.
+    pub async fn park_workers(&self) -> Vec<Parked> {
+        let (send, mut receive) = mpsc::unbounded_channel();
+        for pool in self.pools() {
+            pool.park(&send);
+        }
+        // Each session has its own, and drops it when it has answered.
+        drop(send);
+        let mut parked = Vec::new();
+        let all = async {
+            while let Some(one) = receive.recv().await {
+                parked.push(one);
+            }
+        };
+        let _ = timeout(PARK_WAIT, all).await;
+        parked
     }
 
     /// Puts back what nobody else has taken.
@@ -154,6 +173,24 @@ impl Broker {
         Value::Object(state)
     }
 
+    /// Lets workers of this name, or of the pool of this name, finish what they have, or takes them back;
+    /// how many there were.
+    pub fn set_draining(&self, name: &str, draining: bool) -> Result<usize, &'static str> {
+        let pools = self.pools();
+        let is_pool = pools.iter().any(|pool| pool.name == name);
+        let found: usize = pools
+            .iter()
+            .map(|pool| pool.set_draining(name, draining))
+            .sum();
+        if found == 0 && !is_pool {
+            return Err(
+                "no worker and no pool has this name; 'portyard broker workers' lists them",
+            );
+        }
+        tracing::info!(name, draining, workers = found, "asked by an operator");
+        Ok(found)
+    }
+
     /// The programs that are kept running as workers.
     pub fn crew(&self) -> &Crew {
         &self.0.crew
@@ -185,28 +222,62 @@ impl Broker {
         }
     }
 
-    /// The pool of this name; all are there before the first connection comes.
+    /// The pool of this name; all are there before the first connection comes. A connection may come
+    /// late for one that leaves, a worker may not: see [`Broker::open_pool`].
     pub fn pool(&self, name: &str) -> Option<Arc<Pool>> {
         self.lock().get(name).cloned()
     }
 
-    /// All pools.
+    /// The pool of this name, if it is in the configuration.
+    pub fn open_pool(&self, name: &str) -> Option<Arc<Pool>> {
+        self.pool(name).filter(|pool| !pool.is_leaving())
+    }
+
+    /// All pools, those that leave included.
     pub fn pools(&self) -> Vec<Arc<Pool>> {
         self.lock().values().cloned().collect()
     }
 
-    /// Makes pools that are new, and changes the rules of those that are there.
-    fn set_pools(&self, configs: Vec<PoolConfig>) {
+    /// Makes pools that are new, before anybody accepts for them.
+    fn add_pools(&self, configs: Vec<PoolConfig>) {
         let offers = offers_in_flight(configs.len());
         let mut pools = self.lock();
         for config in configs {
+            if !pools.contains_key(&config.name) {
+                let (pulse, watch) = (self.0.pulse.clone(), self.0.watch.clone());
+                let pool = Pool::new(config, offers, pulse, watch);
+                pools.insert(pool.name.clone(), Arc::new(pool));
+            }
+        }
+    }
+
+    /// Changes the rules of pools that are there, and has those leave that are in the configuration no
+    /// more. To be called on the control thread.
+    fn set_pools(&self, configs: Vec<PoolConfig>) {
+        let offers = offers_in_flight(configs.len());
+        let pools = self.lock();
+        for pool in pools.values() {
+            if !configs.iter().any(|config| config.name == pool.name) {
+                pool.leave();
+                tokio::task::spawn_local(self.clone().see_off(pool.clone()));
+            }
+        }
+        for config in configs {
             if let Some(pool) = pools.get(&config.name) {
                 pool.reload(config, offers);
-                continue;
             }
-            let (pulse, watch) = (self.0.pulse.clone(), self.0.watch.clone());
-            let pool = Pool::new(config, offers, pulse, watch);
-            pools.insert(pool.name.clone(), Arc::new(pool));
+        }
+    }
+
+    /// Forgets a pool that leaves, once it has no workers any more.
+    async fn see_off(self, pool: Arc<Pool>) {
+        pool.has_no_workers().await;
+        let mut pools = self.lock();
+        // A reload may have kept it meanwhile, or another one have seen it off.
+        let is_it = |found: &Arc<Pool>| Arc::ptr_eq(found, &pool) && pool.is_leaving();
+        if pools.get(&pool.name).is_some_and(is_it) {
+            pools.remove(&pool.name);
+            tracing::info!(pool = %pool.name, "has left");
         }
     }
 
@@ -248,6 +319,7 @@ impl Shared for Broker {
     type Settings = Settings;
     const TABLES: &'static [&'static str] = Settings::TABLES;
     type Commands = Commands;
+    const ACTIONS: &'static [&'static str] = &[DRAIN, "workers/resume"];
 
     fn check(settings: &Settings) -> Result<(), String> {
         settings.check()
@@ -262,8 +334,13 @@ impl Shared for Broker {
         self.succession().inherit_waiting(waiting);
         if boot.commands.take_over {
             let path = hold::control_path(boot.listeners)?;
-            self.succession()
+            let taken = self
+                .succession()
                 .take_over(path, self.holding(), boot.inherited)?;
+            if taken {
+                // Until it is known which programs of the predecessor's have sockets of theirs.
+                self.inetd().gate().close();
+            }
         }
         Ok(())
     }
@@ -274,7 +351,9 @@ impl Shared for Broker {
 
     fn open(&self, settings: &Settings, inherited: &mut Inherited) -> Result<(), Fatal> {
         self.holding().open(&settings.holds, inherited)?;
-        self.inetd().open(inherited)
+        self.inetd().open(inherited)?;
+        self.add_pools(settings.all_pools());
+        Ok(())
     }
 
     fn endpoints(&self) -> Vec<(String, String)> {
@@ -294,11 +373,24 @@ impl Shared for Broker {
         metrics.register(|registry| registry.register_collector(Box::new(collector)));
         let collector = PoolCollector(self.clone());
         metrics.register(|registry| registry.register_collector(Box::new(collector)));
-        self.set_pools(settings.all_pools());
         self.crew().plan(&settings.workers);
         tokio::task::spawn_local(self.clone().tick());
         tokio::task::spawn_local(self.0.watch.clone().run());
         self.inetd().start(metrics, faults)
+    }
+
+    fn prepare(&self, settings: &Settings) -> Result<(), String> {
+        for config in settings.all_pools() {
+            let pool = self.pool(&config.name);
+            if pool.is_some_and(|pool| pool.mode() != config.mode) {
+                return Err(format!(
+                    "[[pool]] {}: mode takes effect at the next start: its workers have the \
+                     listening sockets, or wait for connections; take the change back, or restart",
+                    config.name
+                ));
+            }
+        }
+        Ok(())
     }
 
     fn reload(&self, settings: &Settings) -> Option<&'static str> {
@@ -322,7 +414,7 @@ impl Shared for Broker {
     fn serving(&self) {
         let holding = self.holding().clone();
         tokio::task::spawn_local(async move { holding.expire().await });
-        self.succession().serving();
+        self.succession().serving(self.inetd().gate());
         self.crew().set_to_work();
     }
 
@@ -337,6 +429,13 @@ impl Shared for Broker {
     }
 
     async fn empty(&self) {
+        // What its programs serve is served to its end.
+        while {
+            let processes = self.crew().processes();
+            self.pools().iter().any(|pool| pool.occupies(&processes))
+        } {
+            sleep(TICK).await;
+        }
         self.crew().stop().await;
         self.inetd().empty().await;
     }
@@ -354,6 +453,13 @@ impl Shared for Broker {
 
     fn command(commands: &Commands, _: &Asked<'_, Self>) -> Option<Result<String, Fatal>> {
         commands::run(commands)
+    }
+
+    fn act(&self, action: &str, name: &str) -> Result<String, String> {
+        let is_drain = action == DRAIN;
+        let found = self.set_draining(name, is_drain)?;
+        let done = if is_drain { "draining" } else { "serving" };
+        Ok(format!("{done}: {found}"))
     }
 
     fn status(&self) -> Map<String, Value> {
@@ -380,6 +486,10 @@ fn offers_in_flight(pools: usize) -> usize {
     (limit / 4 / pools.max(1)).max(1)
 }
 
+/// How long sessions have to stop for a hand-over; they do so at once, unless their loop is stuck.
+const PARK_WAIT: Duration = Duration::from_secs(5);
+/// The action that has workers finish.
+const DRAIN: &str = "workers/drain";
 /// The grain of a pool's deadlines.
 const TICK: Duration = Duration::from_millis(50);
 /// Ticks without anything to do before the clocks stop: a second.

@@ -128,6 +128,24 @@ impl Crew {
         }
     }
 
+    /// Whether a process is ours.
+    pub fn has(&self, pid: i32) -> bool {
+        self.lock()
+            .running
+            .values()
+            .any(|one| lock(&one.pids).contains(&pid))
+    }
+
+    /// All processes.
+    pub fn processes(&self) -> BTreeSet<i32> {
+        let state = self.lock();
+        let all = state
+            .running
+            .values()
+            .flat_map(|one| lock(&one.pids).clone());
+        all.collect()
+    }
+
     /// Kills a process if it is ours, and has not been waited for.
     pub fn kill(&self, pid: i32) -> bool {
         let state = self.lock();

@@ -22,17 +22,10 @@ pub fn answer(broker: &Broker, asker: &Asker<'_>, packet: &[u8]) -> Vec<Vec<u8>>
         Request::Drain(name) => (name, true),
         Request::Resume(name) => (name, false),
     };
-    let pools = broker.pools();
-    let is_pool = pools.iter().any(|pool| pool.name == name);
-    let found: usize = pools
-        .iter()
-        .map(|pool| pool.set_draining(name, draining))
-        .sum();
-    if found == 0 && !is_pool {
-        return refuse("no worker and no pool has this name; 'portyard broker workers' lists them");
+    match broker.set_draining(name, draining) {
+        Ok(found) => vec![Reply::Done(u32::try_from(found).unwrap_or(u32::MAX)).encode()],
+        Err(why) => refuse(why),
     }
-    tracing::info!(name, draining, workers = found, "asked by an operator");
-    vec![Reply::Done(u32::try_from(found).unwrap_or(u32::MAX)).encode()]
 }
 
 /// Whether the process at the other end runs as our user or as root.

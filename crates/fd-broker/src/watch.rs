@@ -71,6 +71,36 @@ impl Watch {
         Some(cookie)
     }
 
+    /// The same for a connection of which we have no copy. To be followed by [`Watch::look_again`]: it may
+    /// have ended already.
+    pub fn add_cookie(&self, cookie: u64, port: u16, pool: &Arc<Pool>, connection: ConnectionId) {
+        let entry = Entry {
+            pool: Arc::downgrade(pool),
+            connection,
+            port,
+        };
+        let mut watched = self.lock();
+        watched.by_cookie.insert(cookie, entry);
+        watched.ports.insert(port);
+    }
+
+    /// Has the kernel asked which of the watched connections there still are.
+    pub fn look_again(&self) {
+        if self.0.deaf.load(Ordering::Relaxed) {
+            // Nobody will tell of their ends.
+            let cookies: Vec<u64> = self.lock().by_cookie.keys().copied().collect();
+            for cookie in cookies {
+                self.end(cookie);
+            }
+        }
+        self.0.changed.notify_one();
+    }
+
+    /// The local port of a watched connection.
+    pub fn port_of(&self, cookie: u64) -> Option<u16> {
+        Some(self.lock().by_cookie.get(&cookie)?.port)
+    }
+
     /// A connection went to a worker that reports by itself.
     pub fn remove(&self, cookie: u64) {
         self.lock().by_cookie.remove(&cookie);

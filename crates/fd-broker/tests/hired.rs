@@ -3,26 +3,13 @@
 
 mod common;
 
-use std::path::{Path, PathBuf};
-
 use portyard_core::auth::{Dialect, MinDigest, Prover};
 use portyard_core::wire::auth::{Key, Secret};
 use portyard_core::worker::{JoinError, Terms, Work, Worker};
 use portyard_testkit::{Client, Daemon, End, eventually, pythons};
 use tokio::io::AsyncWriteExt;
 
-use common::{BINARY, broker};
-
-/// The binary of another daemon, which cargo put beside that of this one.
-fn beside(name: &str) -> PathBuf {
-    let path = Path::new(BINARY).with_file_name(name);
-    assert!(
-        path.exists(),
-        "{} is missing: cargo build -p {name}",
-        path.display()
-    );
-    path
-}
+use common::{BINARY, beside, broker};
 
 /// An echo-tcp that works for the broker's pool; `more` goes into its listener.
 fn echo(broker: &Daemon, more: &str) -> Daemon {

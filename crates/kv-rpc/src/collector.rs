@@ -124,7 +124,7 @@ fn histogram(
         .map(|(at, count)| {
             let last = at + 1 == histogram.buckets.len();
             let end = if last {
-                f64::MAX
+                f64::INFINITY
             } else {
                 2_f64.powi(i32::try_from(at).unwrap_or(0)) / unit
             };

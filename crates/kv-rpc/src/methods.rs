@@ -113,6 +113,13 @@ pub const METHODS: &[Method] = &[
         cas,
     ),
     writer(
+        "cad",
+        &["name", "expected"],
+        2,
+        "removes a key if its value is the expected one; whether it did",
+        cad,
+    ),
+    writer(
         "setex",
         &["name", "value", "seconds"],
         3,
@@ -306,6 +313,18 @@ fn cas(store: &Store, arguments: Vec<Value>) -> Result<Begun, MethodError> {
         ttl: Ttl::Keep,
         only: Only::Always,
     };
+    if_so(store, compare, operation)
+}
+
+fn cad(store: &Store, arguments: Vec<Value>) -> Result<Begun, MethodError> {
+    let [name, expected] = take(arguments);
+    let key = Key::try_from(name)?;
+    let compare = Compare::Value(key.clone(), expected);
+    if_so(store, compare, Operation::Delete(key))
+}
+
+/// Queues an operation that is done only if the condition holds; whether it did.
+fn if_so(store: &Store, compare: Compare, operation: Operation) -> Result<Begun, MethodError> {
     let batch = Batch {
         compares: vec![compare],
         operations: vec![operation],

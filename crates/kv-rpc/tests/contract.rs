@@ -253,6 +253,17 @@ fn conditions_decide_and_tell_what_is_there() {
         bench.when(Compare::Exists("a".into()), write()).unwrap();
         bench.when(Compare::Absent("x".into()), write()).unwrap();
         assert_eq!(bench.store.revision(), 5);
+        let remove = || Operation::Delete("a".into());
+        let other = Compare::Value("a".into(), Value::Nil);
+        bench.when(other, remove()).unwrap_err();
+        assert!(bench.store.exists(&"a".into()));
+        let same = || Compare::Value("a".into(), Value::Int(2));
+        bench.when(same(), remove()).unwrap();
+        bench.when(same(), remove()).unwrap_err();
+        assert_eq!(
+            (bench.store.exists(&"a".into()), bench.store.revision()),
+            (false, 6)
+        );
     });
 }
 

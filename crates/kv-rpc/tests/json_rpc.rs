@@ -213,6 +213,7 @@ fn a_read_only_listener_refuses_what_changes_something() {
         ("delete", r#"["a"]"#),
         ("incr", r#"["a"]"#),
         ("cas", r#"["a",null,1]"#),
+        ("cad", r#"["a",null]"#),
         ("setex", r#"["a",1,1]"#),
         ("expire", r#"["a",1]"#),
         ("persist", r#"["a"]"#),

@@ -104,6 +104,8 @@ except client.Fault as error:
 else:
     raise AssertionError('no fault')
 assert s.cas('n', 5, 6) is False and s.cas('new', None, 1) is True
+assert s.cad('new', 2) is False and s.cad('new', 1) is True and s.cad('new', None) is False
+assert s.cas('new', None, 1) is True
 page = s.scan('', None, 2)
 assert len(page['entries']) == 2 and page['cursor']
 s('close')()

@@ -1,11 +1,10 @@
 //! `portyard array`: large arrays to and from the array services.
 //!
 //! [`send`] and [`receive`] are the two ways; [`portyard_wire::array`] is what is said beside the bytes, [`npy`] the
-//! header of numpy's files, [`keep`] a file that is whole or not there, [`progress`] the bar.
+//! header of numpy's files, [`keep`] a file that is whole or not there.
 
 mod keep;
 mod npy;
-mod progress;
 mod receive;
 mod send;
 

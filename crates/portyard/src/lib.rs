@@ -3,8 +3,8 @@
 //! A subcommand is a file (or a directory) of its name with an `Args` and a `run`. Below them lie
 //! [`lookup`] (names to addresses), [`connect`] and [`connected`] (streams), [`trust`] (TLS and keys),
 //! [`ask`] (a datagram and its answer, over [`datagrams`]), [`out`] (standard output), [`save`] (files
-//! that appear whole) and [`catalog`] (which service has which port). `up`, `bench` and `yard` run on
-//! tokio; the others block, each wait with its deadline.
+//! that appear whole), [`progress`] (bars) and [`catalog`] (which service has which port). `up`, `bench`,
+//! `http` and `yard` run on tokio; the others block, each wait with its deadline.
 
 mod array;
 mod ask;
@@ -17,11 +17,14 @@ mod connect;
 mod connected;
 mod datagrams;
 mod echo;
+mod health;
+mod http;
 mod keygen;
 mod kv;
 mod lookup;
 mod message;
 mod out;
+mod progress;
 mod resolve;
 mod save;
 mod service;
@@ -83,6 +86,7 @@ enum Command {
     Message(message::Args),
     Array(array::Args),
     Kv(kv::Args),
+    Http(http::Args),
     Broker(broker::Args),
     Service(service::Args),
     Resolve(resolve::Args),
@@ -90,6 +94,7 @@ enum Command {
     Up(up::Args),
     Bench(bench::Args),
     Yard(yard::Args),
+    Health(health::Args),
     Cert(cert::Args),
     Keygen(keygen::Args),
     #[command(hide = true)]
@@ -104,6 +109,7 @@ impl Command {
             Self::Message(args) => message::run(args),
             Self::Array(args) => array::run(args),
             Self::Kv(args) => kv::run(args),
+            Self::Http(args) => http::run(&args),
             Self::Broker(args) => broker::run(&args),
             Self::Service(args) => service::run(&args),
             Self::Resolve(args) => resolve::run(&args),
@@ -111,6 +117,7 @@ impl Command {
             Self::Up(args) => up::run(&args),
             Self::Bench(args) => bench::run(args),
             Self::Yard(args) => yard::run(&args),
+            Self::Health(args) => health::run(&args),
             Self::Cert(args) => cert::run(&args),
             Self::Keygen(args) => keygen::run(&args),
             Self::ExecActivated(args) => up::exec_activated::run(args),
@@ -123,7 +130,7 @@ const ABOUT: &str = "The command-line client of the Portyard daemons, and the ya
 const LONG_ABOUT: &str = "\
 The command-line client of the Portyard daemons, and the yard in one command.
 
-Talks to echo, time, message, array, key/value and other small network services, answers questions
+Talks to echo, time, message, array, key/value, HTTP and other network services, answers questions
 about services, names and networks, loads a server, and starts the whole yard. 'portyard COMMAND
 --help' has examples.
 
@@ -134,8 +141,8 @@ that the command says. A SPAN of time is a number and a unit: 250ms, 1s, 2min.";
 const EXIT_CODES: &str = "\
 Exit codes (the names are those of sysexits.h):
    0  everything asked for was done
-   1  the answer is \"no\" (cidr --contains, kv exists), there is no such entry (service) or key (kv),
-      or something would fail (cert show)
+   1  the answer is \"no\" (cidr --contains, kv exists, health, http --fail), there is no such entry
+      (service) or key (kv), or something would fail (cert show)
   64  EX_USAGE        the command line is wrong
   65  EX_DATAERR      the peer's answer is not what the protocol says
   68  EX_NOHOST       the host name is not known

@@ -1,5 +1,6 @@
 //! The options by which a client trusts a server and is trusted: TLS, certificates, keys.
 
+use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -100,6 +101,7 @@ impl Options {
         let tls = ClientTls {
             ca: self.ca.clone(),
             pin: self.pin,
+            believes_all: false,
             certificate: self.cert.clone().zip(self.key_file.clone()),
             server_name: self.server_name.clone(),
             alpn: Vec::new(),
@@ -198,7 +200,7 @@ pub trait Stream: AsyncRead + AsyncWrite + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Unpin> Stream for T {}
 
 /// What to tell about an error of TLS, after which the connection is over.
-pub fn tls_failure(endpoint: &Endpoint, error: &Error) -> Fatal {
+pub fn tls_failure(endpoint: &impl fmt::Display, error: &Error) -> Fatal {
     use AlertDescription as Alert;
     if let Some(distrust) = Distrust::of(error) {
         let message = format!("{endpoint} is not trusted: {distrust}");
@@ -235,7 +237,8 @@ pub fn tls_failure(endpoint: &Endpoint, error: &Error) -> Fatal {
     }
 }
 
-fn shake_failure(target: &Target, error: &io::Error) -> Fatal {
+/// What to tell about a handshake that failed.
+pub fn shake_failure(target: &Target, error: &io::Error) -> Fatal {
     match error.kind() {
         io::ErrorKind::UnexpectedEof
         | io::ErrorKind::ConnectionReset

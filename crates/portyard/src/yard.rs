@@ -9,11 +9,12 @@ use std::thread::sleep;
 use portyard_core::config::Span;
 use portyard_core::endpoint::{Endpoint, Transport};
 use portyard_core::exit::Exit;
-use portyard_core::files::{FilePlace, Links};
+use portyard_core::files::FilePlace;
 
 use crate::connect::Target;
+use crate::http::login;
 use crate::out::{Out, complain};
-use crate::stop::{Outcome, Stop};
+use crate::stop::Outcome;
 use crate::trust;
 use fetch::Fetcher;
 
@@ -66,7 +67,7 @@ pub fn run(args: &Args) -> Outcome {
         trust: args.trust.load(&target)?,
         target,
         timeout: args.timeout.0,
-        token: args.token.as_ref().map(token).transpose()?,
+        token: args.token.as_ref().map(login::token).transpose()?,
     };
     let clears = args.watch && !args.json && stdout().is_terminal();
     let mut exit = Exit::Ok;
@@ -108,22 +109,7 @@ pub fn run(args: &Args) -> Outcome {
     }
 }
 
-fn token(place: &FilePlace) -> Result<String, Stop> {
-    let wrong = |why: String| Stop::fatal(Exit::Config, format!("--token: {why}"));
-    let bytes = place
-        .read_secret(Links::Followed, TOKEN_MAX)
-        .map_err(|error| wrong(error.to_string()))?;
-    let text = std::str::from_utf8(&bytes).unwrap_or_default().trim();
-    if text.is_empty() || !text.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
-        return Err(wrong(format!(
-            "{place} does not hold a key as one line of ASCII"
-        )));
-    }
-    Ok(text.into())
-}
-
 /// Cursor to the top, and nothing below it.
 const CLEAR: &[u8] = b"\x1b[H\x1b[J";
 /// A line of the table with an endpoint and an error in it.
 const LINE_MAX: usize = 2048;
-const TOKEN_MAX: u64 = 4096;

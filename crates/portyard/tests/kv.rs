@@ -132,6 +132,10 @@ fn every_command_says_the_same_through_every_door() {
         client.says(&["cas", "n", "2", "3"], "true\n");
         client.run(&["cas", "n", "2", "4"], b"").expect(1);
         client.says(&["cas", "lock", "null", "me"], "true\n");
+        client.run(&["cad", "lock", "you"], b"").expect(1);
+        client.says(&["cad", "lock", "me"], "true\n");
+        client.run(&["cad", "lock", "me"], b"").expect(1);
+        client.says(&["cas", "lock", "null", "me"], "true\n");
         client.says(&["ttl", "n"], "null\n");
         client.says(&["expire", "n", "1h"], "true\n");
         let left: f64 = client

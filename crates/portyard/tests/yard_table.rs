@@ -3,7 +3,11 @@
 
 mod common;
 
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::process::Stdio;
 
 use common::run;
 use portyard_testkit::{Daemon, eventually};
@@ -67,4 +71,125 @@ fn the_state_of_all_is_a_table_or_json_and_the_exit_code() {
     drop(rest);
     let gone = run(&["yard", &endpoint, "--timeout", "5s"], b"");
     assert_eq!(gone.code, Some(69), "{}", gone.stderr);
+}
+
+const KEY: &str = "a key that is long enough for anybody";
+
+/// A rest-api whose yard is for holders of [`KEY`] alone.
+fn private() -> Daemon {
+    daemon("rest-api", |dir| {
+        let keys = dir.join("keys");
+        secret(&keys, &format!("ada:text:{KEY}\n"));
+        format!(
+            "[[listener]]\nservice = \"yard\"\nlisten = [\"tcp://127.0.0.1:0\"]\n[listener.options]\n\
+             yard = {{ private = true, key = {{ scheme = \"bearer\", file = \"{}\" }} }}\n\
+             [[yard]]\nname = \"nobody\"\nadmin = \"unix:{}\"\nevery = \"200ms\"\n",
+            keys.display(),
+            dir.join("nobody").display()
+        )
+    })
+}
+
+fn secret(path: &Path, text: &str) {
+    fs::write(path, text).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+#[test]
+fn a_private_yard_is_shown_to_who_has_the_token() {
+    let rest = private();
+    let endpoint = rest.endpoint("yard");
+    let refused = run(&["yard", &endpoint], b"");
+    assert_eq!(refused.code, Some(77), "{}", refused.stderr);
+    assert!(refused.stderr.contains("show a key"), "{}", refused.stderr);
+    let token = rest.dir().join("token");
+    let with = |text: &str| {
+        secret(&token, text);
+        run(
+            &["yard", &endpoint, "--token", token.to_str().unwrap()],
+            b"",
+        )
+    };
+    assert_eq!(with("another key\n").code, Some(77));
+    let told = with(&format!("{KEY}\n"));
+    // One daemon is not ready: it was never there.
+    assert_eq!(told.code, Some(1), "{}", told.stderr);
+    assert!(told.text().contains("nobody  un"), "{}", told.text());
+    // A token that everybody can read is none, nor is an empty file.
+    assert_eq!(with("\n").code, Some(78));
+    fs::set_permissions(&token, fs::Permissions::from_mode(0o644)).unwrap();
+    let open = run(
+        &["yard", &endpoint, "--token", token.to_str().unwrap()],
+        b"",
+    );
+    assert!(
+        open.code != Some(1) && open.stderr.contains("token"),
+        "{}",
+        open.stderr
+    );
+}
+
+#[test]
+fn a_watch_goes_on_when_the_yard_is_away_and_tells_what_changes() {
+    let echo = daemon("echo-tcp", |dir| {
+        format!(
+            "admin.listen = \"unix:{}\"\n[[listener]]\nservice = \"echo\"\nlisten = [\"tcp://127.0.0.1:0\"]\n",
+            dir.join("admin").display()
+        )
+    });
+    let place = tempfile::tempdir().unwrap();
+    let socket = place.path().join("yard");
+    let start = || {
+        daemon("rest-api", |_| {
+            format!(
+                "[[listener]]\nservice = \"yard\"\nlisten = [\"unix:{}\"]\n\
+                 [[yard]]\nname = \"the-echo\"\nadmin = \"{}\"\nevery = \"200ms\"\n",
+                socket.display(),
+                echo.endpoint("admin")
+            )
+        })
+    };
+    let rest = start();
+    let endpoint = format!("unix:{}", socket.display());
+    let mut watch = common::portyard()
+        .args(["yard", &endpoint, "--watch", "--every", "100ms", "--json"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut told = BufReader::new(watch.stdout.take().unwrap()).lines();
+    let mut complaints = BufReader::new(watch.stderr.take().unwrap()).lines();
+    let mut until = |state: &str| {
+        loop {
+            let line = told.next().unwrap().unwrap();
+            let told: serde_json::Value = serde_json::from_str(&line).unwrap();
+            if told["daemons"][0]["state"] == state {
+                return;
+            }
+        }
+    };
+    until("ready");
+    rest.kill();
+    drop(rest);
+    let said = complaints.next().unwrap().unwrap();
+    assert!(said.contains("yard"), "{said}");
+    let _rest = start();
+    until("ready");
+    echo.kill();
+    until("unreachable");
+    watch.kill().unwrap();
+    watch.wait().unwrap();
+    // The table is shown again and again as well.
+    let mut watch = common::portyard()
+        .args(["yard", &endpoint, "--watch", "--every", "50ms"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let told = BufReader::new(watch.stdout.take().unwrap()).lines();
+    let heads = told
+        .map_while(Result::ok)
+        .filter(|line| line.starts_with("NAME "));
+    assert_eq!(heads.take(3).count(), 3);
+    watch.kill().unwrap();
+    watch.wait().unwrap();
 }

@@ -375,6 +375,22 @@ fn a_drain_ends_idle_connections_and_answers_what_has_begun() {
 }
 
 #[test]
+fn a_busy_client_is_told_to_leave_with_its_next_answer_when_the_daemon_drains() {
+    let daemon = start("", "");
+    let client = connect(&daemon);
+    let asked = || {
+        client.send("GET /hello HTTP/1.1\r\nHost: a\r\n\r\n");
+        answer(&client).field("connection") == Some("close")
+    };
+    assert!(!asked());
+    daemon.signal(Signal::SIGTERM);
+    // It is never silent for as long as a drain waits with those that are.
+    eventually("an answer that is the last", asked);
+    assert_eq!(client.end(), End::Fin);
+    assert_eq!(daemon.wait().code, Some(0));
+}
+
+#[test]
 fn a_peer_that_takes_nothing_holds_no_memory_and_is_cut() {
     let builder = common::builder();
     let text = common::config(&builder, "", "");

@@ -296,6 +296,54 @@ fn the_page_lives_shows_who_is_gone_and_lets_only_the_holder_of_the_key_act() {
     assert_eq!(browser.complaints(), Vec::<Value>::new());
 }
 
+#[test]
+fn workers_of_a_broker_are_shown_and_drained_with_a_button() {
+    let (broker, worker) = common::broker_with_worker();
+    let daemon = yard(STEERED, &[("fd-broker", &broker)]);
+    let browser = Browser::start(&["--window-size=1280,1000"]);
+    browser.open(&url_of(&daemon, "/yard"));
+    let row = format!("{}.querySelector('tr[data-worker]')", card("fd-broker"));
+    browser.wait_for(
+        "the worker is shown",
+        &format!("!!{row} && {row}.dataset.state === 'serving'"),
+    );
+    let client = Client::connect(&broker.endpoint("hand-off"));
+    client.send("hello");
+    assert_eq!(client.receive(5), b"hello");
+    browser.wait_for(
+        "its connection is shown",
+        &format!("{row}.children[3].textContent.startsWith('1 of ')"),
+    );
+    browser.run(&format!("{row}.querySelector('button').click()"));
+    let said = format!("{}.querySelector('.said').textContent", card("fd-broker"));
+    browser.wait_for(
+        "no key, no action",
+        &format!("{said}.startsWith('Refused')"),
+    );
+    browser.press(&format!("{KEY}{ENTER}"));
+    browser.run(&format!("{row}.querySelector('button').focus()"));
+    browser.press(ENTER);
+    browser.wait_for("it asks", "document.getElementById('dialog').open");
+    browser.run("document.getElementById('dialog-yes').click()");
+    browser.wait_for("it drains", &format!("{row}.dataset.state === 'draining'"));
+    browser.wait_for("it is said", &format!("{said} === 'draining: 1'"));
+    browser.wait_for(
+        "the list tells by whom",
+        "document.getElementById('change-rows').textContent.includes('by key ada')",
+    );
+    browser.picture("worker-drains.png");
+    browser.wait_for(
+        "the button has turned",
+        &format!("{row}.querySelector('button').textContent === 'Resume'"),
+    );
+    browser.run(&format!("{row}.querySelector('button').click()"));
+    browser.wait_for("it serves", &format!("{row}.dataset.state === 'serving'"));
+    // A worker that is gone leaves the list.
+    worker.kill();
+    browser.wait_for("it is gone", &format!("{row} === null"));
+    assert_eq!(browser.complaints(), Vec::<Value>::new());
+}
+
 /// Keys are text, whatever is in them.
 fn look_at_keys(browser: &Browser) {
     browser.run(&format!(
@@ -304,12 +352,84 @@ fn look_at_keys(browser: &Browser) {
     ));
     browser.wait_for(
         "keys are shown",
-        "document.querySelector('#browser-rows td').textContent === '<img src=x onerror=alert(1)>'",
+        "document.querySelector('#browser-rows td')?.textContent === '<img src=x onerror=alert(1)>'",
     );
     browser.run("document.querySelector('#browser-rows button').click()");
     browser.wait_for("a value is shown", "document.getElementById('browser-value').textContent.includes('<script>alert(2)</script>')");
     browser.picture("keys.png");
     browser.press(ESCAPE);
+}
+
+/// A card for each of the five, until one is killed.
+#[test]
+fn all_five_daemons_are_shown_and_the_one_that_is_killed() {
+    let echo = neighbour("echo-tcp", ECHO);
+    let time = neighbour(
+        "time-udp",
+        "[[listener]]\nservice = \"daytime\"\nlisten = [\"udp://127.0.0.1:0\"]\n",
+    );
+    let store = neighbour(
+        "kv-rpc",
+        "[store]\nengine = \"memory\"\n[[listener]]\nservice = \"json-rpc\"\n\
+         listen = [\"tcp://127.0.0.1:0\"]\n",
+    );
+    let rest = neighbour(
+        "rest-api",
+        "[[listener]]\nservice = \"http\"\nlisten = [\"tcp://127.0.0.1:0\"]\n",
+    );
+    let (broker, _worker) = common::broker_with_worker();
+    let daemon = yard(
+        STEERED,
+        &[
+            ("echo-tcp", &echo),
+            ("time-udp", &time),
+            ("kv-rpc", &store),
+            ("rest-api", &rest),
+            ("fd-broker", &broker),
+        ],
+    );
+    let browser = Browser::start(&["--window-size=1400,1500"]);
+    browser.open(&url_of(&daemon, "/yard"));
+    browser.wait_for(
+        "all are ready",
+        "document.getElementById('summary').textContent === '5 of 5 ready'",
+    );
+    // Something to see: connections that come and go, each with some bytes.
+    let client = Client::connect(&broker.endpoint("hand-off"));
+    for _ in 0..20 {
+        client.send("hello");
+        assert_eq!(client.receive(5), b"hello");
+        let passing = Client::connect(&echo.endpoint("echo"));
+        assert_eq!(passing.exchange("hello"), b"hello");
+    }
+    browser.wait_for(
+        "they are counted",
+        &format!(
+            "[...{}.querySelectorAll('dl div')].some((one) => one.textContent === 'Taken20')",
+            card("echo-tcp")
+        ),
+    );
+    // No key, no action, of none of them.
+    let refused = "[...document.querySelectorAll('.card')].every((one) => {
+        one.querySelector('[data-action=reload]').click();
+        return one.querySelector('.said').textContent.startsWith('Refused');
+    })";
+    assert_eq!(browser.run(&format!("return {refused}")), true);
+    browser.picture("five-are-ready.png");
+    echo.kill();
+    browser.wait_for(
+        "it is missed",
+        "document.getElementById('summary').textContent === '4 of 5 ready: echo-tcp is unreachable'",
+    );
+    assert_eq!(
+        browser.run("return document.querySelectorAll('.card[data-state=ready]').length"),
+        4
+    );
+    for daemon in [&time, &store, &rest, &broker] {
+        assert!(!daemon.log().contains("configuration reloaded"));
+    }
+    browser.picture("five-and-one-is-killed.png");
+    assert_eq!(browser.complaints(), Vec::<Value>::new());
 }
 
 #[test]

@@ -6,10 +6,9 @@ mod common;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
-use std::process::Command;
 
 use common::{ask, get, start};
-use portyard_testkit::{Client, Daemon, eventually, peer, python};
+use portyard_testkit::{Client, Daemon, eventually, python};
 
 #[test]
 fn a_template_shows_values_harmlessly() {
@@ -163,99 +162,6 @@ fn a_redirect_leads_where_the_configuration_says() {
             "{to}"
         );
     }
-}
-
-/// A server of Python's that tells what it was asked.
-const ECHO: &str = r"
-import http.server, json, sys
-class Handler(http.server.BaseHTTPRequestHandler):
-    protocol_version = 'HTTP/1.1'
-    def do_GET(self):
-        body = self.rfile.read(int(self.headers.get('Content-Length', 0)))
-        if self.path == '/big':
-            out = b'x' * 3000000
-        else:
-            out = json.dumps({'path': self.path, 'method': self.command, 'body': body.decode(),
-                              'headers': dict(self.headers)}).encode()
-        self.send_response(203)
-        self.send_header('Content-Type', 'application/json')
-        self.send_header('Content-Length', str(len(out)))
-        self.send_header('Connection', 'X-Hop')
-        self.send_header('X-Hop', 'hop')
-        self.end_headers()
-        self.wfile.write(out)
-    do_POST = do_PUT = do_GET
-    def log_message(self, *args): pass
-server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler)
-print(server.server_address[1], flush=True)
-server.serve_forever()
-";
-
-/// A child that ends with the test, and what it printed first.
-struct Behind(std::process::Child, String);
-
-impl Behind {
-    fn start(script: &str) -> Self {
-        use std::io::BufRead as _;
-        let mut child = Command::new(peer("python3"))
-            .args(["-c", script])
-            .stdout(std::process::Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        let mut output = std::io::BufReader::new(child.stdout.take().unwrap());
-        output.read_line(&mut line).unwrap();
-        Self(child, line.trim().into())
-    }
-}
-
-impl Drop for Behind {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-#[test]
-fn a_proxy_passes_on_what_is_for_the_server_and_no_more() {
-    let behind = Behind::start(ECHO);
-    let daemon = start(
-        "",
-        &format!(
-            "[[route]]\npath = \"/up/{{rest..}}\"\nproxy = {{ to = \"http://127.0.0.1:{0}\", path = \"/{{{{path.rest}}}}\" }}\n\
-             [[route]]\npath = \"/gone\"\nproxy = {{ to = \"unix:/nonexistent\" }}\n",
-            behind.1
-        ),
-    );
-    let fields = "Connection: close, X-Mine\r\nX-Mine: 1\r\nX-Forwarded-For: 6.6.6.6\r\nForwarded: for=6.6.6.6\r\nX-Kept: 2\r\n";
-    let told = ask(&daemon, "POST", "/up/a/b%20c?q=1", fields, "hello");
-    assert_eq!(told.status, 203, "{}", told.text());
-    let text = told.text();
-    assert!(
-        text.contains("\"path\": \"/a/b%20c?q=1\"") && text.contains("\"body\": \"hello\""),
-        "{text}"
-    );
-    assert!(
-        text.contains("for=127.0.0.1;host=\\\"localhost\\\";proto=http"),
-        "{text}"
-    );
-    assert!(
-        !text.contains("6.6.6.6") && !text.to_lowercase().contains("x-mine"),
-        "{text}"
-    );
-    assert!(
-        text.to_lowercase().contains("\"x-kept\": \"2\"")
-            && text.to_lowercase().contains("\"via\": \"1.1 rest-api\""),
-        "{text}"
-    );
-    assert_eq!(
-        (told.field("x-hop"), told.field("via")),
-        (None, Some("1.1 rest-api"))
-    );
-    assert_eq!(get(&daemon, "/up/big").body.len(), 3_000_000);
-    let gone = get(&daemon, "/gone");
-    assert_eq!(gone.status, 502);
-    assert!(!gone.text().contains("nonexistent"), "{}", gone.text());
 }
 
 /// A program that tells its environment and its input.
@@ -506,7 +412,7 @@ fn keys_are_read_written_listed_and_watched() {
         "",
         &format!(
             "[[route]]\npath = \"/kv\"\nkv = {{ server = \"{server}\", prefix = \"u/\" }}\n\
-             [[route]]\npath = \"/kv/{{key..}}\"\nkv = {{ server = \"{server}\", key = \"u/{{{{path.key}}}}\", write = true, watch = \"100ms\" }}\n\
+             [[route]]\npath = \"/kv/{{key..}}\"\nkv = {{ server = \"{server}\", key = \"u/{{{{path.key}}}}\", write = true }}\n\
              [[route]]\npath = \"/size\"\nmethods = [\"GET\"]\nrpc = {{ server = \"{server}\", method = \"size\" }}\n\
              [[route]]\npath = \"/add/{{a}}\"\nrpc = {{ server = \"{server}\", method = \"echo\", parameters = [{{ a = \"{{{{path.a}}}}\", b = \"{{{{body}}}}\", c = 1 }}] }}\n"
         ),
@@ -570,25 +476,123 @@ fn keys_are_read_written_listed_and_watched() {
     let echoed = ask(&daemon, "POST", "/add/x", "", "[1]");
     assert_eq!(echoed.text(), "{\"a\":\"x\",\"b\":[1],\"c\":1}\n");
 
-    let watcher = Client::connect(&daemon.endpoint("http"));
-    watcher.send("GET /kv/a HTTP/1.1\r\nHost: a\r\nAccept: text/event-stream\r\n\r\n");
-    let mut seen = String::new();
-    let mut wait_for = |part: &str| {
-        while !seen.contains(part) {
-            seen += &watcher.receive_line();
-        }
-    };
-    wait_for("data: {\"n\":2}");
-    assert_eq!(put("Content-Type: text/plain\r\n", "later").status, 204);
-    wait_for("data: \"later\"");
     assert_eq!(
         ask(&daemon, "DELETE", "/kv/a", "If-Match: \"0-0\"\r\n", "").status,
         412
     );
-    assert_eq!(ask(&daemon, "DELETE", "/kv/a", "", "").status, 204);
-    wait_for("event: gone");
+    let etag = json.field("etag").unwrap();
+    let matching = format!("If-Match: {etag}\r\n");
+    assert_eq!(ask(&daemon, "DELETE", "/kv/a", &matching, "").status, 204);
     assert_eq!(ask(&daemon, "DELETE", "/kv/a", "", "").status, 404);
     assert_eq!(ask(&daemon, "PUT", "/kv", "", "x").status, 405);
+}
+
+/// The routes of a store, as most tests have them.
+fn keys_of(store: &Daemon) -> String {
+    let server = store.endpoint("json-rpc");
+    format!(
+        "[[route]]\npath = \"/kv\"\nkv = {{ server = \"{server}\", prefix = \"u/\" }}\n\
+         [[route]]\npath = \"/kv/{{key..}}\"\nkv = {{ server = \"{server}\", key = \"u/{{{{path.key}}}}\", write = true }}\n"
+    )
+}
+
+/// A client of an event stream.
+struct Watcher(Client);
+
+impl Watcher {
+    fn of(daemon: &Daemon, path: &str, fields: &str) -> Self {
+        let client = Client::connect(&daemon.endpoint("http"));
+        client.send(format!(
+            "GET {path} HTTP/1.1\r\nHost: a\r\nAccept: text/event-stream\r\n{fields}\r\n"
+        ));
+        Self(client)
+    }
+
+    /// The next event: its name, its id and its data.
+    fn next(&self) -> (String, String, String) {
+        let mut event = <[String; 3]>::default();
+        loop {
+            let line = self.0.receive_line();
+            let line = line.trim_end();
+            let names = ["event: ", "id: ", "data: "];
+            for (name, part) in names.iter().zip(&mut event) {
+                if let Some(text) = line.strip_prefix(name) {
+                    text.clone_into(part);
+                }
+            }
+            if line.is_empty() && !event[0].is_empty() {
+                let [name, id, data] = event;
+                return (name, id, data);
+            }
+        }
+    }
+
+    fn tells(&self, name: &str, data: &str) -> String {
+        let (told, id, with) = self.next();
+        assert_eq!((told.as_str(), with.as_str()), (name, data));
+        id
+    }
+}
+
+#[test]
+fn a_watched_key_tells_every_value_and_resumes_where_its_client_was() {
+    let store = store();
+    let daemon = start("", &keys_of(&store));
+    let put = |path: &str, body: &str| {
+        let told = ask(&daemon, "PUT", path, "Content-Type: text/plain\r\n", body);
+        assert!(told.status < 300, "{}", told.text());
+    };
+    let watcher = Watcher::of(&daemon, "/kv/a", "");
+    watcher.tells("gone", "null");
+    // Each change is told, however fast they follow each other, and none of another key.
+    for n in 0..50 {
+        put("/kv/ab", "other");
+        put("/kv/a", &format!("v{n}"));
+    }
+    let ids: Vec<String> = (0..50)
+        .map(|n| watcher.tells("value", &format!("\"v{n}\"")))
+        .collect();
+    assert_eq!(ask(&daemon, "DELETE", "/kv/a", "", "").status, 204);
+    watcher.tells("gone", "null");
+    drop(watcher);
+    let seen = format!("Last-Event-ID: {}\r\n", ids[47]);
+    let again = Watcher::of(&daemon, "/kv/a", &seen);
+    again.tells("value", "\"v48\"");
+    again.tells("value", "\"v49\"");
+    again.tells("gone", "null");
+    // What was seen of a store that knew more is of no use.
+    let elsewhere = Watcher::of(&daemon, "/kv/a", "Last-Event-ID: 99999\r\n");
+    elsewhere.tells("gone", "null");
+    // It ends when the store does.
+    store.signal(nix::sys::signal::Signal::SIGTERM);
+    elsewhere.0.receive_all();
+}
+
+#[test]
+fn a_watched_list_tells_what_is_there_and_then_what_happens() {
+    let store = store();
+    let daemon = start("", &keys_of(&store));
+    let put = |path: &str, body: &str| {
+        ask(&daemon, "PUT", path, "Content-Type: text/plain\r\n", body);
+    };
+    for n in 0..3 {
+        put(&format!("/kv/n{n}"), "x");
+    }
+    let watcher = Watcher::of(&daemon, "/kv?prefix=n", "");
+    for n in 0..3 {
+        let entry = format!("{{\"key\":\"u/n{n}\",\"value\":\"x\"}}");
+        watcher.tells("value", &entry);
+    }
+    let id = watcher.tells("listed", "null");
+    put("/kv/m", "y");
+    put("/kv/n1", "z");
+    assert_eq!(ask(&daemon, "DELETE", "/kv/n2", "", "").status, 204);
+    let change = "{\"key\":\"u/n1\",\"value\":\"z\"}";
+    watcher.tells("value", change);
+    watcher.tells("gone", "{\"key\":\"u/n2\"}");
+    let again = Watcher::of(&daemon, "/kv?prefix=n", &format!("Last-Event-ID: {id}\r\n"));
+    again.tells("value", change);
+    again.tells("gone", "{\"key\":\"u/n2\"}");
 }
 
 #[test]

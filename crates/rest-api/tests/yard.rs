@@ -5,7 +5,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Answer, KEY, neighbour, read, yard};
+use common::{ask_yard as ask, neighbour, with_key, yard};
 use portyard_testkit::{Client, Daemon, eventually, python};
 use serde_json::Value;
 
@@ -15,17 +15,6 @@ const TIME: &str = "[[listener]]\nservice = \"daytime\"\nlisten = [\"udp://127.0
 const STORE: &str = "[store]\nengine = \"memory\"\n[[listener]]\nservice = \"json-rpc\"\n\
     listen = [\"tcp://127.0.0.1:0\"]\n";
 const STEERED: &str = "yard = { actions = true, key = { scheme = \"bearer\", file = \"KEYS\" } }";
-
-fn ask(daemon: &Daemon, method: &str, path: &str, fields: &str) -> Answer {
-    let client = Client::connect(&daemon.endpoint("yard"));
-    let host = if fields.contains("Host: ") {
-        ""
-    } else {
-        "Host: localhost\r\n"
-    };
-    client.send(format!("{method} {path} HTTP/1.1\r\n{host}{fields}\r\n"));
-    read(&client, method == "HEAD")
-}
 
 fn told(daemon: &Daemon, name: &str) -> Value {
     let answer = ask(daemon, "GET", &format!("/api/v1/yard/{name}"), "");
@@ -38,10 +27,6 @@ fn wait_until(daemon: &Daemon, name: &str, state: &str) {
     eventually(&format!("{name} is {state}"), || {
         told(daemon, name)["state"] == state
     });
-}
-
-fn with_key() -> String {
-    format!("Authorization: Bearer {KEY}\r\n")
 }
 
 #[test]
@@ -208,6 +193,61 @@ fn actions_need_a_key_and_are_told_of_in_the_log() {
     assert_eq!(post("/api/v1/yard/nobody/drain", &with_key()).status, 404);
     assert_eq!(post("/api/v1/yard/time/drain", &with_key()).status, 200);
     assert_eq!(time.wait().code, Some(0));
+}
+
+#[test]
+fn workers_of_a_broker_are_drained_and_resumed_by_name() {
+    let (broker, worker) = common::broker_with_worker();
+    let echo = neighbour("echo-tcp", ECHO);
+    let daemon = yard(STEERED, &[("broker", &broker), ("echo", &echo)]);
+    let pool = || {
+        let told = told(&daemon, "broker");
+        let pools = told["pools"].as_array().unwrap();
+        let web = pools.iter().find(|pool| pool["name"] == "web");
+        web.cloned().unwrap_or_default()
+    };
+    let state = || pool()["workers"][0]["state"].clone();
+    eventually("the worker is there", || state() == "serving");
+    let it = pool()["workers"][0].clone();
+    assert_eq!(it["pid"], worker.pid());
+    let name = it["name"].as_str().unwrap().to_owned();
+    let events = Client::connect(&daemon.endpoint("yard"));
+    events.send("GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let path = |name: &str, action: &str| format!("/api/v1/yard/broker/workers/{name}/{action}");
+    let post = |path: &str| ask(&daemon, "POST", path, &with_key());
+    assert_eq!(ask(&daemon, "POST", &path(&name, "drain"), "").status, 401);
+    let done = post(&path(&name, "drain"));
+    assert_eq!(done.status, 200, "{}", done.text());
+    let done: Value = serde_json::from_slice(&done.body).unwrap();
+    assert_eq!(
+        (&done["said"], &done["worker"]),
+        (&"draining: 1".into(), &name.as_str().into())
+    );
+    eventually("it drains", || state() == "draining");
+    // Nobody gets it now.
+    let waiting = Client::connect(&broker.endpoint("hand-off"));
+    waiting.send("hello");
+    eventually("the client waits", || pool()["waiting"] == 1);
+    // The pool's name stands for all.
+    assert_eq!(post(&path("web", "resume")).status, 200);
+    assert_eq!(waiting.receive(5), b"hello");
+    eventually("it serves", || state() == "serving");
+    let nobody = post(&path("nobody%20%2F%22", "drain"));
+    assert_eq!(nobody.status, 409, "{}", nobody.text());
+    assert!(nobody.text().contains("portyard broker workers"));
+    // A daemon without workers says that it has none.
+    let none = post("/api/v1/yard/echo/workers/x/drain");
+    assert_eq!(none.status, 409, "{}", none.text());
+    loop {
+        let line = events.receive_line();
+        if line.starts_with("event: action") {
+            let data = events.receive_line();
+            let told: Value = serde_json::from_str(data.strip_prefix("data: ").unwrap()).unwrap();
+            assert_eq!(told["by"], "key ada");
+            assert_eq!(told["done"]["action"], "drain");
+            break;
+        }
+    }
 }
 
 #[test]

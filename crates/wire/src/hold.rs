@@ -28,7 +28,7 @@
 //! A request is answered by one reply, but for the hand-over: after `TakeOver` come `Batch`es of
 //! everything that listens, each to be confirmed by `Received` before the next, then `Complete`.
 //! The successor opens its listeners with them and says `Serving`; only then does the predecessor
-//! stop accepting, and hands on what still waits in it, again in confirmed `Batch`es, then `Over`.
+//! stop accepting, and hands on its workers and what still waits in it, again in confirmed `Batch`es, then `Over`.
 //! Until the last confirmation the predecessor has everything, and serves on if it does not come.
 
 mod bytes;
@@ -42,7 +42,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 pub use journal::{Note, replay};
-pub use record::{Bound, Held, Origin, Record, Waiting};
+pub use record::{Bound, Held, Origin, Record, Running, SERVED_MAX, Served, Waiting, Worker};
 pub use reply::{Entry, Mode, Reason, Reply};
 pub use request::Request;
 

@@ -1,17 +1,26 @@
-//! HTTP/1.1 as a server reads and writes it (RFC 9112), strictly: what two programs could understand
+//! HTTP: what both ends need of it, and HTTP/1.1 as a server reads and writes it (RFC 9112), strictly: what two programs could understand
 //! differently is refused, so that nothing can be smuggled past one of them.
 //!
 //! [`Head::parse`] reads the head of a request, [`Body`] its body, [`ResponseHead`] writes the head of
 //! an answer; [`Checker`] lets only what is right through to another parser. All of them hold lengths
 //! and counts against [`Caps`] before anything grows.
+//!
+//! [`coding`] compresses and decompresses bodies within caps. For a client, [`Challenge`] reads what a
+//! server demands, [`digest`] answers it, and [`ContentRange`] says which part of a file has come.
 
 mod body;
+pub mod challenge;
 mod checker;
+pub mod coding;
+mod content_range;
+pub mod digest;
 mod head;
 mod response;
 
 pub use body::Body;
+pub use challenge::Challenge;
 pub use checker::Checker;
+pub use content_range::ContentRange;
 pub use head::{Caps, Head};
 pub use response::{ResponseHead, reason};
 

@@ -1,11 +1,13 @@
 //! The connecting end of a key dialogue, over any stream.
 
+use std::fmt;
 use std::io::{self, Read, Write};
 
 use portyard_wire::auth::{AuthError, Handshake, Key, Outcome, mutual, python, recipe};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use super::{Dialect, MinDigest};
+use super::{Dialect, MinDigest, read_keys};
+use crate::files::FilePlace;
 
 /// What a client proves, and in which dialogue.
 #[derive(Debug, Clone)]
@@ -71,6 +73,35 @@ impl Prover {
             key: key.clone(),
             min_digest,
         })
+    }
+
+    /// Reads the key that is proved to a broker, the first of the file; `None` where none is named. An
+    /// error says what to do.
+    pub fn for_broker(
+        dialect: Option<Dialect>,
+        keys: Option<&FilePlace>,
+    ) -> Result<Option<Self>, String> {
+        let place = match (dialect, keys) {
+            (None | Some(Dialect::None), None) => return Ok(None),
+            (Some(Dialect::None), Some(_)) => {
+                return Err(
+                    "broker_keys has no effect with broker_auth = \"none\"; take one of them out"
+                        .into(),
+                );
+            }
+            (Some(dialect), None) => {
+                return Err(format!(
+                    "broker_auth = \"{dialect}\" needs broker_keys = \"FILE\", whose first key is one \
+                     of those that the broker accepts"
+                ));
+            }
+            (_, Some(place)) => place,
+        };
+        let wrong = |error: &dyn fmt::Display| format!("broker_keys: {error}");
+        let keys = read_keys(place).map_err(|error| wrong(&error))?;
+        let dialect = dialect.unwrap_or(Dialect::Mutual);
+        let prover = Self::new(dialect, &keys, None, MinDigest::default());
+        prover.map(Some).map_err(|error| wrong(&error))
     }
 
     /// The name of the key.
@@ -213,7 +244,10 @@ fn advice(error: &AuthError, key: &str) -> String {
              and tried to use ours"
             .into(),
         AuthError::Malformed(_) | AuthError::FrameTooLong { .. } | AuthError::Version(_) => {
-            format!("the server does not speak this key dialogue ({error}); is --auth right?")
+            format!(
+                "the server does not speak this key dialogue ({error}); is it the right \
+             one (--auth, broker_auth)?"
+            )
         }
     }
 }

@@ -28,6 +28,13 @@ pub struct ListenerConfig<L, O> {
     pub name: Option<String>,
     /// Where to listen, each an [`Endpoint`] as text, so that an error names its line.
     pub listen: Vec<Spanned<String>>,
+    /// The dialogue in which a key is proved to the broker of a `broker:` endpoint; absent: the mutual
+    /// one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub broker_auth: Option<Dialect>,
+    /// The file whose first key is proved to that broker.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub broker_keys: Option<FilePlace>,
     /// The dialogue that proves a key before anything is served.
     #[serde(default, skip_serializing_if = "Dialect::is_none")]
     pub auth: Dialect,
@@ -64,6 +71,8 @@ impl<L: Default, O: Default> ListenerConfig<L, O> {
         Self {
             service: Spanned::new(0..0, service.into()),
             name: None,
+            broker_auth: None,
+            broker_keys: None,
             auth: Dialect::None,
             auth_keys: None,
             min_digest: MinDigest::default(),

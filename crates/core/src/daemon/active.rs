@@ -171,6 +171,7 @@ pub fn open_planned<D: Daemon>(
         &planned.socket,
         inherited,
         count,
+        planned.prover.as_ref(),
     )?)
 }
 

@@ -34,7 +34,7 @@ use crate::observe::admin::{Action, Admin};
 use crate::observe::log::LogControl;
 use crate::observe::metrics::Metrics;
 use crate::offload::Offload;
-use crate::serve::{Reserve, Trust};
+use crate::serve::{Bequest, Reserve, Trust};
 
 /// Serves by `plan` until a signal, the inetd idle time or a fault ends it.
 pub fn run<D: Daemon>(
@@ -427,6 +427,22 @@ impl<'a, D: Daemon> Control<'a, D> {
         let number = self.next_loop.get();
         self.next_loop.set(number.wrapping_add(1));
         let order = Order::Connected(active.listener.clone(), connection, None);
+        self.state.loops.send(number, order);
+    }
+
+    /// Hands a connection that a predecessor had served to a loop.
+    pub(super) fn go_on(&self, name: &str, bequest: Bequest) {
+        let named = |active: &&Active<D>| active.listener.name == name;
+        let Some(active) = self.active.iter().find(named) else {
+            tracing::warn!(
+                listener = name,
+                "a connection that the predecessor served has no listener here, and is closed"
+            );
+            return;
+        };
+        let number = self.next_loop.get();
+        self.next_loop.set(number.wrapping_add(1));
+        let order = Order::GoOn(active.listener.clone(), bequest);
         self.state.loops.send(number, order);
     }
 

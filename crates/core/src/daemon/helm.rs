@@ -9,6 +9,8 @@ use tokio::sync::{mpsc, oneshot};
 use super::Daemon;
 use super::control::Control;
 use crate::listen::{Handed, Shape, UnixFile};
+use crate::listener::{Flavour, Permit};
+use crate::serve::Bequest;
 
 /// The way to the control thread. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -32,12 +34,13 @@ pub struct Listening<'a> {
 }
 
 /// What can be asked of the control thread.
-#[derive(Debug)]
 pub(super) enum Ask {
     Sockets(oneshot::Sender<Vec<Handed>>),
     Pause(oneshot::Sender<()>),
     Resume,
     Accept(String, Socket),
+    GoOn(String, Bequest),
+    Places(String, usize, oneshot::Sender<Vec<Permit>>),
     Leave,
 }
 
@@ -66,6 +69,20 @@ impl Helm {
     /// there is none any more, the connection is reset.
     pub fn accept(&self, listener: String, connection: Socket) {
         let _ = self.asks.send(Ask::Accept(listener, connection));
+    }
+
+    /// Goes on with a connection that a predecessor had served, by the service of the listener of that
+    /// name. Where there is none any more, the connection is closed.
+    pub fn go_on(&self, listener: String, bequest: Bequest) {
+        let _ = self.asks.send(Ask::GoOn(listener, bequest));
+    }
+
+    /// Places under the limits of the listener of that name, for so many connections that it had accepted
+    /// in a predecessor and that are in other processes; fewer where there is no room, or no such listener.
+    pub async fn places(&self, listener: String, count: usize) -> Vec<Permit> {
+        let (answer, answered) = oneshot::channel();
+        let _ = self.asks.send(Ask::Places(listener, count, answer));
+        answered.await.unwrap_or_default()
     }
 
     /// Accepts again.
@@ -103,6 +120,16 @@ impl<D: Daemon> Control<'_, D> {
             }
             Ask::Resume => self.accept_again(),
             Ask::Accept(name, connection) => self.accept(&name, connection),
+            Ask::GoOn(name, bequest) => self.go_on(&name, bequest),
+            Ask::Places(name, count, answer) => {
+                let active = self
+                    .active
+                    .iter()
+                    .find(|active| active.listener.name == name);
+                let places =
+                    active.map(|active| <D::Flavour as Flavour>::places(&active.listener, count));
+                let _ = answer.send(places.unwrap_or_default());
+            }
             Ask::Leave => {}
         }
     }

@@ -7,6 +7,7 @@ use toml::Spanned;
 
 use super::{ConfigOf, Daemon, Home, ListenerOf, ServiceOf, ServiceRow, SettingsOf, Shared};
 use crate::access::AccessList;
+use crate::auth::Prover;
 use crate::cli::Arguments;
 use crate::config::{ConfigError, LogConfig, SocketOptions, Source};
 use crate::endpoint::{Endpoint, EndpointError, Transport};
@@ -34,6 +35,8 @@ pub struct Planned<D: Daemon> {
     access: Arc<AccessList>,
     service: ServiceOf<D>,
     pub trust: Option<Arc<Trust>>,
+    /// What is proved to a broker.
+    pub prover: Option<Prover>,
 }
 
 /// A configuration of which only the daemon's own tables have been checked.
@@ -189,6 +192,7 @@ impl<D: Daemon> Planned<D> {
             access: AccessList::clone(&self.access),
             service: self.service.clone(),
             trust: self.trust.clone(),
+            prover: self.prover.clone(),
         }
     }
 }
@@ -242,6 +246,8 @@ fn plan_listener<D: Daemon>(
             return Err(source.error(&at_service, message));
         }
     }
+    let prover = Prover::for_broker(listener.broker_auth, listener.broker_keys.as_ref())
+        .map_err(|message| source.error(&at_service, message))?;
     let mut planned = Vec::new();
     for spanned in &mut listener.listen {
         let span = spanned.span();
@@ -274,7 +280,14 @@ fn plan_listener<D: Daemon>(
             access: access.clone(),
             service: service.clone(),
             trust: trust.clone(),
+            prover: prover.clone(),
         });
+    }
+    let is_brokers = |planned: &Planned<D>| matches!(planned.endpoint, Endpoint::Broker { .. });
+    if prover.is_some() && !planned.iter().any(is_brokers) {
+        let message = "broker_keys is proved to the broker of an endpoint such as \
+                       broker:/run/fd-broker/control.sock#web, and listen has none; take it out";
+        return Err(source.error(&at_service, message));
     }
     Ok(planned)
 }
@@ -350,5 +363,8 @@ fn from_command_line<D: Daemon>(
         .cloned()
         .unwrap_or_else(|| ListenerOf::<D>::new(service, &endpoint));
     listener.listen = vec![Spanned::new(0..0, endpoint.to_string())];
+    if !matches!(endpoint, Endpoint::Broker { .. }) {
+        (listener.broker_auth, listener.broker_keys) = (None, None);
+    }
     Ok(listener)
 }

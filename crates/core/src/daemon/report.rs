@@ -84,7 +84,7 @@ impl<D: Daemon> Report for State<D> {
             "loops": self.loops.count(),
             "connections": { "present": self.total.present(), "limit": self.total.ceiling() },
             "offload_waiting": self.offload.waiting(),
-            "actions": if self.actions { &["reload", "drain"][..] } else { &[] },
+            "actions": if self.actions { [&["reload", "drain"], D::Shared::ACTIONS].concat() } else { Vec::new() },
             "listeners": listeners,
         });
         if let Value::Object(status) = &mut status {
@@ -99,6 +99,14 @@ impl<D: Daemon> Report for State<D> {
 
     fn download(&self, path: &str) -> Download {
         self.shared.download(path)
+    }
+
+    fn own_actions(&self) -> &'static [&'static str] {
+        D::Shared::ACTIONS
+    }
+
+    fn act_on(&self, action: &str, name: &str) -> Result<String, String> {
+        self.shared.act(action, name)
     }
 
     fn act(&self, action: Action) -> Acting {

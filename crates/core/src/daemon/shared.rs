@@ -28,6 +28,9 @@ pub trait Shared: Clone + Default + Send + Sync + 'static {
     type Commands: Args;
     /// Paths of files on the admin endpoint, for the daemon's user and root alone.
     const DOWNLOADS: &'static [&'static str] = &[];
+    /// Actions on the admin endpoint beside `reload` and `drain`, each done with something that has a name:
+    /// paths without the first slash.
+    const ACTIONS: &'static [&'static str] = &[];
 
     /// Checks what types cannot say; the message names the table.
     fn check(settings: &Self::Settings) -> Result<(), String> {
@@ -120,6 +123,12 @@ pub trait Shared: Clone + Default + Send + Sync + 'static {
     /// What `/status` shows of it, each under a name of its own.
     fn status(&self) -> Map<String, Value> {
         Map::new()
+    }
+
+    /// Does one of [`Shared::ACTIONS`] with what has that name, and says what it has done, or why not and
+    /// what to do. Runs on the control thread, which must not wait.
+    fn act(&self, action: &str, name: &str) -> Result<String, String> {
+        Err(format!("there is no {action} of {name}"))
     }
 
     /// Makes the file behind one of [`Shared::DOWNLOADS`], or says why not. To be run on the control

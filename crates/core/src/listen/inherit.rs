@@ -160,19 +160,40 @@ impl Inherited {
         label: &str,
         transport: Transport,
     ) -> Result<Vec<Bound>, ListenError> {
+        let bound = self.take_bound_as_is(endpoint, label, transport)?;
+        for one in &bound {
+            let unblocked = one.socket.set_nonblocking(true);
+            unblocked.map_err(|error| super::kernel_error(endpoint, error))?;
+        }
+        Ok(bound)
+    }
+
+    /// The same for sockets that another process may wait in: whether they block stays as it is, because
+    /// that is the sockets', not ours.
+    pub fn take_bound_as_is(
+        &mut self,
+        endpoint: &Endpoint,
+        label: &str,
+        transport: Transport,
+    ) -> Result<Vec<Bound>, ListenError> {
         let text = endpoint.to_string();
         let fits = |handed: &&Handed| handed.endpoint == text;
         let found = self.handed.iter().filter(fits);
         let named = found.clone().find(|handed| handed.label == label);
-        let Some(opening) = named.or_else(|| found.clone().next()).map(|h| h.opening) else {
+        let Some((opening, label)) = named
+            .or_else(|| found.clone().next())
+            .map(|handed| (handed.opening, handed.label.clone()))
+        else {
             return Ok(Vec::new());
         };
-        let ours = |handed: &Handed| handed.opening == opening && handed.endpoint == text;
+        let ours = |handed: &Handed| {
+            handed.opening == opening && handed.endpoint == text && handed.label == label
+        };
         let (taken, rest) = self.handed.drain(..).partition(ours);
         self.handed = rest;
         let mut bound = Vec::new();
         for handed in Vec::<Handed>::into_iter(taken) {
-            let mut one = probe(endpoint, handed.socket, transport)?;
+            let mut one = look(endpoint, handed.socket, transport)?;
             one.inherited = endpoint.is_inherited();
             if let Endpoint::Unix(path) = endpoint {
                 // Whoever has removed the file has made the socket unreachable: bind another.
@@ -272,6 +293,14 @@ pub(super) fn probe(
     socket: Socket,
     transport: Transport,
 ) -> Result<Bound, ListenError> {
+    let bound = look(endpoint, socket, transport)?;
+    let unblocked = bound.socket.set_nonblocking(true);
+    unblocked.map_err(|error| super::kernel_error(endpoint, error))?;
+    Ok(bound)
+}
+
+/// Finds out what a socket is.
+fn look(endpoint: &Endpoint, socket: Socket, transport: Transport) -> Result<Bound, ListenError> {
     let kernel = |error| super::kernel_error(endpoint, error);
     let kind = Kind::of(&socket).map_err(kernel)?;
     let shape = match (kind, transport) {
@@ -282,7 +311,6 @@ pub(super) fn probe(
         (Kind::Datagram, Transport::Datagram) => Shape::Datagram,
         _ => return Err(unfit(endpoint, kind, transport)),
     };
-    socket.set_nonblocking(true).map_err(kernel)?;
     if shape == Shape::Datagram {
         let local = socket.local_addr().map_err(kernel)?.as_socket();
         if let Some(local) = local.filter(|local| local.ip().is_unspecified()) {

@@ -16,6 +16,7 @@ pub use inherit::{Handed, Inherited, STORED, UcspiPeer, local_endpoint, ucspi_pe
 pub(crate) use options::set_tos;
 pub use unix::{Charge, UnixFile};
 
+use crate::auth::Prover;
 use crate::config::SocketOptions;
 use crate::endpoint::{Endpoint, Host, HostPort, Transport};
 use crate::exit::{Exit, Fatal};
@@ -105,13 +106,14 @@ pub enum ListenError {
 ///
 /// A TCP or UDP socket is bound `copies` times with `SO_REUSEPORT`, so that the kernel spreads the
 /// load; a Unix socket is bound once. Inherited sockets come from `inherited`; a name may stand for
-/// several.
+/// several. `prover` proves a key to a broker that demands one.
 pub fn open(
     endpoint: &Endpoint,
     transport: Transport,
     options: &SocketOptions,
     inherited: &mut Inherited,
     copies: usize,
+    prover: Option<&Prover>,
 ) -> Result<Vec<Bound>, ListenError> {
     match endpoint {
         // Nothing on the Internet keeps messages whole.
@@ -133,7 +135,9 @@ pub fn open(
         Endpoint::Systemd(_) | Endpoint::Fd(_) | Endpoint::Inetd => {
             inherited.take(endpoint, transport)
         }
-        Endpoint::Broker { path, name } => broker::retrieve(endpoint, path, name, transport),
+        Endpoint::Broker { path, name } => {
+            broker::retrieve(endpoint, path, name, transport, prover)
+        }
     }
 }
 
@@ -297,6 +301,7 @@ mod tests {
             &options,
             &mut Inherited::none(),
             copies,
+            None,
         )
     }
 

@@ -171,6 +171,11 @@ impl UnixFile {
         Some(file)
     }
 
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Leaves the file where it is: another process serves the socket from here on.
     pub fn leave(mut self) {
         self.path = PathBuf::new();
@@ -210,6 +215,7 @@ mod tests {
             &SocketOptions::default(),
             &mut Inherited::none(),
             2,
+            None,
         )
     }
 

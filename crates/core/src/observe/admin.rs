@@ -1,6 +1,6 @@
 //! The admin endpoint: `/healthz`, `/readyz`, `/metrics` and `/status` over HTTP, for probes,
 //! scrapers and people on this machine; and for its owner alone the daemon's downloads, and where the
-//! configuration allows it `POST /reload` and `POST /drain`.
+//! configuration allows it `POST /reload`, `POST /drain` and actions of the daemon's own.
 
 use std::cell::Cell;
 use std::fs::File;
@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
-use http_body_util::Full;
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE};
 use hyper::server::conn::http1;
@@ -41,6 +41,10 @@ pub trait Report {
     fn downloads(&self) -> &'static [&'static str];
     /// Makes the file behind one of [`Report::downloads`], or says why not.
     fn download(&self, path: &str) -> Download;
+    /// What else it can be asked to do, as paths without the first slash.
+    fn own_actions(&self) -> &'static [&'static str];
+    /// Does one of [`Report::own_actions`] with what has that name, and says what it has done, or why not.
+    fn act_on(&self, action: &str, name: &str) -> Result<String, String>;
     /// Does what is asked for, or says why not. Whether draining can begin is known before it does.
     fn act(&self, action: Action) -> Acting;
 }
@@ -83,7 +87,7 @@ impl Admin {
         if bound.is_empty() {
             let mut options = SocketOptions::default();
             options.mode = config.mode.unwrap_or(options.mode);
-            bound = open(&endpoint, Transport::Stream, &options, inherited, 1)?;
+            bound = open(&endpoint, Transport::Stream, &options, inherited, 1, None)?;
         }
         for bound in &bound {
             if bound
@@ -239,7 +243,18 @@ fn may_have_all(user: u32, ours: u32) -> bool {
 async fn answer(request: Request<Incoming>, asked: Asked) -> Result<Response<Body>, hyper::Error> {
     let report = &asked.report;
     if let Some(action) = action_at(request.uri().path()) {
-        return Ok(act(action, request.method(), &asked).await);
+        let answer = match actor(request.method(), &asked) {
+            Ok(by) => act(action, by, &asked).await,
+            Err(refused) => *refused,
+        };
+        return Ok(answer);
+    }
+    if let Some(action) = own_action_at(request.uri().path(), &**report) {
+        let answer = match actor(request.method(), &asked) {
+            Ok(by) => act_on(action, by, request, &asked).await,
+            Err(refused) => *refused,
+        };
+        return Ok(answer);
     }
     if request.method() != Method::GET && request.method() != Method::HEAD {
         let mut refused = text(StatusCode::METHOD_NOT_ALLOWED, "use GET\n".into());
@@ -274,22 +289,58 @@ fn action_at(path: &str) -> Option<Action> {
     }
 }
 
-async fn act(action: Action, method: &Method, asked: &Asked) -> Response<Body> {
+fn own_action_at(path: &str, report: &dyn Report) -> Option<&'static str> {
+    let path = path.strip_prefix('/')?;
+    let mut known = report.own_actions().iter();
+    known.find(|action| **action == path).copied()
+}
+
+/// Who asks for an action, if he may.
+fn actor(method: &Method, asked: &Asked) -> Result<Identity<'static>, Box<Response<Body>>> {
     let Some(actors) = &asked.actors else {
         let why = "actions are off; write actions = true into the table [admin]\n";
-        return text(StatusCode::FORBIDDEN, why.into());
+        return Err(Box::new(text(StatusCode::FORBIDDEN, why.into())));
     };
     if method != Method::POST {
         let mut refused = text(StatusCode::METHOD_NOT_ALLOWED, "use POST\n".into());
         let allow = hyper::header::HeaderValue::from_static("POST");
         refused.headers_mut().insert(ALLOW, allow);
-        return refused;
+        return Err(Box::new(refused));
     }
     let is_actor = |by| actors.iter().any(|actor| actor.matches(by));
-    let Some(by) = asked.by.filter(|by| asked.by_owner || is_actor(*by)) else {
-        let why = "this is for the daemon's user, root and admin.actors, over a Unix socket\n";
-        return text(StatusCode::FORBIDDEN, why.into());
-    };
+    asked
+        .by
+        .filter(|by| asked.by_owner || is_actor(*by))
+        .ok_or_else(|| {
+            let why = "this is for the daemon's user, root and admin.actors, over a Unix socket\n";
+            Box::new(text(StatusCode::FORBIDDEN, why.into()))
+        })
+}
+
+/// The name of what something is done with is the body: names have bytes in them that URLs have not.
+async fn act_on(
+    action: &str,
+    by: Identity<'static>,
+    request: Request<Incoming>,
+    asked: &Asked,
+) -> Response<Body> {
+    let body = Limited::new(request.into_body(), NAME_MAX).collect().await;
+    let name = body
+        .ok()
+        .and_then(|body| String::from_utf8(body.to_bytes().into()).ok());
+    let name = name.as_deref().map(str::trim).unwrap_or_default();
+    if name.is_empty() {
+        let why = format!("write a name of at most {NAME_MAX} bytes into the body\n");
+        return text(StatusCode::BAD_REQUEST, why);
+    }
+    tracing::info!(action, name, ?by, "asked for through the admin endpoint");
+    match asked.report.act_on(action, name) {
+        Ok(said) => text(StatusCode::OK, said + "\n"),
+        Err(why) => text(StatusCode::CONFLICT, why + "\n"),
+    }
+}
+
+async fn act(action: Action, by: Identity<'static>, asked: &Asked) -> Response<Body> {
     tracing::info!(?action, ?by, "asked for through the admin endpoint");
     let (status, said) = match action {
         Action::Drain if asked.report.ready() => {
@@ -385,6 +436,8 @@ const HEADER_MAX: usize = 16 * 1024;
 /// One connection, keep-alive included; or a piece of a file.
 const CONNECTION_WAIT: Duration = Duration::from_secs(60);
 const PROBE_WAIT: Duration = Duration::from_secs(2);
+/// Of what an action is done with.
+const NAME_MAX: usize = 255;
 /// Reading a configuration and its files, from a slow disk.
 const ACT_WAIT: Duration = Duration::from_secs(30);
 

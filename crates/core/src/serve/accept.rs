@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use socket2::{SockAddr, Socket};
 use tokio::io::unix::AsyncFd;
+use tokio_util::sync::CancellationToken;
 
 use super::admission;
 use super::arrival::Arrival;
-use super::connection::Peer;
+use super::connection::{Bequest, Peer};
 use super::shed::{AcceptFault, PAUSE};
 use crate::event_loop::EventLoop;
 use crate::exit::{Exit, Fatal};
@@ -25,26 +26,39 @@ use crate::sys;
 pub struct Acceptor {
     listener: Arc<Listener<Streams>>,
     socket: AsyncFd<Socket>,
+    /// Cancelled when it is to stop.
+    stop: CancellationToken,
     /// Whether it is a Unix socket, as are those that are accepted from it.
     is_unix: bool,
     throttle: Throttle,
 }
 
 impl Acceptor {
-    /// Registers a listening, non-blocking socket with the current loop.
+    /// Registers a listening, non-blocking socket with the current loop, until the listener is stopped.
     pub fn new(listener: Arc<Listener<Streams>>, socket: Socket) -> io::Result<Self> {
+        let stop = listener.stopped();
+        Self::until(stop, listener, socket)
+    }
+
+    /// The same, until `stop` is cancelled.
+    pub fn until(
+        stop: CancellationToken,
+        listener: Arc<Listener<Streams>>,
+        socket: Socket,
+    ) -> io::Result<Self> {
         let is_unix = socket.domain()? == socket2::Domain::UNIX;
         Ok(Self {
             listener,
             socket: sys::register_owned(socket).map_err(|(_, error)| error)?,
+            stop,
             is_unix,
             throttle: Throttle::new(),
         })
     }
 
-    /// Accepts until the listener is stopped. Connections run as tasks of the loop.
+    /// Accepts until it is to stop. Connections run as tasks of the loop.
     pub async fn run(self: Rc<Self>, home: Rc<EventLoop>) {
-        let stopped = self.listener.stopped().cancelled_owned();
+        let stopped = self.stop.clone().cancelled_owned();
         tokio::pin!(stopped);
         let mut faults: u32 = 0;
         loop {
@@ -108,8 +122,8 @@ impl Acceptor {
     async fn accept(&self) -> io::Result<Arrival> {
         loop {
             let mut ready = poll_fn(|cx| self.socket.poll_read_ready(cx)).await?;
-            while let Some(room) = self.listener.settings().service.room() {
-                room.await;
+            while self.listener.settings().service.room().is_some() {
+                self.listener.room_or_reload().await;
             }
             match self.accept_now() {
                 // This forgets no arrival that came after `ready`.
@@ -207,6 +221,28 @@ pub async fn serve_connected(
         ticket: None,
     };
     admission::admit(&home, &listener, arrival).await;
+    Ok(())
+}
+
+/// Goes on with a connection that a predecessor had served.
+pub async fn serve_bequest(
+    home: Rc<EventLoop>,
+    listener: Arc<Listener<Streams>>,
+    bequest: Bequest,
+) -> io::Result<()> {
+    let Bequest {
+        socket,
+        key,
+        legacy,
+    } = bequest;
+    socket.set_nonblocking(true)?;
+    let arrival = Arrival {
+        is_unix: socket.domain()? == socket2::Domain::UNIX,
+        peer: peer_of(&socket.peer_addr()?),
+        socket,
+        ticket: None,
+    };
+    admission::go_on(&home, &listener, arrival, key, legacy).await;
     Ok(())
 }
 

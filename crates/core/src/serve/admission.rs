@@ -1,5 +1,6 @@
 //! Who is served, who waits, and who is turned away.
 
+use std::any::Any;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -83,6 +84,29 @@ pub(super) async fn admit(
             queue(home, candidate, applicant, refusal, wait);
         }
     }
+}
+
+/// Goes on with a connection that a predecessor had admitted, and whose peer has proved what it had to.
+/// Waits until there is room for it.
+pub(super) async fn go_on(
+    home: &Rc<EventLoop>,
+    listener: &Arc<Listener<Streams>>,
+    arrival: Arrival,
+    key: Option<Arc<str>>,
+    legacy: Box<dyn Any + Send>,
+) {
+    listener.metrics.accepted.inc();
+    let permit = listener.enter().await;
+    let peer = arrival.peer;
+    let stream = arrival.into_stream();
+    let settings = listener.settings();
+    let session = Session::new(stream, peer, permit, home.clone(), settings, None);
+    if let Some(key) = key {
+        home.registry.set_key(session.slot(), key);
+    }
+    // The service asks for it when it is polled first.
+    home.registry.set_legacy(session.slot(), legacy);
+    tokio::task::spawn_local(session);
 }
 
 /// Whether the access rules want the user at the other end.

@@ -1,5 +1,6 @@
 //! One connection as its service sees it: bytes in, bytes out, deadlines and limits kept for it.
 
+use std::any::Any;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
@@ -52,6 +53,16 @@ pub struct Place {
     slot: Slot,
 }
 
+/// A connection that a predecessor of this process had served, and what it knew of it.
+pub struct Bequest {
+    /// The socket.
+    pub socket: Socket,
+    /// The name of the key that its peer has proved.
+    pub key: Option<Arc<str>>,
+    /// What the service is to go on with: see [`Connection::take_legacy`].
+    pub legacy: Box<dyn Any + Send>,
+}
+
 /// Who is at the other end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Peer {
@@ -86,6 +97,11 @@ impl Connection {
     /// The name of the key that the peer has proved, where the listener demands one.
     pub fn key(&self) -> Option<Arc<str>> {
         self.home.registry.key(self.slot)
+    }
+
+    /// What the same service of a predecessor has left, where the connection is not a new one; once.
+    pub fn take_legacy<T: 'static>(&self) -> Option<Box<T>> {
+        self.home.registry.take_legacy(self.slot)?.downcast().ok()
     }
 
     /// The loop that serves the connection: its clock, its pool, its buffer.

@@ -11,6 +11,7 @@ use std::task::Poll;
 use portyard_wire::broker::{Offer, Why};
 use portyard_wire::hold::Name;
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use super::arrival::Arrival;
 use super::{Acceptor, Peer, admission};
@@ -42,7 +43,7 @@ pub async fn work(home: Rc<EventLoop>, listener: Arc<Listener<Streams>>, hire: H
         return;
     }
     let outbox = Outbox::new(capacity(&listener, &hire));
-    let terms = Terms {
+    let mut terms = Terms {
         name: listener.name.clone(),
         pool: hire.pool.as_str().into(),
         ..Terms::new(hire.path.clone())
@@ -53,11 +54,14 @@ pub async fn work(home: Rc<EventLoop>, listener: Arc<Listener<Streams>>, hire: H
         hire,
         outbox,
         acceptors: JoinSet::new(),
+        lent: CancellationToken::new(),
     };
     let throttle = Throttle::new();
     let mut backoff = Backoff::default();
     let stopped = hired.listener.stopped();
     while !stopped.is_cancelled() {
+        // A reload may have brought another key.
+        terms.prover.clone_from(&hired.listener.settings().prover);
         let joined = tokio::select! {
             biased;
             () = stopped.cancelled() => break,
@@ -67,7 +71,7 @@ pub async fn work(home: Rc<EventLoop>, listener: Arc<Listener<Streams>>, hire: H
             Ok(link) => {
                 backoff = Backoff::default();
                 // They accept from sockets that this link lends again.
-                hired.acceptors.abort_all();
+                hired.give_back_lent();
                 let Err(error) = hired.serve(link).await else {
                     break;
                 };
@@ -93,7 +97,9 @@ struct Hired {
     listener: Arc<Listener<Streams>>,
     hire: Hire,
     outbox: Arc<Outbox>,
+    /// What accepts from sockets that the broker lends, until this is cancelled.
     acceptors: JoinSet<()>,
+    lent: CancellationToken,
 }
 
 impl Hired {
@@ -137,10 +143,14 @@ impl Hired {
                     }
                 }
                 Some(Order::Listener { name, socket }) => self.accept_from(&name, socket, leaving),
-                Some(Order::Drain) => tracing::info!(
-                    listener = %self.listener.name, pool = self.hire.pool.as_str(),
-                    "the broker gives nothing more for the moment"
-                ),
+                Some(Order::Drain) => {
+                    // What it has lent comes again when it gives again.
+                    self.give_back_lent();
+                    tracing::info!(
+                        listener = %self.listener.name, pool = self.hire.pool.as_str(),
+                        "the broker gives nothing more for the moment"
+                    );
+                }
                 Some(Order::Resume) => tracing::info!(
                     listener = %self.listener.name, pool = self.hire.pool.as_str(),
                     "the broker gives again"
@@ -163,6 +173,13 @@ impl Hired {
         admission::admit(&self.home, &self.listener, arrival).await;
     }
 
+    /// Accepts nothing more from sockets that the broker has lent.
+    fn give_back_lent(&mut self) {
+        self.lent.cancel();
+        self.lent = self.listener.stopped().child_token();
+        while self.acceptors.try_join_next().is_some() {}
+    }
+
     /// Accepts from a socket that the broker lends.
     fn accept_from(&mut self, name: &str, socket: OwnedFd, leaving: bool) {
         if leaving {
@@ -181,7 +198,7 @@ impl Hired {
         // Another process may have made it blocking; the flag is shared.
         let acceptor = socket
             .set_nonblocking(true)
-            .and_then(|()| Acceptor::new(listener.clone(), socket));
+            .and_then(|()| Acceptor::until(self.lent.clone(), listener.clone(), socket));
         match acceptor {
             Ok(acceptor) => {
                 tracing::info!(listener = %listener.name, lent = name, "accepting for the broker");

@@ -25,10 +25,10 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 
-pub use accept::{Acceptor, serve_connected};
+pub use accept::{Acceptor, serve_bequest, serve_connected};
 pub use arrival::{Accepted, monotonic};
 pub use bulk::Sum;
-pub use connection::{Connection, Peer, Place};
+pub use connection::{Bequest, Connection, Peer, Place};
 pub(crate) use establish::dice;
 pub use hired::{Hire, work};
 pub use line::{Line, LineReader};

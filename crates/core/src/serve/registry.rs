@@ -3,6 +3,7 @@
 //! One sweep every 100 ms looks at all of them, instead of a timer each: moving a deadline is one
 //! store per message, and an idle connection costs less than a hundred bytes here.
 
+use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -33,6 +34,8 @@ pub struct Registry {
     drain: Cell<Option<Drain>>,
     /// The names of the keys that were proved. Apart, because few connections prove any.
     keys: RefCell<HashMap<u32, Arc<str>>>,
+    /// What a predecessor's service has left for the one that goes on with a connection.
+    legacies: RefCell<HashMap<Slot, Box<dyn Any>>>,
     /// When something large was freed first, of what has not been given back.
     freed: Cell<Option<Ticks>>,
     changed: Notify,
@@ -100,6 +103,7 @@ impl Registry {
             now: Cell::new(1),
             drain: Cell::new(None),
             keys: RefCell::default(),
+            legacies: RefCell::default(),
             freed: Cell::new(None),
             changed: Notify::new(),
         }
@@ -144,6 +148,22 @@ impl Registry {
         if let Some(held) = self.tickets.borrow_mut().get_mut(slot.index()) {
             *held = None;
         }
+        // Never taken, because the connection was cut before.
+        drop(self.take_legacy(slot));
+    }
+
+    /// Keeps what a predecessor's service has left until the service asks for it.
+    pub fn set_legacy(&self, slot: Slot, legacy: Box<dyn Any>) {
+        self.legacies.borrow_mut().insert(slot, legacy);
+    }
+
+    /// What a predecessor's service has left; once.
+    pub fn take_legacy(&self, slot: Slot) -> Option<Box<dyn Any>> {
+        let mut legacies = self.legacies.borrow_mut();
+        if legacies.is_empty() {
+            return None;
+        }
+        legacies.remove(&slot)
     }
 
     /// The peer has proved the key of this name.
@@ -441,6 +461,7 @@ mod tests {
     use crate::listener::Settings;
     use crate::observe::metrics::Metrics;
     use crate::serve::{Connection, Ended, Serving, StreamService};
+    use crate::worker::Outbox;
     use std::rc::Rc;
     use std::task::Poll;
 
@@ -468,6 +489,7 @@ mod tests {
             access,
             service,
             trust: None,
+            prover: None,
         };
         let endpoint = Endpoint::tcp_loopback(0);
         let total = Arc::new(Gate::new(1));
@@ -522,6 +544,55 @@ mod tests {
             assert_eq!(cut_of(&registry, working).await, Ending::Idle);
         })
         .await;
+    }
+
+    #[test]
+    fn a_connection_is_revoked_when_the_link_that_brought_it_is_lost_and_others_are_not() {
+        let registry = Registry::new();
+        let outbox = Outbox::new(9);
+        let given = |number| {
+            let slot = enter(&registry, 0, 0, 0);
+            let mut ticket = outbox.ticket(number);
+            assert!(ticket.take());
+            registry.hold(slot, ticket);
+            slot
+        };
+        outbox.begin();
+        let ours = enter(&registry, 0, 0, 0);
+        let first = given(1);
+        let revoked = |slots: &[Slot]| -> Vec<bool> {
+            slots
+                .iter()
+                .map(|&slot| registry.is_revoked(slot))
+                .collect()
+        };
+        assert_eq!(revoked(&[ours, first]), [false, false]);
+        // The broker did not hear that it was taken, for all we know.
+        outbox.end();
+        assert_eq!(revoked(&[ours, first]), [false, true]);
+        outbox.begin();
+        let second = given(2);
+        assert_eq!(revoked(&[ours, first, second]), [false, true, false]);
+        // Its place is another's once it has left.
+        registry.leave(first);
+        let next = enter(&registry, 0, 0, 0);
+        assert_eq!(next, first);
+        assert_eq!(revoked(&[ours, next, second]), [false, false, false]);
+    }
+
+    #[test]
+    fn what_a_predecessor_left_is_had_once_and_never_by_another_connection() {
+        let registry = Registry::new();
+        let slot = enter(&registry, 0, 0, 0);
+        let taken = |slot| registry.take_legacy(slot).is_some();
+        assert!(!taken(slot));
+        registry.set_legacy(slot, Box::new(7));
+        assert!(taken(slot) && !taken(slot));
+        registry.set_legacy(slot, Box::new(7));
+        registry.leave(slot);
+        let next = enter(&registry, 0, 0, 0);
+        assert_eq!(next, slot);
+        assert!(!taken(next));
     }
 
     #[tokio::test(start_paused = true)]

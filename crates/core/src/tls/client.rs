@@ -1,8 +1,8 @@
 //! The connecting end of TLS: whom it believes, and what it shows of itself.
 //!
 //! A server is believed when its certificate leads to a CA of a file, or of the system, and is for
-//! the name that was asked for; or when it has a known fingerprint. There is no way to believe
-//! everybody. A certificate that is not believed is told with its fingerprint ([`Distrust`]).
+//! the name that was asked for; or when it has a known fingerprint. Believing everybody has to be asked for
+//! in so many words ([`ClientTls::believes_all`]). A certificate that is not believed is told with its fingerprint ([`Distrust`]).
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -29,6 +29,9 @@ pub struct ClientTls {
     /// The one certificate to believe. Without `ca` neither its signature, its name nor its dates
     /// matter then; with `ca` both must hold.
     pub pin: Option<Pin>,
+    /// Believe whatever certificate is shown, if there is neither `ca` nor `pin`: whoever is on the way
+    /// can read and change everything.
+    pub believes_all: bool,
     /// Our own certificate, with its chain, and its private key.
     pub certificate: Option<(FilePlace, FilePlace)>,
     /// What the server's certificate must be for, in place of the host we connect to.
@@ -149,6 +152,7 @@ impl ClientTls {
         let roots = match (&self.ca, self.pin) {
             (Some(place), _) => roots_of(place)?,
             (None, Some(_)) => return Ok(None),
+            (None, None) if self.believes_all => return Ok(None),
             (None, None) => system_roots()?,
         };
         let builder =
@@ -203,7 +207,7 @@ fn system_roots() -> Result<RootCertStore, ClientTlsError> {
 /// Believes by chain, by pin, or by both; says of whom it does not believe what can be said.
 #[derive(Debug)]
 struct Verifier {
-    /// `None` only where there is a pin.
+    /// `None` only where there is a pin, or everybody is believed.
     chain: Option<Arc<WebPkiServerVerifier>>,
     pin: Option<Pin>,
     provider: Arc<CryptoProvider>,

@@ -58,13 +58,15 @@ pub enum JoinError {
     #[error("the broker has not answered for {PATIENCE:?}")]
     Silent,
     /// It closed the connection.
-    #[error("the broker closed the connection; its access rules may not let this user in")]
+    #[error(
+        "the broker closed the connection; its access rules may not let this user in, or it demands a key"
+    )]
     Closed,
     /// It demands a key, or another one.
     #[error(transparent)]
     Key(#[from] ProveError),
     /// It speaks something else.
-    #[error("the broker's answer is not understood: {0}")]
+    #[error("the broker's answer is not understood ({0}); does it demand a key?")]
     Malformed(#[from] BrokerError),
     /// What it sent got lost.
     #[error(transparent)]

@@ -92,6 +92,7 @@ impl Server {
             access: AccessList::new(&access, &Source::default()).unwrap(),
             service: plan.service,
             trust: None,
+            prover: None,
         };
         let metrics = Metrics::new("test", "0", Transport::Stream).listener("test", "test");
         let total = Arc::new(Gate::new(100));

@@ -82,7 +82,7 @@ async fn converse(broker: &Broker, mut connection: Connection, max_capacity: u32
                 .await;
         }
         let pool = match &request {
-            Request::Retrieve { name } => broker.pool(name.as_str()),
+            Request::Retrieve { name } => broker.open_pool(name.as_str()),
             _ => None,
         };
         let (mut reply, sockets) = broker.holding().answer(&asker, request, descriptors);
@@ -118,7 +118,7 @@ async fn employ(
     let why = match name.map(|name| broker.holding().permit(asker, Operation::Retrieve, &name)) {
         Err(_) => "a worker that comes to a control socket says for which pool".into(),
         Ok(Err((_, text))) => text,
-        Ok(Ok(())) => match broker.pool(hello.pool()) {
+        Ok(Ok(())) => match broker.open_pool(hello.pool()) {
             Some(pool) => return serve_hello(connection, &pool, max_capacity, hello).await,
             None => format!("there is no pool called {}", hello.pool()),
         },

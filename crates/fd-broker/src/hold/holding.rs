@@ -84,6 +84,10 @@ impl Holding {
                     // From here on it is ours, and lives or dies with us like any other.
                     keeper.forget(number);
                 }
+                // Never put there: neither workers nor programs can wait for the next start.
+                Record::Worker(_) | Record::Served(_) | Record::Running(_) => {
+                    keeper.forget(number);
+                }
             }
         }
         state.keeper = Some(keeper);
@@ -133,7 +137,8 @@ impl Holding {
                     sockets: Vec::new(),
                 }
             } else {
-                open_all(name, hold, inherited)?
+                let present = present.zip(state.table.get(&name));
+                open_all(name, hold, present, inherited)?
             });
         }
         Ok(())
@@ -168,6 +173,9 @@ impl Holding {
                 let before = state.configured.remove(&name);
                 configured.files = before.map_or_else(Vec::new, |before| before.files);
             } else {
+                if let Some(before) = state.configured.remove(&name) {
+                    configured.keep_files(before);
+                }
                 for (kind, socket) in &sockets {
                     tracing::info!(%name, %kind, endpoint = socket.place, "held");
                 }

@@ -14,6 +14,7 @@ mod config;
 mod configured;
 mod control;
 mod form;
+mod heir;
 mod holding;
 mod keeper;
 mod metrics;

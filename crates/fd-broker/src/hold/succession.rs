@@ -22,14 +22,20 @@ use portyard_core::holding::{Holder, HoldingError, PATIENCE, PacketError, Packet
 use portyard_core::listen::Inherited;
 use portyard_core::serve::{Connection, Ended};
 use portyard_core::sys::register;
-use portyard_core::wire::hold::{Bound, MESSAGE_MAX, Reason, Record, Reply, Request, Waiting};
+use portyard_core::wire::hold::{
+    Bound, MESSAGE_MAX, Reason, Record, Reply, Request, Running, Waiting, Worker,
+};
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::control::{Received, receive, send};
 use super::form::handed;
+use super::heir::{Heir, Moving};
 use super::socket::HeldSocket;
 use super::{Asker, Holding};
 use crate::broker::{Broker, Waiter};
+use crate::inetd::{Alone, Gate};
+use crate::pool::Parked;
 
 /// The broker's part in successions: it may have a predecessor, and get a successor. Cheap to clone.
 #[derive(Clone, Default)]
@@ -39,6 +45,8 @@ pub struct Succession(Arc<Inner>);
 struct Inner {
     helm: OnceLock<Helm>,
     state: Mutex<State>,
+    /// What comes from a predecessor and is not in its place yet.
+    moving: Moving,
 }
 
 #[derive(Default)]
@@ -89,13 +97,13 @@ impl Succession {
     }
 
     /// Takes over from a broker that runs, if one does: its listening sockets go to `inherited` and what
-    /// it holds to `holding`. Blocks.
+    /// it holds to `holding`. Blocks. Whether there is one.
     pub fn take_over(
         &self,
         path: &Path,
         holding: &Holding,
         inherited: &mut Inherited,
-    ) -> Result<(), Fatal> {
+    ) -> Result<bool, Fatal> {
         let wrong = |error: HoldingError| {
             let message = format!("cannot take over: {error}");
             Fatal::new(error.exit(), message)
@@ -104,7 +112,7 @@ impl Succession {
             Ok(holder) => holder,
             Err(HoldingError::Absent { .. }) => {
                 tracing::info!(path = %path.display(), "no broker runs, so there is nothing to take over");
-                return Ok(());
+                return Ok(false);
             }
             Err(error) => return Err(wrong(error)),
         };
@@ -130,12 +138,13 @@ impl Succession {
             "took over what the running broker listens on and holds"
         );
         self.lock().predecessor = Some(holder);
-        Ok(())
+        Ok(true)
     }
 
     /// Hears that we accept: the predecessor may stop. What waits in it, and what it still accepts
-    /// until it has stopped, is served here. To be called on the control thread.
-    pub fn serving(&self) {
+    /// until it has stopped, is served here. `gate` is opened once it is known which of its programs go on.
+    /// To be called on the control thread.
+    pub fn serving(&self, gate: &Gate) {
         let Some(helm) = self.0.helm.get().cloned() else {
             return;
         };
@@ -147,8 +156,11 @@ impl Succession {
             helm.accept(listener, connection.into());
         }
         if let Some(predecessor) = predecessor {
+            let (moving, gate) = (self.0.moving.clone(), gate.clone());
             tokio::task::spawn_local(async move {
-                match take_rest(predecessor, &helm).await {
+                let taken = take_rest(predecessor, &helm, &gate, moving).await;
+                gate.open();
+                match taken {
                     Ok(connections) => tracing::info!(connections, "the predecessor has left"),
                     Err(error) => {
                         tracing::warn!(%error, "the predecessor has left without a last word");
@@ -169,6 +181,18 @@ impl Succession {
             tracing::warn!(peer = %asker, %reason, text, "a hand-over is refused");
             let reply = Reply::Refused { reason, text }.encode();
             let sent = send(&mut connection, &reply, &[]).await;
+            return sent.map_or_else(Ended::from, |()| Ended::Done);
+        }
+        // Nothing may be on its way to us when we leave.
+        if timeout(SETTLE_WAIT, self.0.moving.is_over()).await.is_err() {
+            self.lock().busy = false;
+            let text = "this broker's own predecessor has not left yet; try again".into();
+            tracing::warn!(peer = %asker, text, "a hand-over is refused");
+            let reply = Reply::Refused {
+                reason: Reason::Busy,
+                text,
+            };
+            let sent = send(&mut connection, &reply.encode(), &[]).await;
             return sent.map_or_else(Ended::from, |()| Ended::Done);
         }
         tracing::info!(peer = %asker, "handing over to a successor");
@@ -247,18 +271,38 @@ impl Succession {
         expect(connection, &Request::Serving, START_WAIT).await?;
 
         helm.pause().await;
-        // From here on a failure must undo the pause.
+        broker.inetd().gate().close();
+        // From here on a failure must undo the pause, and have the workers go on.
+        let programs = broker.inetd().alone().await;
+        let workers = broker.park_workers().await;
         let waiting = broker.take_waiting();
-        let result = self.give_waiting(connection, &waiting, &mut batches).await;
+        let (workers, items) = items_of_workers(workers);
+        let result = match items_of(&waiting) {
+            Ok(waiting) => {
+                let items: Vec<Item> = items.into_iter().chain(waiting).collect();
+                give_rest(connection, programs, &items, &mut batches).await
+            }
+            Err(error) => Err(Failure::Io(error)),
+        };
         let channel = match result.and_then(|()| connection.channel().map_err(Failure::Io)) {
             Ok(channel) => channel,
             Err(failure) => {
+                drop(workers);
                 broker.put_back(waiting);
+                broker.inetd().gate().open();
                 helm.resume();
                 return Err(failure);
             }
         };
-        tracing::info!(connections = waiting.len(), "the successor has everything");
+        tracing::info!(
+            connections = waiting.len(),
+            workers = workers.len(),
+            "the successor has everything"
+        );
+        for moved in workers {
+            // A session that has been cut meanwhile leaves its worker alone by itself.
+            let _ = moved.send(true);
+        }
         drop(waiting);
         let packets = Packets::new(channel, PATIENCE);
         self.lock().successor = Some(Successor { packets, batches });
@@ -269,16 +313,6 @@ impl Succession {
 }
 
 impl Succession {
-    async fn give_waiting(
-        &self,
-        connection: &mut Connection,
-        waiting: &[Waiter],
-        batches: &mut u32,
-    ) -> Result<(), Failure> {
-        let items = items_of(waiting).map_err(Failure::Io)?;
-        send_batches(connection, &items, batches).await
-    }
-
     /// Gives a successor what has come in after it had everything. To be called now and then, until the
     /// end; blocks for as long as the successor takes to confirm.
     pub fn pass_on(&self, waiting: Vec<Waiter>) -> Result<(), Vec<Waiter>> {
@@ -377,21 +411,29 @@ fn take_in(
                 }
             }
             Record::Held(held) => holding.take_over(&held, ours),
-            Record::Waiting(Waiting { listener }) => {
+            Record::Waiting(Waiting { listener }) | Record::Worker(Worker { listener, .. }) => {
                 tracing::warn!(listener, "a connection came before its time and is closed");
             }
+            Record::Served(_) | Record::Running(_) => {}
         }
     }
 }
 
 /// Says that we accept, and serves what still comes from the predecessor until its last word.
-async fn take_rest(predecessor: Holder, helm: &Helm) -> Result<usize, HoldingError> {
+async fn take_rest(
+    predecessor: Holder,
+    helm: &Helm,
+    gate: &Gate,
+    moving: Moving,
+) -> Result<usize, HoldingError> {
+    let _comes = moving.begin();
     predecessor.send(&Request::Serving, &[])?;
     let socket = Rc::new(predecessor.into_channel().into_socket());
     let registered = register(socket.clone()).map_err(HoldingError::Io)?;
     let channel = Channel::new(socket).map_err(HoldingError::Io)?;
     let mut buffer = vec![0; MESSAGE_MAX];
     let mut connections = 0;
+    let mut heir = Heir::new(helm.clone(), moving);
     loop {
         let mut ready = registered.readable().await.map_err(HoldingError::Io)?;
         let message = match channel.receive(&mut buffer) {
@@ -416,15 +458,55 @@ async fn take_rest(predecessor: Holder, helm: &Helm) -> Result<usize, HoldingErr
         let received = Request::Received { batch: number }.encode();
         channel.send(&received, &[]).map_err(HoldingError::Io)?;
         let mut descriptors = message.descriptors.into_iter();
+        let is_program = |record: &Record| matches!(record, Record::Running(_));
+        let programs_are_over = !records.iter().any(is_program);
         for record in records {
-            for descriptor in descriptors.by_ref().take(record.descriptors()) {
-                if let Record::Waiting(Waiting { listener }) = &record {
-                    connections += 1;
-                    helm.accept(listener.clone(), descriptor.into());
+            let mut ours: Vec<OwnedFd> = descriptors.by_ref().take(record.descriptors()).collect();
+            match record {
+                Record::Running(Running { socket, process }) => {
+                    let pid = i32::try_from(process).unwrap_or(0);
+                    if let Some(process) = ours.pop() {
+                        gate.expect(socket, pid, process);
+                    }
                 }
+                Record::Waiting(Waiting { listener }) => {
+                    for descriptor in ours {
+                        connections += 1;
+                        helm.accept(listener.clone(), descriptor.into());
+                    }
+                }
+                Record::Worker(worker) => heir.begin(worker, ours).await,
+                Record::Served(served) => heir.add(served).await,
+                Record::Bound(_) | Record::Held(_) => {}
             }
         }
+        if programs_are_over {
+            gate.open();
+        }
     }
+}
+
+/// What a successor gets of workers, and whom to tell that it has them.
+fn items_of_workers(workers: Vec<Parked>) -> (Vec<oneshot::Sender<bool>>, Vec<Item>) {
+    let (mut tell, mut items) = (Vec::new(), Vec::new());
+    for Parked {
+        record,
+        descriptors,
+        served,
+        moved,
+    } in workers
+    {
+        tell.push(moved);
+        items.push(Item {
+            record: Record::Worker(record),
+            descriptors,
+        });
+        items.extend(served.into_iter().map(|served| Item {
+            record: Record::Served(served),
+            descriptors: Vec::new(),
+        }));
+    }
+    (tell, items)
 }
 
 /// What a successor gets of connections that wait: it gets copies, until it has confirmed them.
@@ -469,13 +551,44 @@ async fn send_batches(
     let mut rest = items;
     while let Some((now, later)) = next_batch(rest) {
         rest = later;
-        *batches += 1;
-        let (bytes, descriptors) = batch(*batches, now);
-        send_packet(connection, &bytes, &descriptors).await?;
-        let received = Request::Received { batch: *batches };
-        expect(connection, &received, PATIENCE).await?;
+        send_batch(connection, now, batches).await?;
     }
     Ok(())
+}
+
+async fn send_batch(
+    connection: &mut Connection,
+    items: &[Item],
+    batches: &mut u32,
+) -> Result<(), Failure> {
+    *batches += 1;
+    let (bytes, descriptors) = batch(*batches, items);
+    send_packet(connection, &bytes, &descriptors).await?;
+    let received = Request::Received { batch: *batches };
+    expect(connection, &received, PATIENCE).await
+}
+
+/// Sends what goes over once we have stopped: programs that have a socket for themselves, and when those
+/// are all, by a batch without any, the rest.
+async fn give_rest(
+    connection: &mut Connection,
+    programs: Vec<Alone>,
+    rest: &[Item],
+    batches: &mut u32,
+) -> Result<(), Failure> {
+    let item = |alone: Alone| Item {
+        record: Record::Running(Running {
+            socket: alone.socket,
+            process: alone.pid.unsigned_abs(),
+        }),
+        descriptors: vec![alone.process],
+    };
+    let programs: Vec<Item> = programs.into_iter().map(item).collect();
+    send_batches(connection, &programs, batches).await?;
+    if rest.is_empty() {
+        return send_batch(connection, &[], batches).await;
+    }
+    send_batches(connection, rest, batches).await
 }
 
 async fn tell(connection: &mut Connection, reply: &Reply) -> Result<(), Failure> {
@@ -509,6 +622,8 @@ async fn expect(
     }
 }
 
+/// How long a peer that takes over waits for what still comes to us: less than it is patient.
+const SETTLE_WAIT: Duration = Duration::from_secs(3);
 /// The name of the service.
 pub const CONTROL: &str = "control";
 /// How long a successor has for opening what it has not got from us, and for starting.

@@ -19,6 +19,12 @@ pub struct ServiceConfig {
     pub name: Spanned<String>,
     /// Where to listen, each an [`Endpoint`] as text.
     pub listen: Vec<Spanned<String>>,
+    /// The dialogue in which a key is proved to the broker of a `broker:` endpoint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub broker_auth: Option<Dialect>,
+    /// The file whose first key is proved to that broker.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub broker_keys: Option<FilePlace>,
     /// What kind of socket that is; absent: datagrams for `udp://`, else streams.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub socket_type: Option<SocketType>,

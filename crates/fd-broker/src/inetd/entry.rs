@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use portyard_core::access::{AccessConfig, AccessList, Action as Verdict};
-use portyard_core::auth::Dialect;
+use portyard_core::auth::{Dialect, Prover};
 use portyard_core::config::{
     AtLimit, ConfigError, ListenerConfig, SocketOptions, Source, Spanned, StreamLimits,
 };
@@ -67,6 +67,8 @@ pub struct Watch {
     pub socket: SocketOptions,
     /// Whose datagram may start the program.
     pub access: Arc<AccessList>,
+    /// What is proved to a broker.
+    pub prover: Option<Prover>,
 }
 
 /// What the `[[service]]` tables come to.
@@ -103,6 +105,8 @@ impl Planned {
                 service.check_watch(transport, access).map_err(wrong)?;
                 let list = service.access.as_ref().unwrap_or(access);
                 let list = Arc::new(AccessList::new(list, source)?);
+                let prover = Prover::for_broker(service.broker_auth, service.broker_keys.as_ref())
+                    .map_err(wrong)?;
                 for place in &service.listen {
                     let at = |message: String| source.error(&place.span(), message);
                     let endpoint: Endpoint = place
@@ -119,6 +123,7 @@ impl Planned {
                         transport,
                         socket: service.socket.clone(),
                         access: list.clone(),
+                        prover: prover.clone(),
                     });
                 }
             } else {
@@ -250,6 +255,8 @@ impl ServiceConfig {
             service: Spanned::new(self.name.span(), row.into()),
             name: Some(self.name.get_ref().clone()),
             listen: self.listen.clone(),
+            broker_auth: self.broker_auth,
+            broker_keys: self.broker_keys.clone(),
             auth: self.auth,
             auth_keys: self.auth_keys.clone(),
             min_digest: self.min_digest,

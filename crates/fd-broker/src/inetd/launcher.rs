@@ -5,25 +5,30 @@
 //! service should wait, and because a program's bond to the broker is one to the thread that
 //! started it (prctl(2), `PR_SET_PDEATHSIG`).
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::process::{ExitStatus, Stdio};
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use nix::sys::socket::{MsgFlags, send};
+use nix::sys::stat::fstat;
+use nix::unistd::Pid;
 use portyard_core::clock::Zone;
 use portyard_core::exit::{Exit, Fatal};
 use portyard_core::listener::Permit;
 use portyard_core::observe::Throttle;
 use portyard_core::serve::Peer;
 use portyard_core::sockdiag::traffic;
-use socket2::SockRef;
+use portyard_core::sys::child_descriptor;
+use socket2::{SockRef, Socket};
 use tokio::process::ChildStderr;
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -45,10 +50,22 @@ pub enum Order {
     Watch(Box<Watched>),
     /// Keep the processes of a pool until it is retired.
     Keep(Arc<Entry>, Arc<Warm>, CancellationToken),
+    /// Tell which programs have a socket for themselves.
+    Programs(oneshot::Sender<Vec<Alone>>),
     /// Watch no more; what runs may go on.
     Drain,
     /// End all that runs, and then the thread.
     Stop,
+}
+
+/// A program that has a socket for itself.
+pub struct Alone {
+    /// The socket's inode.
+    pub socket: u64,
+    /// The process.
+    pub pid: i32,
+    /// A descriptor of it, which is readable once it has ended.
+    pub process: OwnedFd,
 }
 
 /// A connection that a program is to be started for.
@@ -106,6 +123,55 @@ pub struct Launcher {
     pub draining: CancellationToken,
     /// Cancelled when everything is to end.
     pub ending: CancellationToken,
+    /// What holds back the watches.
+    pub gate: Gate,
+    /// Programs that have a socket for themselves, by its inode: ours, and with their descriptor those of
+    /// a predecessor.
+    alone: RefCell<HashMap<u64, (i32, Option<OwnedFd>)>>,
+}
+
+/// Holds back who would start programs for sockets that a successor or a predecessor has, too. Cheap to
+/// clone.
+#[derive(Clone, Default)]
+pub struct Gate {
+    closed: watch::Sender<bool>,
+    /// Programs of a predecessor that have a socket for themselves, by its inode.
+    elsewhere: Arc<Mutex<HashMap<u64, (i32, OwnedFd)>>>,
+}
+
+impl Gate {
+    /// Nobody starts anything until it is opened.
+    pub fn close(&self) {
+        self.closed.send_replace(true);
+    }
+
+    /// Everybody goes on.
+    pub fn open(&self) {
+        self.closed.send_replace(false);
+    }
+
+    /// A program of a predecessor has this socket for itself.
+    pub fn expect(&self, socket: u64, pid: i32, process: OwnedFd) {
+        self.lock().insert(socket, (pid, process));
+    }
+
+    /// Returns once it is open, or once it is closed.
+    pub async fn is(&self, closed: bool) {
+        // We have a sender, so it cannot be gone.
+        let _ = self.closed.subscribe().wait_for(|is| *is == closed).await;
+    }
+
+    /// Whether nobody may start anything.
+    pub fn is_closed(&self) -> bool {
+        *self.closed.borrow()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, (i32, OwnedFd)>> {
+        // Each change is one step.
+        self.elsewhere
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Starts the thread.
@@ -113,6 +179,7 @@ pub fn start(
     orders: mpsc::UnboundedReceiver<Order>,
     metrics: Metrics,
     zone: Zone,
+    gate: Gate,
     faults: mpsc::UnboundedSender<Fatal>,
 ) -> io::Result<JoinHandle<()>> {
     thread::Builder::new()
@@ -122,7 +189,7 @@ pub fn start(
                 .enable_all()
                 .build_local(LocalOptions::default());
             match runtime {
-                Ok(runtime) => runtime.block_on(obey(orders, metrics, zone)),
+                Ok(runtime) => runtime.block_on(obey(orders, metrics, zone, gate)),
                 Err(error) => {
                     let message = format!("the thread for programs cannot start: {error}");
                     let _ = faults.send(Fatal::new(Exit::OsError, message));
@@ -131,13 +198,20 @@ pub fn start(
         })
 }
 
-async fn obey(mut orders: mpsc::UnboundedReceiver<Order>, metrics: Metrics, zone: Zone) {
+async fn obey(
+    mut orders: mpsc::UnboundedReceiver<Order>,
+    metrics: Metrics,
+    zone: Zone,
+    gate: Gate,
+) {
     let launcher = Rc::new(Launcher {
         metrics,
         throttle: Throttle::new(),
         zone,
         draining: CancellationToken::new(),
         ending: CancellationToken::new(),
+        gate,
+        alone: RefCell::default(),
     });
     let mut tasks = JoinSet::new();
     while let Some(order) = orders.recv().await {
@@ -154,6 +228,9 @@ async fn obey(mut orders: mpsc::UnboundedReceiver<Order>, metrics: Metrics, zone
             Order::Keep(entry, pool, retired) => {
                 tasks.spawn_local(warm::keep(launcher.clone(), entry, pool, retired));
             }
+            Order::Programs(answer) => {
+                let _ = answer.send(launcher.programs());
+            }
             Order::Drain => launcher.draining.cancel(),
             Order::Stop => break,
         }
@@ -167,6 +244,51 @@ impl Launcher {
     /// The counters of a service.
     pub fn metrics(&self, entry: &Entry) -> ServiceMetrics {
         self.metrics.service(&entry.name)
+    }
+
+    /// A program has a socket for itself, until what is returned is dropped.
+    pub fn leave_alone(
+        self: &Rc<Self>,
+        socket: &Socket,
+        pid: i32,
+        process: Option<OwnedFd>,
+    ) -> impl Sized + use<> {
+        struct Until(Rc<Launcher>, Option<u64>);
+        impl Drop for Until {
+            fn drop(&mut self) {
+                if let Some(inode) = self.1 {
+                    self.0.alone.borrow_mut().remove(&inode);
+                }
+            }
+        }
+        let inode = inode(socket);
+        if let Some(inode) = inode {
+            self.alone.borrow_mut().insert(inode, (pid, process));
+        }
+        Until(self.clone(), inode)
+    }
+
+    /// The program of a predecessor that has this socket for itself, if one has; once.
+    pub fn elsewhere(&self, socket: &Socket) -> Option<(i32, OwnedFd)> {
+        self.gate.lock().remove(&inode(socket)?)
+    }
+
+    /// All programs that have a socket for themselves, as far as the kernel gives descriptors of them.
+    fn programs(&self) -> Vec<Alone> {
+        let alone = self.alone.borrow();
+        let one = |(&socket, (pid, process)): (&u64, &(i32, Option<OwnedFd>))| {
+            let process = match process {
+                Some(process) => process.try_clone(),
+                // It is ours, and has not been waited for: the number is its own.
+                None => child_descriptor(Pid::from_raw(*pid)),
+            };
+            Some(Alone {
+                socket,
+                pid: *pid,
+                process: process.ok()?,
+            })
+        };
+        alone.iter().filter_map(one).collect()
     }
 
     /// Starts a program, or says why not: in the log at most once a second.
@@ -250,6 +372,11 @@ impl Launcher {
             held: (permit, running),
         })
     }
+}
+
+/// What tells a socket from every other.
+fn inode(socket: &Socket) -> Option<u64> {
+    Some(fstat(socket).ok()?.st_ino)
 }
 
 /// A program that runs for a connection.

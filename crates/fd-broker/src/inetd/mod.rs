@@ -35,7 +35,7 @@ use portyard_core::exit::{Exit, Fatal};
 use portyard_core::listen::{Bound, Inherited, open};
 use serde_json::{Value, json};
 use socket2::Socket;
-use tokio::sync::{mpsc, watch as channel};
+use tokio::sync::{mpsc, oneshot, watch as channel};
 
 pub use config::ServiceConfig;
 pub use entry::{Entry, PROGRAM, REDIRECT};
@@ -44,6 +44,7 @@ pub use service::Service;
 use crate::settings::Options;
 use entry::{Planned, Watch};
 use launcher::Order;
+pub use launcher::{Alone, Gate};
 use metrics::Metrics;
 use tokio_util::sync::CancellationToken;
 use warm::Warm;
@@ -59,6 +60,7 @@ struct Inner {
     /// How many connections have a program.
     running: channel::Sender<usize>,
     orders: mpsc::UnboundedSender<Order>,
+    gate: Gate,
     state: Mutex<State>,
 }
 
@@ -135,9 +137,11 @@ impl Inetd {
             } else {
                 let (endpoint, transport, _) = &key;
                 let label = label(&watch.entry.name);
-                let mut bound = inherited.take_bound(endpoint, &label, *transport)?;
+                // A program may wait in it.
+                let mut bound = inherited.take_bound_as_is(endpoint, &label, *transport)?;
                 if bound.is_empty() {
-                    bound = open(endpoint, *transport, &watch.socket, inherited, 1)?;
+                    let prover = watch.prover.as_ref();
+                    bound = open(endpoint, *transport, &watch.socket, inherited, 1, prover)?;
                 }
                 Some(duplicated(bound)?)
             };
@@ -215,6 +219,18 @@ impl Inetd {
         all
     }
 
+    /// Holds back who watches sockets, and lets them go on.
+    pub fn gate(&self) -> &Gate {
+        &self.0.gate
+    }
+
+    /// Programs that have a socket for themselves.
+    pub async fn alone(&self) -> Vec<Alone> {
+        let (answer, answered) = oneshot::channel();
+        self.order(Order::Programs(answer));
+        answered.await.unwrap_or_default()
+    }
+
     /// Leaves the files of Unix sockets where they are: somebody else has the sockets.
     pub fn leave_files(&self) {
         for held in self.state().watched.values().flatten() {
@@ -269,6 +285,7 @@ impl Inetd {
             orders,
             self.0.metrics.clone(),
             self.0.zone.clone(),
+            self.0.gate.clone(),
             faults.clone(),
         );
         let thread = thread.map_err(|error| {
@@ -401,6 +418,7 @@ impl Default for Inetd {
             zone: Zone::system(),
             running: channel::Sender::new(0),
             orders,
+            gate: Gate::default(),
             state: Mutex::new(State {
                 planned: Planned::default(),
                 warm: HashMap::new(),

@@ -18,7 +18,7 @@ use portyard_core::access::Action as Verdict;
 use portyard_core::clock::Now;
 use portyard_core::endpoint::Transport;
 use portyard_core::listen::{Bound, UnixFile};
-use portyard_core::sys::register;
+use portyard_core::sys::{register, register_descriptor};
 use socket2::Socket;
 use tokio::sync::watch;
 
@@ -76,10 +76,24 @@ impl Watched {
         let socket = Rc::new(socket);
         let mut backoff: Option<Backoff> = None;
         let mut undone = 0_u32;
+        // Whether a predecessor's program may have the socket: the gate may have been opened before we
+        // first look, so whether it is closed says nothing then.
+        let mut unsure = true;
         loop {
             let Some(watch) = service.borrow_and_update().clone() else {
                 break;
             };
+            if unsure || launcher.gate.is_closed() {
+                tokio::select! {
+                    () = launcher.gate.is(false) => {}
+                    () = launcher.draining.cancelled() => break,
+                }
+                if !wait_for_predecessor(&launcher, &watch, &socket).await {
+                    break;
+                }
+                unsure = false;
+                continue;
+            }
             tokio::select! {
                 ready = readable(&socket) => if let Err(error) = ready {
                     tracing::error!(service = %watch.entry.name, %error, "the socket cannot be watched");
@@ -87,7 +101,11 @@ impl Watched {
                 },
                 // What it becomes is looked at above.
                 _ = service.changed() => continue,
+                () = launcher.gate.is(true) => continue,
                 () = launcher.draining.cancelled() => break,
+            }
+            if launcher.gate.is_closed() {
+                continue;
             }
             let turn = turn(&launcher, &watch, &socket, undone >= UNREAD_MAX).await;
             match turn {
@@ -112,8 +130,29 @@ impl Watched {
     }
 }
 
+/// Waits for the end of a predecessor's program that has the socket for itself, if one has; false when the
+/// broker drains meanwhile.
+async fn wait_for_predecessor(launcher: &Rc<Launcher>, watch: &Watch, socket: &Socket) -> bool {
+    if let Some((pid, process)) = launcher.elsewhere(socket) {
+        let name = &watch.entry.name;
+        tracing::info!(service = %name, pid, "a program of the predecessor has the socket until it ends");
+        let registered = process.try_clone().and_then(register_descriptor);
+        let _alone = launcher.leave_alone(socket, pid, Some(process));
+        match registered {
+            Ok(registered) => tokio::select! {
+                _ = registered.readable() => {}
+                () = launcher.draining.cancelled() => return false,
+            },
+            Err(error) => tracing::warn!(service = %name, %error, "its end cannot be waited for"),
+        }
+    }
+    // Nobody waits in the socket any more.
+    let _ = socket.set_nonblocking(true);
+    true
+}
+
 /// Deals with something that has come.
-async fn turn(launcher: &Launcher, watch: &Watch, socket: &Rc<Socket>, give_up: bool) -> Turn {
+async fn turn(launcher: &Rc<Launcher>, watch: &Watch, socket: &Rc<Socket>, give_up: bool) -> Turn {
     let entry = &watch.entry;
     let datagrams = watch.transport == Transport::Datagram;
     let first = datagrams.then(|| peek(socket)).flatten();
@@ -161,6 +200,7 @@ async fn turn(launcher: &Launcher, watch: &Watch, socket: &Rc<Socket>, give_up: 
         let _ = socket.set_nonblocking(true);
         return Turn::Undone(Duration::ZERO);
     };
+    let alone = launcher.leave_alone(socket, process.child.pid(), None);
     let started = Instant::now();
     let errors = process.child.take_stderr();
     let telling =
@@ -175,6 +215,7 @@ async fn turn(launcher: &Launcher, watch: &Watch, socket: &Rc<Socket>, give_up: 
             }
         }
     };
+    drop(alone);
     let ran = started.elapsed();
     process.end(entry, status, ran, None);
     if over {

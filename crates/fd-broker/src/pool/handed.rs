@@ -9,7 +9,7 @@ use std::time::Duration;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use portyard_core::limits::Prefix;
 use portyard_core::listener::{Permit, source_of};
-use portyard_core::serve::{Accepted, Peer};
+use portyard_core::serve::{Accepted, Peer, monotonic};
 use portyard_core::sockdiag::{Touch, touch};
 use socket2::{SockRef, Socket};
 
@@ -29,14 +29,56 @@ pub struct Handed {
     /// What was seen of its first bytes, where somebody has looked.
     pub peeked: Option<Box<Peeked>>,
     /// Its place under the limits of its listener, until it ends.
-    pub permit: Permit,
+    pub place: Place,
     /// Its cookie, while the kernel is to tell of its end.
     pub watched: Cell<Option<u64>>,
     /// Whether its descriptors wait in calls, which all copies share.
     blocking: Cell<bool>,
 }
 
+/// The place of a connection under the limits of its listener.
+pub enum Place {
+    /// It has one.
+    Taken(Permit),
+    /// A predecessor had accepted it, and here there is no room, or no such listener: its name.
+    None(String),
+}
+
 impl Handed {
+    /// A connection of a worker that a predecessor had, with the predecessor's copy if the worker has not
+    /// taken it.
+    pub fn bequeathed(socket: Option<OwnedFd>, place: Place) -> Self {
+        let address = socket.as_ref().and_then(|socket| {
+            let address = SockRef::from(socket).peer_addr().ok()?;
+            address.as_socket()
+        });
+        Self {
+            socket,
+            peer: address.map_or(Peer::Local, Peer::Internet),
+            arrival: monotonic(),
+            peeked: None,
+            place,
+            watched: Cell::new(None),
+            // As the worker, which does not know of such things, got it.
+            blocking: Cell::new(true),
+        }
+    }
+
+    /// The name of the listener that accepted it.
+    pub fn listener(&self) -> &str {
+        match &self.place {
+            Place::Taken(permit) => &permit.listener().name,
+            Place::None(name) => name,
+        }
+    }
+
+    /// It is in another process, and takes none of our descriptors.
+    pub fn leave_daemon(&mut self) {
+        if let Place::Taken(permit) = &mut self.place {
+            permit.leave_daemon();
+        }
+    }
+
     /// A connection that has just been accepted.
     pub fn new(accepted: Accepted, peeked: Option<Box<Peeked>>) -> Self {
         Self {
@@ -44,7 +86,7 @@ impl Handed {
             peer: accepted.peer,
             arrival: accepted.arrival,
             peeked,
-            permit: accepted.permit,
+            place: Place::Taken(accepted.permit),
             watched: Cell::new(None),
             blocking: Cell::new(false),
         }

@@ -116,6 +116,21 @@ pub enum Trace {
     Untouched,
     /// It may have been used.
     Touched,
+    /// Another broker has the worker, and its connections with it.
+    Moved,
+}
+
+/// What a worker has that another broker had before.
+#[derive(Debug)]
+pub struct Estate<T> {
+    /// For how long it has been a worker.
+    pub age: Duration,
+    /// Connections that it has taken in all.
+    pub taken: u64,
+    /// What it was offered and has not answered.
+    pub offered: Option<T>,
+    /// What it has.
+    pub served: Vec<T>,
 }
 
 /// An acknowledgement that answers nothing.
@@ -206,6 +221,62 @@ impl<T> Machine<T> {
         id
     }
 
+    /// A worker is there that another broker had. Returns what its connections are called here, the
+    /// offered one apart.
+    pub fn inherit(
+        &mut self,
+        joining: Joining,
+        estate: Estate<T>,
+        draining: bool,
+        now: Instant,
+        actions: &mut Vec<Action<T>>,
+    ) -> (WorkerId, Option<ConnectionId>, Vec<ConnectionId>) {
+        // It gets nothing before all that it has is counted.
+        let capacity = joining.capacity;
+        let joining = Joining {
+            capacity: 0,
+            ..joining
+        };
+        let id = self.join(joining, now, actions);
+        let offered = estate.offered.map(|payload| {
+            let key = self.insert(payload, 0, now);
+            self.connections[key].state = State::Offered(id, now);
+            self.connections[key].deliveries = 1;
+            self.offered += 1;
+            let connection = self.id(key);
+            self.offers.push_back(connection);
+            connection
+        });
+        let mut served = Vec::with_capacity(estate.served.len());
+        for payload in estate.served {
+            let key = self.insert(payload, 0, now);
+            self.connections[key].state = State::Served(id);
+            served.push(self.id(key));
+        }
+        if let Some(worker) = self.workers.get_mut(&id) {
+            worker.joining.capacity = capacity;
+            worker.since = now.checked_sub(estate.age).unwrap_or(now);
+            worker.draining = draining;
+            worker.taken = estate.taken;
+            worker.offered = offered.is_some().into();
+            worker.present = u32::try_from(served.len()).unwrap_or(u32::MAX);
+        }
+        self.dispatch(now, actions);
+        (id, offered, served)
+    }
+
+    /// What a worker has: what it was offered, and what it serves.
+    pub fn estate(&self, worker: WorkerId) -> impl Iterator<Item = (ConnectionId, &T)> {
+        let of_worker = move |state| match state {
+            State::Offered(to, _) => to == worker,
+            State::Served(by) => by == worker,
+            State::Queued => false,
+        };
+        let all = self.connections.iter();
+        all.filter(move |(_, entry)| of_worker(entry.state))
+            .map(|(key, entry)| (self.id(key), &entry.payload))
+    }
+
     /// A worker is gone. `trace` is asked about each connection that it has not answered for.
     pub fn leave(
         &mut self,
@@ -239,6 +310,9 @@ impl<T> Machine<T> {
                 Trace::Touched => {
                     actions.push(Action::Lost(self.connections.remove(key).payload));
                 }
+                Trace::Moved => {
+                    actions.push(Action::Released(self.connections.remove(key).payload));
+                }
             }
         }
         self.dispatch(now, actions);
@@ -251,16 +325,7 @@ impl<T> Machine<T> {
             actions.push(Action::Answer(payload, Unserved::Full));
             return;
         }
-        self.generation = self.generation.wrapping_add(1);
-        let key = self.connections.insert(Entry {
-            generation: self.generation,
-            payload,
-            source,
-            arrived: now,
-            deliveries: 0,
-            state: State::Queued,
-            shunned: None,
-        });
+        let key = self.insert(payload, source, now);
         // Who waits goes first.
         if !waits && self.place(key, now, actions) {
             return;
@@ -271,6 +336,19 @@ impl<T> Machine<T> {
         } else {
             self.queue.push_back(self.id(key));
         }
+    }
+
+    fn insert(&mut self, payload: T, source: u64, now: Instant) -> usize {
+        self.generation = self.generation.wrapping_add(1);
+        self.connections.insert(Entry {
+            generation: self.generation,
+            payload,
+            source,
+            arrived: now,
+            deliveries: 0,
+            state: State::Queued,
+            shunned: None,
+        })
     }
 
     /// A worker has taken a connection. Gives its payload, of which the machine needs no socket any
@@ -449,8 +527,12 @@ impl<T> Machine<T> {
         self.workers.iter().map(|(&id, worker)| (id, worker))
     }
 
+    /// Connections that a worker has, or may have any moment.
+    pub fn load(&self, worker: WorkerId) -> u32 {
+        self.workers.get(&worker).map_or(0, Worker::load)
+    }
+
     /// One worker.
-    #[cfg(test)]
     pub fn worker(&self, id: WorkerId) -> Option<&Worker> {
         self.workers.get(&id)
     }

@@ -11,7 +11,7 @@ mod handed;
 mod machine;
 mod seat;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -19,13 +19,14 @@ use std::time::Instant;
 use portyard_core::observe::Throttle;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
+use tokio::sync::mpsc::UnboundedSender;
 
 pub use config::{Mode, PoolConfig, is_name};
 pub use counts::Counts;
-pub use handed::Handed;
+pub use handed::{Handed, Place};
 use machine::Action;
 pub use machine::{ConnectionId, Joining, Machine, Unknown, Unserved, WorkerId};
-pub use seat::{About, Asked, Protocol, Seat, Sent};
+pub use seat::{About, Asked, Legacy, Parked, Protocol, Seat, Sent};
 
 use crate::watch::Watch;
 
@@ -42,15 +43,19 @@ pub struct Pool {
     state: Mutex<State>,
     /// Told when there is room in the queue again.
     room: Notify,
+    /// Told when a worker has gone.
+    left: Notify,
     throttle: Throttle,
 }
 
 struct State {
     config: PoolConfig,
     machine: Machine<Handed>,
-    links: HashMap<WorkerId, Link>,
+    links: BTreeMap<WorkerId, Link>,
     /// Listening sockets for the workers, in listener mode.
     lent: Vec<(String, OwnedFd)>,
+    /// It is in the configuration no more: nothing comes in, and workers go when they are through.
+    leaving: bool,
     actions: Vec<Action<Handed>>,
 }
 
@@ -93,11 +98,13 @@ impl Pool {
             state: Mutex::new(State {
                 machine: Machine::new(config.rules(offers)),
                 config,
-                links: HashMap::new(),
+                links: BTreeMap::new(),
                 lent: Vec::new(),
+                leaving: false,
                 actions: Vec::new(),
             }),
             room: Notify::new(),
+            left: Notify::new(),
             throttle: Throttle::new(),
         }
     }
@@ -107,21 +114,65 @@ impl Pool {
         self.lock().config.clone()
     }
 
-    /// Goes on by other rules.
+    /// Goes on by other rules, even if it was to leave.
     pub fn reload(&self, config: PoolConfig, offers: usize) {
         self.change(|state, now, _| {
             let rules = config.rules(offers);
             state.config = config;
+            if std::mem::take(&mut state.leaving) {
+                for (&id, link) in &mut state.links {
+                    link.ask_to_drain(link.drained.0);
+                    let drained = link.drained.0 || link.drained.1;
+                    let (machine, actions) = (&mut state.machine, &mut state.actions);
+                    machine.set_draining(id, drained, now, actions);
+                }
+            }
             state.machine.set_rules(rules, now, &mut state.actions);
         });
         self.room.notify_waiters();
+    }
+
+    /// Ends it, because it is in the configuration no more: who waits is answered, workers finish what
+    /// they have and are parted with.
+    pub fn leave(&self) {
+        let first = self.change(|state, now, _| {
+            state.lent.clear();
+            for (&id, link) in &mut state.links {
+                link.ask_to_drain(true);
+                let (machine, actions) = (&mut state.machine, &mut state.actions);
+                machine.set_draining(id, true, now, actions);
+            }
+            !std::mem::replace(&mut state.leaving, true)
+        });
+        if first {
+            tracing::info!(pool = %self.name, "leaves: it is in the configuration no more");
+        }
+        // Whoever waits for room finds out where else to go.
+        self.room.notify_waiters();
+        self.left.notify_one();
+    }
+
+    /// Whether it is to leave.
+    pub fn is_leaving(&self) -> bool {
+        self.lock().leaving
+    }
+
+    /// Returns when its last worker has gone.
+    pub async fn has_no_workers(&self) {
+        while !self.lock().links.is_empty() {
+            self.left.notified().await;
+        }
     }
 
     /// A connection for its workers.
     pub fn arrive(&self, handed: Handed) {
         Counts::add(&self.counts.arrived);
         let source = handed.source();
-        self.change(|state, now, _| {
+        self.change(|state, now, endings| {
+            if state.leaving {
+                endings.answers.push((handed, Unserved::Closing));
+                return;
+            }
             state
                 .machine
                 .arrive(handed, source, now, &mut state.actions);
@@ -136,7 +187,8 @@ impl Pool {
     /// Whether connections should be accepted for it now.
     pub fn accepts(&self) -> bool {
         let state = self.lock();
-        state.config.mode == Mode::Connections && !state.machine.is_full()
+        // One that leaves has an answer for all.
+        state.leaving || state.config.mode == Mode::Connections && !state.machine.is_full()
     }
 
     /// Lends these listening sockets to its workers, if they accept by themselves.
@@ -171,6 +223,7 @@ impl Pool {
                 Counts::add(&self.counts.done);
                 endings.dropped.push(handed);
             }
+            state.look_who_is_through();
         });
     }
 
@@ -202,6 +255,27 @@ impl Pool {
         self.change(|state, _, _| state.machine.close(&mut state.actions));
     }
 
+    /// Has its workers stop whose sessions can go on with a successor; each tells `parked`.
+    pub fn park(&self, parked: &UnboundedSender<Parked>) {
+        for link in self.lock().links.values_mut() {
+            if link.about.protocol != Protocol::Native {
+                link.asked.park = Some(parked.clone());
+                link.wake.notify_one();
+            }
+        }
+    }
+
+    /// Whether one of these processes has a connection, or may have one any moment.
+    pub fn occupies(&self, processes: &BTreeSet<i32>) -> bool {
+        let state = self.lock();
+        let mut links = state.links.iter();
+        links.any(|(&id, link)| processes.contains(&link.about.pid) && state.machine.load(id) > 0)
+    }
+
+    fn load_of(&self, worker: WorkerId) -> u32 {
+        self.lock().machine.load(worker)
+    }
+
     /// Whether nobody waits and no offer is open.
     pub fn is_idle(&self) -> bool {
         self.lock().machine.is_idle()
@@ -222,8 +296,10 @@ impl Pool {
                     continue;
                 }
                 link.drained.0 = draining;
-                link.asked.drain = Some(draining);
-                link.wake.notify_one();
+                if state.leaving {
+                    continue;
+                }
+                link.ask_to_drain(draining);
                 let drained = draining || link.drained.1;
                 state
                     .machine
@@ -285,6 +361,7 @@ impl Pool {
         let mut status = json!({
             "name": self.name,
             "mode": state.config.mode,
+            "leaving": state.leaving,
             "balance": state.config.balance,
             "waiting": state.machine.queue().len(),
             "waiting_limit": state.config.queue,
@@ -308,7 +385,7 @@ impl Pool {
             json!({
                 "pool": self.name,
                 "peer": handed.peer.to_string(),
-                "listener": handed.permit.listener().name,
+                "listener": handed.listener(),
                 "waiting_seconds": now.duration_since(since).as_secs_f64(),
             })
         };
@@ -322,6 +399,10 @@ impl Pool {
         let state = &mut *guard;
         let was_full = state.machine.is_full();
         let result = change(state, Instant::now(), &mut endings);
+        if state.leaving {
+            // What comes back to it has nowhere to go.
+            state.machine.close(&mut state.actions);
+        }
         for action in state.actions.drain(..) {
             match action {
                 Action::Offer(worker, connection) => {
@@ -384,6 +465,27 @@ impl Pool {
     fn lock(&self) -> MutexGuard<'_, State> {
         // The machine's methods leave it whole or do not panic.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Has workers that may be through parted with.
+    fn look_who_is_through(&mut self) {
+        if self.leaving {
+            for link in self.links.values() {
+                link.wake.notify_one();
+            }
+        }
+    }
+}
+
+impl Link {
+    /// Has the worker told that it gets nothing more, or that it does again.
+    fn ask_to_drain(&mut self, draining: bool) {
+        self.asked.drain = Some(draining);
+        // What is lent to workers is lent again.
+        self.asked.lent |= !draining;
+        self.wake.notify_one();
     }
 }
 

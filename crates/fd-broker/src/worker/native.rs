@@ -284,6 +284,9 @@ impl Session {
             let said = match self.event().await {
                 Event::Finished | Event::Said(Ok(None)) => return Ended::Done,
                 Event::Woken | Event::Writable => match self.attend() {
+                    Ok(true) if self.seat.as_ref().is_some_and(Seat::is_through) => {
+                        return Ended::Done;
+                    }
                     Ok(true) => continue,
                     Ok(false) => return Ended::Protocol,
                     Err(error) => return error.into(),
@@ -309,7 +312,7 @@ impl Session {
             return Event::Finished;
         };
         let mut woken = pin!(seat.woken());
-        let mut finished = pin!(seat.finished());
+        let mut finished = pin!(seat.finished(false));
         // What the worker says goes first, so that offers go out once for all of it.
         poll_fn(|cx| {
             if let Poll::Ready(said) = poll_message(connection, cx, read_said) {
@@ -445,7 +448,7 @@ fn send_offers(
         let mut offer = Offer {
             connection: id.0,
             arrival: handed.arrival,
-            listener: &handed.permit.listener().name,
+            listener: handed.listener(),
             peer,
             user: peer.is_none().then(|| user(handed)).flatten(),
             ..Offer::default()

@@ -18,12 +18,14 @@ use portyard_core::serve::{Connection, Ended, Serving, StreamService};
 use portyard_wire::framing::{Decoder, Framing};
 use portyard_wire::pickle::{self, Caps};
 use portyard_wire::value::Value;
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{about, installed};
 use crate::broker::Broker;
 use crate::crew::Crew;
-use crate::pool::{ConnectionId, Joining, Pool, Protocol, Seat};
+use crate::pool::{About, ConnectionId, Joining, Legacy, Parked, Pool, Protocol, Seat};
 use crate::settings::Options;
 
 /// The service.
@@ -47,6 +49,8 @@ struct Session {
     /// What it has answered, as far as that is not complete.
     answer: Vec<u8>,
     crew: Crew,
+    /// A successor may have the worker.
+    parked: bool,
 }
 
 /// What happens in a session.
@@ -81,7 +85,11 @@ impl StreamService for Plain {
             let Some(pool) = pool else {
                 return Ended::Broken;
             };
-            match begin(connection, &pool, protocol, &options, crew).await {
+            let begun = match connection.take_legacy::<Legacy>() {
+                Some(legacy) => Ok(go_on(connection, &pool, protocol, &options, crew, *legacy)),
+                None => begin(connection, &pool, protocol, &options, crew).await,
+            };
+            match begun {
                 Ok(mut session) => session.run().await,
                 Err(ended) => ended,
             }
@@ -112,12 +120,7 @@ async fn begin(
     };
     let about = about(&connection, protocol, "", said);
     let pid = about.pid;
-    let joining = Joining {
-        name: about.name.clone(),
-        weight: options.weight.get().into(),
-        capacity: options.capacity.get(),
-        window: 1,
-    };
+    let joining = joining(&about, options);
     Ok(Session {
         connection,
         seat: Some(Seat::take(pool, about, joining, true)),
@@ -127,7 +130,44 @@ async fn begin(
         lent: 0,
         answer: Vec::new(),
         crew,
+        parked: false,
     })
+}
+
+/// Goes on with a worker that a predecessor had, and that notices nothing.
+fn go_on(
+    connection: Connection,
+    pool: &Arc<Pool>,
+    protocol: Protocol,
+    options: &Options,
+    crew: Crew,
+    legacy: Legacy,
+) -> Session {
+    let said = i32::try_from(legacy.record.process).ok();
+    let about = about(&connection, protocol, "", said);
+    let (pid, joining) = (about.pid, joining(&about, options));
+    let (lent, answered) = (legacy.record.lent, legacy.record.answered);
+    let (seat, offered) = Seat::inherit(pool, about, joining, legacy);
+    Session {
+        connection,
+        seat: Some(seat),
+        protocol,
+        pid,
+        offered,
+        lent: lent.into(),
+        answer: ANSWER[..usize::from(answered).min(ANSWER.len())].to_vec(),
+        crew,
+        parked: false,
+    }
+}
+
+fn joining(about: &About, options: &Options) -> Joining {
+    Joining {
+        name: about.name.clone(),
+        weight: options.weight.get().into(),
+        capacity: options.capacity.get(),
+        window: 1,
+    }
 }
 
 /// Reads the message that a `python` worker begins with: its process.
@@ -168,6 +208,11 @@ impl Session {
                     if asked.cut {
                         return self.give_up().await;
                     }
+                    if let Some(to) = asked.park
+                        && self.park(to).await
+                    {
+                        return Ended::Done;
+                    }
                     if asked.lent
                         && let Err(error) = self.lend()
                     {
@@ -175,6 +220,9 @@ impl Session {
                     }
                     if let Err(error) = self.offer() {
                         return error.into();
+                    }
+                    if self.seat.as_ref().is_some_and(Seat::is_through) {
+                        return Ended::Done;
                     }
                 }
                 Event::Drained(Ok(())) if self.protocol == Protocol::Raw => {}
@@ -200,13 +248,15 @@ impl Session {
             protocol,
             offered,
             answer,
+            crew,
+            pid,
             ..
         } = self
         else {
             return Event::Finished;
         };
         let mut woken = pin!(seat.woken());
-        let mut finished = pin!(seat.finished());
+        let mut finished = None;
         let drains = *protocol == Protocol::Python && offered.is_some();
         poll_fn(|cx| {
             // The end of the worker goes first: a socket whose peer is gone is drained, too.
@@ -227,6 +277,9 @@ impl Session {
                 return Poll::Ready(Event::Woken);
             }
             if connection.finishing() {
+                // A program of ours ends with us, and with it what it serves.
+                let wait = || Box::pin(seat.finished(crew.has(*pid)));
+                let finished = finished.get_or_insert_with(wait);
                 return finished.as_mut().poll(cx).map(|()| Event::Finished);
             }
             Poll::Pending
@@ -339,6 +392,43 @@ impl Session {
         true
     }
 
+    /// Stops, so that a successor can go on with the worker; whether it does. What the worker says
+    /// meanwhile stays in its socket.
+    async fn park(&mut self, to: UnboundedSender<Parked>) -> bool {
+        let Some(seat) = &self.seat else {
+            return false;
+        };
+        // A program of ours ends with us.
+        if self.crew.has(self.pid) {
+            return false;
+        }
+        let (Ok(socket), Ok(estate)) = (self.connection.channel(), seat.park()) else {
+            seat.unpark();
+            return false;
+        };
+        let (moved, outcome) = oneshot::channel();
+        let parked = Parked::new(
+            &self.connection,
+            (self.pid, self.lent, self.answer.len()),
+            socket.into_socket(),
+            estate,
+            moved,
+        );
+        self.parked = true;
+        let sent = to.send(parked);
+        drop(to);
+        let moved = sent.is_ok() && outcome.await.unwrap_or(false);
+        if moved {
+            if let Some(seat) = self.seat.take() {
+                seat.move_out();
+            }
+        } else {
+            self.parked = false;
+            seat.unpark();
+        }
+        moved
+    }
+
     /// Gives the worker the listening sockets that its pool lends.
     fn lend(&mut self) -> io::Result<()> {
         let Self {
@@ -374,6 +464,10 @@ impl Drop for Session {
         let Some(seat) = self.seat.take() else {
             return;
         };
+        if self.parked {
+            // It was cut before anybody said whether a successor has the worker, who may be at work.
+            return seat.move_out();
+        }
         self.connection.shut();
         if let (Protocol::Raw, Some((id, _))) = (self.protocol, self.offered) {
             let mut bytes = [0; ANSWER.len()];

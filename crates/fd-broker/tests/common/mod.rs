@@ -23,6 +23,17 @@ use serde_json::Value;
 /// The daemon's binary.
 pub const BINARY: &str = env!("CARGO_BIN_EXE_fd-broker");
 
+/// The binary of another daemon, which cargo put beside that of this one.
+pub fn beside(name: &str) -> PathBuf {
+    let path = Path::new(BINARY).with_file_name(name);
+    assert!(
+        path.exists(),
+        "{} is missing: cargo build -p {name}",
+        path.display()
+    );
+    path
+}
+
 /// A program of ours that is killed with its test.
 pub struct Worker {
     child: Child,

@@ -12,10 +12,10 @@ use portyard_core::exit::{Exit, Fatal};
 
 use super::keep::Keep;
 use super::npy::Layout;
-use super::progress::{self, When};
 use super::{PIECE, Summary, patience, stream_target};
 use crate::connect::Target;
 use crate::connected::Connected;
+use crate::progress::{self, When};
 use crate::stop::Outcome;
 use crate::trust;
 use portyard_wire::array::SIZE_LEN;

@@ -10,11 +10,11 @@ use portyard_core::endpoint::Endpoint;
 use portyard_core::exit::{Exit, Fatal};
 
 use super::npy::{self, Header};
-use super::progress::{self, When};
 use super::{PIECE, Summary, patience, stream_target};
 use crate::connect::Target;
 use crate::connected::{Connected, Sent, Until};
 use crate::out;
+use crate::progress::{self, When};
 use crate::stop::{Outcome, Stop};
 use crate::trust;
 use portyard_wire::array::{RECEIPT_LEN, Receipt, Refusal, UnknownRefusal};

@@ -152,7 +152,7 @@ fn bind(endpoints: &[Endpoint], datagram: bool) -> Result<Vec<Bound>, Stop> {
         };
         let endpoint = endpoint.clone().with_transport(transport);
         let options = SocketOptions::default();
-        let bound = open(&endpoint, transport, &options, &mut inherited, 1);
+        let bound = open(&endpoint, transport, &options, &mut inherited, 1, None);
         all.extend(bound.map_err(Fatal::from)?);
     }
     if all.len() > SOCKETS_MAX {

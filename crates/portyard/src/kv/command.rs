@@ -93,6 +93,14 @@ pub enum Command {
         #[command(flatten)]
         value: NewValue,
     },
+    /// Remove a key if its value is the expected one.
+    Cad {
+        /// The key.
+        key: String,
+        /// The value that must be there.
+        #[arg(allow_negative_numbers = true)]
+        expected: String,
+    },
     /// Add to a number, and print the sum.
     Incr {
         /// The key.
@@ -161,6 +169,9 @@ impl Command {
             } => Asked::new("cas", &key, style)?
                 .with(word::value(&expected, style)?)
                 .with(value.read(style)?)
+                .yes_or_no(server, out),
+            Self::Cad { key, expected } => Asked::new("cad", &key, style)?
+                .with(word::value(&expected, style)?)
                 .yes_or_no(server, out),
             Self::Incr { key, by } => Asked::new("incr", &key, style)?
                 .with(Value::Int(by))

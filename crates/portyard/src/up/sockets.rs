@@ -54,8 +54,15 @@ pub fn open(plan: Plan) -> Result<Berth, Fatal> {
                 _ => plan.daemon.transport_of(&listener.service),
             };
             let options = SocketOptions::default();
-            let bound = listen::open(endpoint, transport, &options, &mut Inherited::none(), 1)
-                .map_err(|error| cannot_open(daemon, name, transport, &error))?;
+            let bound = listen::open(
+                endpoint,
+                transport,
+                &options,
+                &mut Inherited::none(),
+                1,
+                None,
+            )
+            .map_err(|error| cannot_open(daemon, name, transport, &error))?;
             sockets.extend(bound.into_iter().map(|bound| Passed {
                 name: name.into(),
                 service: listener.service.clone(),

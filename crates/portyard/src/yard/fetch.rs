@@ -1,23 +1,22 @@
 //! Asks a rest-api for the state of the yard.
 
-use std::io;
-use std::time::Duration;
+use std::fmt::Display;
+use std::time::{Duration, Instant};
 
-use http_body_util::{BodyExt as _, Empty, Limited};
-use hyper::body::Bytes;
-use hyper::client::conn::http1;
-use hyper::header::{ACCEPT, AUTHORIZATION, HOST};
-use hyper::{Request, StatusCode};
-use hyper_util::rt::TokioIo;
+use hyper::{Method, StatusCode, Uri};
+use indicatif::ProgressBar;
 use portyard_core::endpoint::Endpoint;
 use portyard_core::exit::{Exit, Fatal};
 use serde_json::Value;
-use tokio::net::{TcpStream, UnixStream};
 use tokio::runtime::Builder;
-use tokio::time::timeout;
+use tokio::task::LocalSet;
+use zeroize::Zeroizing;
 
 use crate::connect::Target;
-use crate::trust::{Stream, Trust};
+use crate::http::content::Content;
+use crate::http::link::{Asked, Link, dial};
+use crate::http::pace::Pace;
+use crate::trust::Trust;
 
 /// How to ask.
 pub struct Fetcher {
@@ -28,7 +27,7 @@ pub struct Fetcher {
     /// How long it all may take.
     pub timeout: Duration,
     /// What is shown as bearer.
-    pub token: Option<String>,
+    pub token: Option<Zeroizing<String>>,
 }
 
 impl Fetcher {
@@ -36,53 +35,48 @@ impl Fetcher {
     pub fn fetch(&self) -> Result<Value, Fatal> {
         let runtime = Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| self.target.failure(&error))?;
-        runtime.block_on(async {
-            match timeout(self.timeout, self.ask()).await {
-                Ok(told) => told,
-                Err(_) => Err(self.target.failure(&io::ErrorKind::TimedOut.into())),
-            }
-        })
+        LocalSet::new().block_on(&runtime, self.ask())
     }
 
     async fn ask(&self) -> Result<Value, Fatal> {
-        let stream = self.connect()?;
-        let stream = self.trust.begin(&self.target, stream).await?;
-        let odd = |why: &dyn std::fmt::Display| {
-            let endpoint = &self.target.endpoint;
+        let endpoint = &self.target.endpoint;
+        let odd = |why: &dyn Display| {
             let message = format!("{endpoint} does not answer as service yard does: {why}");
             Fatal::new(Exit::Data, message)
         };
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| odd(&error))?;
-        let mut request = Request::get("/api/v1/yard")
-            .header(HOST, self.host())
-            .header(ACCEPT, "application/json");
+        let pace = Pace {
+            step: self.timeout,
+            end: Some((Instant::now() + self.timeout, self.timeout)),
+        };
+        let late = || self.target.failure(&std::io::ErrorKind::TimedOut.into());
+        let stream = dial(&self.target, self.timeout)?;
+        let begun = self.trust.begin(&self.target, stream);
+        let stream = pace.step(begun, late).await??;
+        let mut link = Link::open(stream, false, endpoint, HEAD_MAX).await?;
+        let mut fields = vec![
+            ("Host".into(), self.host().into()),
+            ("Accept".into(), b"application/json".to_vec()),
+        ];
         if let Some(token) = &self.token {
-            request = request.header(AUTHORIZATION, format!("Bearer {token}"));
+            let value = format!("Bearer {}", **token).into();
+            fields.push(("Authorization".into(), value));
         }
-        let request = request
-            .body(Empty::<Bytes>::new())
-            .map_err(|error| odd(&error))?;
-        let exchange = async {
-            let answer = sender
-                .send_request(request)
-                .await
-                .map_err(|error| odd(&error))?;
-            let status = answer.status();
-            let body = Limited::new(answer.into_body(), ANSWER_MAX).collect().await;
-            let body = body.map_err(|error| odd(&error))?.to_bytes();
-            Ok::<_, Fatal>((status, body))
+        let asked = Asked {
+            method: &Method::GET,
+            uri: &Uri::from_static("/api/v1/yard"),
+            fields: &fields,
+            body: Content::default().open(ProgressBar::hidden())?,
         };
-        tokio::pin!(exchange, connection);
-        let mut is_over = false;
-        let (status, body) = loop {
-            tokio::select! {
-                answer = &mut exchange => break answer?,
-                // What it has read by its end is still told.
-                _ = &mut connection, if !is_over => is_over = true,
+        let answered = link.send(asked, &pace).await;
+        let mut answer = answered.map_err(|failure| failure.fatal)?;
+        let mut body = Vec::new();
+        while let Some(bytes) = answer.body.next(&pace).await? {
+            if bytes.len() > ANSWER_MAX.saturating_sub(body.len()) {
+                return Err(odd(&"it tells too much"));
             }
-        };
+            body.extend_from_slice(&bytes);
+        }
+        let status = answer.status;
         let value: Result<Value, _> = serde_json::from_slice(&body);
         if status.is_success() {
             let value = value.map_err(|error| odd(&error))?;
@@ -102,25 +96,10 @@ impl Fetcher {
             }
             _ => Exit::Data,
         };
-        let endpoint = &self.target.endpoint;
         Err(Fatal::new(
             exit,
             format!("{endpoint} answers {status}: {detail}"),
         ))
-    }
-
-    fn connect(&self) -> Result<Box<dyn Stream>, Fatal> {
-        let socket = self.target.stream(self.timeout)?;
-        let adopt = || -> io::Result<Box<dyn Stream>> {
-            socket.set_nonblocking(true)?;
-            Ok(match &self.target.endpoint {
-                Endpoint::Unix(_) | Endpoint::Abstract(_) => {
-                    Box::new(UnixStream::from_std(socket.into())?)
-                }
-                _ => Box::new(TcpStream::from_std(socket.into())?),
-            })
-        };
-        adopt().map_err(|error| self.target.failure(&error))
     }
 
     fn host(&self) -> String {
@@ -133,3 +112,4 @@ impl Fetcher {
 
 /// Hundreds of daemons with their figures.
 const ANSWER_MAX: usize = 32 << 20;
+const HEAD_MAX: u32 = 64 << 10;

@@ -165,7 +165,7 @@ fn tags(mut list: &str) -> impl Iterator<Item = &str> {
 fn bare(tag: &str) -> &str {
     let tag = tag.strip_prefix("W/").unwrap_or(tag);
     let inner = tag.trim_matches('"');
-    for coding in super::coding::Coding::NAMES {
+    for coding in portyard_wire::http::coding::Coding::NAMES {
         let stem = inner
             .strip_suffix(coding)
             .and_then(|stem| stem.strip_suffix('+'));

@@ -12,8 +12,8 @@ use hyper::header::{
     X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::{HeaderMap, Method, StatusCode};
+use portyard_wire::http::coding::{Coding, Encoder};
 
-use super::coding::{Coding, Encoder};
 use super::conditions::{self, Part, Validators, Verdict};
 use super::negotiate::choose_coding;
 use super::request::{Client, Head};
@@ -23,11 +23,17 @@ use super::{Body, Response};
 /// Makes the answer that is sent of the one that a handler gave.
 pub fn finish(site: &Site, head: &Head, client: &Client, mut response: Response) -> Response {
     let is_head = head.method == Method::HEAD;
+    // Also of 304 and 206, which stand for an answer that might have been coded (RFC 9110, 15.3.7, 15.4.5).
+    let is_codable = site.options.compress && is_codable(&response);
+    if is_codable {
+        let name = HeaderValue::from_static("accept-encoding");
+        response.headers_mut().append(VARY, name);
+    }
     if response.status() == StatusCode::OK && (is_head || head.method == Method::GET) {
         condition(head, &mut response);
         select(head, &mut response);
     }
-    if site.options.compress {
+    if is_codable {
         compress(head, &mut response);
     }
     let fields = response.headers_mut();
@@ -152,35 +158,37 @@ pub fn mark(part: Part, length: u64, asked: &HeaderMap, response: &mut Response)
     }
 }
 
-/// Compresses what is worth it, in the coding that the client likes best.
-fn compress(head: &Head, response: &mut Response) {
-    let fields = response.headers();
-    let said = |name, word: &str| {
-        let value = fields
-            .get(name)
-            .and_then(|value: &HeaderValue| value.to_str().ok());
-        value.is_some_and(|value| value.contains(word))
-    };
-    let status = response.status();
-    let is_content = !status.is_informational()
+/// Whether an answer is worth to be compressed, or is a part of one that might be.
+fn is_codable(response: &Response) -> bool {
+    let (status, fields) = (response.status(), response.headers());
+    let is_part = status == StatusCode::PARTIAL_CONTENT;
+    let has_body = !status.is_informational()
         && status != StatusCode::NO_CONTENT
-        && status != StatusCode::NOT_MODIFIED
-        && status != StatusCode::PARTIAL_CONTENT;
-    if !is_content
-        || response
-            .body()
-            .length()
-            .is_some_and(|length| length < COMPRESS_MIN)
-        || fields.contains_key(CONTENT_ENCODING)
-        || fields.contains_key(CONTENT_RANGE)
-        || said(CACHE_CONTROL, "no-transform")
-        || !fields.get(CONTENT_TYPE).is_some_and(is_compressible)
-    {
+        && status != StatusCode::NOT_MODIFIED;
+    let is_short = |length| length < COMPRESS_MIN;
+    let is_fixed = fields
+        .get(CACHE_CONTROL)
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|value| value.contains("no-transform"));
+    has_body
+        && (is_part || !response.body().length().is_some_and(is_short))
+        && !fields.contains_key(CONTENT_ENCODING)
+        && !is_fixed
+        && fields.get(CONTENT_TYPE).is_some_and(is_compressible)
+}
+
+/// Compresses a whole answer in the coding that the client likes best.
+fn compress(head: &Head, response: &mut Response) {
+    let is_whole = !matches!(
+        response.status(),
+        StatusCode::NOT_MODIFIED
+            | StatusCode::PARTIAL_CONTENT
+            | StatusCode::PRECONDITION_FAILED
+            | StatusCode::RANGE_NOT_SATISFIABLE
+    );
+    if !is_whole {
         return;
     }
-    response
-        .headers_mut()
-        .append(VARY, HeaderValue::from_static("accept-encoding"));
     let chosen = choose_coding(&head.headers, Coding::NAMES).and_then(Coding::named);
     let Some(coding) = chosen else {
         return;

@@ -129,7 +129,7 @@ fn is_port(text: &str) -> bool {
 
 /// RFC 9110, 9.1, without CONNECT, and PATCH (RFC 5789).
 pub const METHODS: &[&str] = &[
-    "GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "TRACE", "PATCH",
+    "GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "TRACE", "PATCH", "QUERY",
 ];
 
 #[cfg(test)]

@@ -6,7 +6,6 @@
 //! told in the form that the client accepts ([`negotiate`]).
 
 mod body;
-pub mod coding;
 pub mod conditions;
 mod cors;
 mod finish;
@@ -25,7 +24,7 @@ mod watch;
 use std::future::Future;
 use std::pin::Pin;
 
-pub use body::{Body, Upgraded};
+pub use body::{Body, Sender, Upgraded};
 pub use cors::CorsConfig;
 pub use finish::mark;
 pub use negotiate::{Offer, choose, choose_coding};

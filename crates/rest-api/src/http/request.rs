@@ -15,10 +15,10 @@ use portyard_core::event_loop::EventLoop;
 use portyard_core::listener::{Listener, Streams};
 use portyard_core::serve::Peer;
 use portyard_core::tls::Facts;
+use portyard_wire::http::coding::{Coding, DecodeError, Decoder};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::Problem;
-use super::coding::{Coding, DecodeError, Decoder};
 use crate::metrics::RouteMetrics;
 use crate::settings::Options;
 

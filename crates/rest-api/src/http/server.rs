@@ -9,8 +9,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
+use hyper::Version;
 use hyper::body::Incoming;
-use hyper::header::HeaderValue;
+use hyper::header::{self, HeaderValue};
 use hyper::service::Service;
 use portyard_core::serve::{Connection, Ended, Serving, StreamService};
 use portyard_wire::http::Caps;
@@ -173,6 +174,11 @@ impl Service<hyper::Request<Incoming>> for Call {
             };
             if let Some(upgrade) = response.body_mut().take_upgrade() {
                 *watch.upgrade.borrow_mut() = Some(upgrade);
+            } else if head.version < Version::HTTP_2 && watch.place.draining() {
+                // RFC 9112, 9.6: a client that is never silent learns it from its next answer, behind which
+                // hyper ends the connection.
+                let close = HeaderValue::from_static("close");
+                response.headers_mut().insert(header::CONNECTION, close);
             }
             let status = response.status();
             let counted = head.counted.get().unwrap_or(&site.unrouted);

@@ -178,14 +178,29 @@ pub struct RedirectConfig {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct ProxyConfig {
-    /// Where it listens: `"http://HOST:PORT"` or `"unix:/PATH"`.
+    /// Where it listens: `"http://HOST:PORT"`, `"https://HOST:PORT"` or `"unix:/PATH"`.
     pub to: String,
+    /// With https: the certificates of the CAs to believe; absent: the system's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<FilePlace>,
+    /// With https: whom its certificate must be for; absent: the host of `to`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_name: Option<String>,
     /// The path there; may hold `{{path.NAME}}`; absent: the path that was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
-    /// How long it may take to accept a connection.
+    /// How long it may take to accept a connection, TLS included.
     #[serde(default = "default_connect")]
     pub connect: Span,
+    /// How long it may be silent within an answer; `"0s"`: for ever.
+    #[serde(default = "default_stall")]
+    pub stall: Span,
+    /// Connections that each loop keeps for the next requests.
+    #[serde(default = "default_keep")]
+    pub keep: u32,
+    /// How long one is kept without a request.
+    #[serde(default = "default_idle")]
+    pub idle: Span,
     /// Whether it is told the host that the client asked for, instead of its own.
     #[serde(default)]
     pub keep_host: bool,
@@ -206,10 +221,9 @@ pub struct KvConfig {
     /// Whether PUT and DELETE are allowed.
     #[serde(default)]
     pub write: bool,
-    /// How often a client that watches a key (`Accept: text/event-stream`) makes us look for changes;
-    /// `"0s"`: nobody may watch.
+    /// Whether clients may follow changes (`Accept: text/event-stream`).
     #[serde(default = "default_watch")]
-    pub watch: Span,
+    pub watch: bool,
 }
 
 /// A program.
@@ -292,8 +306,21 @@ fn default_connect() -> Span {
     Span::secs(5)
 }
 
-fn default_watch() -> Span {
-    Span::secs(1)
+fn default_stall() -> Span {
+    Span::secs(60)
+}
+
+fn default_keep() -> u32 {
+    16
+}
+
+/// Less than servers wait for another request, most of them.
+fn default_idle() -> Span {
+    Span::secs(4)
+}
+
+fn default_watch() -> bool {
+    true
 }
 
 fn default_run() -> Span {

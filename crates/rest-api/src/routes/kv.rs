@@ -1,6 +1,6 @@
 //! Keys and values of a kv-rpc, as HTTP has it: GET, PUT, DELETE, lists, and a stream of changes.
 
-use std::time::Duration;
+mod watch;
 
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderValue, LINK, VARY};
 use hyper::{Method, StatusCode};
@@ -23,13 +23,15 @@ pub struct Kv {
     key: Option<Template>,
     prefix: String,
     write: bool,
-    watch: Duration,
+    watch: bool,
 }
 
 /// What is under a key.
 struct Entry {
     value: Value,
     etag: String,
+    /// When it was changed last.
+    revision: i64,
 }
 
 impl Kv {
@@ -50,7 +52,7 @@ impl Kv {
             key,
             prefix: config.prefix.clone(),
             write: config.write,
-            watch: config.watch.0,
+            watch: config.watch,
         })
     }
 
@@ -65,14 +67,21 @@ impl Kv {
 
     /// Answers.
     pub async fn answer(&self, request: Request, captures: &Captures) -> Answer {
+        let watches = self.watch
+            && request.method == Method::GET
+            && choose(&request.headers, WATCHED) == Some(1);
         let Some(key) = &self.key else {
-            return self.list(&request).await;
+            return if watches {
+                watch::keys(&self.server, self.prefix(&request), &request).await
+            } else {
+                self.list(&request).await
+            };
         };
         let key = fill(key, Escape::None, &request, captures);
-        let reads = matches!(request.method, Method::GET | Method::HEAD);
-        if reads && !self.watch.is_zero() && choose(&request.headers, WATCHED) == Some(1) {
-            return self.watch(key).await;
+        if watches {
+            return watch::key(&self.server, key, &request).await;
         }
+        let reads = matches!(request.method, Method::GET | Method::HEAD);
         let mut caller = Caller::connect(&self.server).await?;
         if reads {
             let entry = entry(&mut caller, &key).await?.ok_or_else(no_such_key)?;
@@ -87,11 +96,20 @@ impl Kv {
         if conditions::evaluate(&request.method, &request.headers, validators) != Verdict::Go {
             return Err(changed());
         }
+        // What depends on a condition is done only to the value that the condition was about: somebody may
+        // have been faster.
         let has_condition = request.headers.contains_key(hyper::header::IF_MATCH)
             || request.headers.contains_key(hyper::header::IF_NONE_MATCH);
         if request.method == Method::DELETE {
-            there.ok_or_else(no_such_key)?;
-            call(&mut caller, "delete", vec![key.as_str().into()]).await?;
+            let there = there.ok_or_else(no_such_key)?;
+            if has_condition {
+                let arguments = vec![key.as_str().into(), there.value];
+                if call(&mut caller, "cad", arguments).await? != Value::Bool(true) {
+                    return Err(changed());
+                }
+            } else {
+                call(&mut caller, "delete", vec![key.as_str().into()]).await?;
+            }
             return Ok(empty(StatusCode::NO_CONTENT));
         }
         let is_new = there.is_none();
@@ -106,7 +124,6 @@ impl Kv {
                 call(&mut caller, "setex", arguments).await?;
             }
             (Some(_), true) => return Err(bad("ttl and a condition do not go together")),
-            // Only over the value that the condition was about: somebody may have been faster.
             (None, true) => {
                 let expected = there.map_or(Value::Nil, |entry| entry.value);
                 let arguments = vec![key.as_str().into(), expected, value];
@@ -131,10 +148,15 @@ impl Kv {
         Ok(response)
     }
 
-    /// A page of keys and values: `{"entries": {KEY: VALUE, …}, "cursor": …}`.
-    async fn list(&self, request: &Request) -> Answer {
+    /// How the keys begin that a request for a list is about.
+    fn prefix(&self, request: &Request) -> String {
         let asked = request.parameter("prefix").unwrap_or_default();
-        let prefix = format!("{}{asked}", self.prefix);
+        format!("{}{asked}", self.prefix)
+    }
+
+    /// A page of keys and values: `{"entries": [[KEY, VALUE], …], "cursor": …}`.
+    async fn list(&self, request: &Request) -> Answer {
+        let prefix = self.prefix(request);
         let cursor = request
             .parameter("cursor")
             .map_or(Value::Nil, Value::String);
@@ -149,13 +171,8 @@ impl Kv {
             }
             None => Value::Int(LIMIT),
         };
-        let prefix = if prefix.is_empty() {
-            Value::Nil
-        } else {
-            Value::String(prefix)
-        };
         let mut caller = Caller::connect(&self.server).await?;
-        let page = call(&mut caller, "scan", vec![prefix, cursor, limit]).await?;
+        let page = call(&mut caller, "scan", vec![beginning(prefix), cursor, limit]).await?;
         let cursor = member(&page, "cursor").and_then(|cursor| match cursor {
             Value::String(cursor) => Some(cursor.clone()),
             _ => None,
@@ -184,67 +201,6 @@ impl Kv {
         }
         Ok(response)
     }
-
-    /// The value of a key and each one after it, as server-sent events (the HTML standard).
-    async fn watch(&self, key: String) -> Answer {
-        let mut caller = Caller::connect(&self.server).await?;
-        let pause = self.watch;
-        let body = Body::produce(None, |mut sender| async move {
-            let (mut last, mut revision) = (None, None);
-            let mut quiet = Duration::ZERO;
-            loop {
-                // Failures end the stream; a client comes again by itself.
-                let broken = |_| std::io::Error::from(std::io::ErrorKind::BrokenPipe);
-                let now = call(&mut caller, "revision", Vec::new())
-                    .await
-                    .map_err(broken)?;
-                let mut event = None;
-                if revision.as_ref() != Some(&now) {
-                    revision = Some(now);
-                    let entry = entry(&mut caller, &key).await.map_err(broken)?;
-                    let tag = entry.as_ref().map(|entry| entry.etag.clone());
-                    if last.as_ref() != Some(&tag) {
-                        event = Some(event_of(entry.as_ref()));
-                        last = Some(tag);
-                    }
-                }
-                match event {
-                    Some(event) => {
-                        quiet = Duration::ZERO;
-                        sender.send(event).await;
-                    }
-                    // Shows a client that is gone, and a balancer that somebody is there.
-                    None if quiet >= QUIET => {
-                        quiet = Duration::ZERO;
-                        sender.send(":\n\n").await;
-                    }
-                    None => {}
-                }
-                tokio::time::sleep(pause).await;
-                quiet += pause;
-            }
-        });
-        let mut response = respond(StatusCode::OK, "text/event-stream", body);
-        let fields = response.headers_mut();
-        fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-        fields.insert(VARY, HeaderValue::from_static("accept"));
-        Ok(response)
-    }
-}
-
-fn event_of(entry: Option<&Entry>) -> String {
-    let Some(entry) = entry else {
-        return "event: gone\ndata: null\n\n".into();
-    };
-    let mut text = Vec::new();
-    // What kv-rpc has told as JSON can be told so again.
-    let _ = json::encode(&entry.value, &mut text);
-    let id = entry.etag.trim_matches('"');
-    // JSON has no line breaks in it.
-    format!(
-        "event: value\nid: {id}\ndata: {}\n\n",
-        String::from_utf8_lossy(&text)
-    )
 }
 
 async fn call(caller: &mut Caller, method: &str, arguments: Vec<Value>) -> Result<Value, Problem> {
@@ -266,7 +222,20 @@ async fn entry(caller: &mut Caller, key: &str) -> Result<Option<Entry>, Problem>
     };
     let etag = format!("\"{}-{}\"", number("created"), number("revision"));
     let value = member(&found, "value").cloned().unwrap_or(Value::Nil);
-    Ok(Some(Entry { value, etag }))
+    Ok(Some(Entry {
+        value,
+        etag,
+        revision: number("revision"),
+    }))
+}
+
+/// A prefix, as kv-rpc has it: none stands for keys that are no text as well.
+fn beginning(prefix: String) -> Value {
+    if prefix.is_empty() {
+        Value::Nil
+    } else {
+        Value::String(prefix)
+    }
 }
 
 fn member<'a>(value: &'a Value, name: &str) -> Option<&'a Value> {
@@ -374,5 +343,3 @@ const WATCHED: &[Offer] = &[
 const MISSING: i64 = -32_001;
 const LIMIT: i64 = 100;
 const LIMIT_MAX: i64 = 1000;
-/// After so long without an event a comment is sent.
-const QUIET: Duration = Duration::from_secs(15);

@@ -1,59 +1,51 @@
 //! Passes requests to another HTTP server, and its answers back, piece by piece.
 
-use std::future::Future;
+mod fields;
+mod pool;
+
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use hyper::body::{Bytes, Frame, Incoming, SizeHint};
-use hyper::client::conn::http1;
-use hyper::header::{
-    CONNECTION, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
-};
-use hyper::{StatusCode, Uri, Version};
-use hyper_util::rt::TokioIo;
+use hyper::body::{Body as _, Bytes, Frame, Incoming, SizeHint};
+use hyper::header::HeaderValue;
+use hyper::{Method, StatusCode, Uri};
 use portyard_core::endpoint::Endpoint;
+use portyard_core::tls::ClientTls;
+use tokio::time::{Instant, Sleep};
 
 use super::config::ProxyConfig;
 use super::pattern::{Captures, Pattern};
 use super::template::{Escape, Template};
-use super::upstream::{Upstream, broken};
+use super::upstream::{Secure, broken};
 use super::values::{fill, template};
 use crate::http::{Answer, Body, Problem, Request, Response};
+use pool::{Line, Lines};
 
 /// The handler.
 pub struct Proxy {
-    to: Endpoint,
+    lines: Lines,
     /// What the server is called in Host.
     host: HeaderValue,
     path: Option<Template>,
-    connect: Duration,
     keep_host: bool,
+    /// How long it may be silent within an answer.
+    stall: Duration,
 }
 
 impl Proxy {
     /// Reads where to.
     pub fn new(config: &ProxyConfig, pattern: &Pattern) -> Result<Self, String> {
-        let wrong = || {
-            format!(
-                "proxy.to = \"{}\" is not \"http://HOST:PORT\" or \"unix:/PATH\" (write the path there as \
-                 proxy.path)",
-                config.to
-            )
-        };
-        let (to, host) = match config.to.strip_prefix("http://") {
-            Some(at) => {
-                let at = at.strip_suffix('/').unwrap_or(at);
-                let authority: hyper::http::uri::Authority = at.parse().map_err(|_| wrong())?;
-                let port = authority.port_u16().unwrap_or(80);
-                let endpoint = format!("tcp://{}:{port}", authority.host());
-                (endpoint, at.to_owned())
-            }
-            None if config.to.starts_with("unix:") => (config.to.clone(), "localhost".into()),
-            None => return Err(wrong()),
-        };
+        let (to, host, is_secure) = place(&config.to)?;
+        if !is_secure && (config.ca.is_some() || config.server_name.is_some()) {
+            return Err("proxy.ca and proxy.server_name are for https:// alone".into());
+        }
+        if config.keep > 0 && config.idle.0.is_zero() {
+            return Err(
+                "proxy.idle must be longer than \"0s\"; keep = 0 keeps no connection".into(),
+            );
+        }
         let path = config.path.as_deref().map(|path| {
             if path.starts_with('/') {
                 template(path, pattern).map_err(|why| format!("proxy.path: {why}"))
@@ -61,73 +53,84 @@ impl Proxy {
                 Err(format!("proxy.path = \"{path}\" must begin with a slash"))
             }
         });
+        let secure = is_secure.then(|| {
+            let tls = ClientTls {
+                ca: config.ca.clone(),
+                server_name: config.server_name.clone(),
+                alpn: vec![b"http/1.1".to_vec()],
+                resumption: true,
+                ..ClientTls::default()
+            };
+            Secure::new(&tls, &to).map_err(|why| format!("proxy: {why}"))
+        });
+        let lines = Lines::new(to, secure.transpose()?, config);
         Ok(Self {
-            to: to.parse().map_err(|error| format!("proxy.to: {error}"))?,
-            host: HeaderValue::from_str(&host).map_err(|_| wrong())?,
+            lines,
+            host,
             path: path.transpose()?,
-            connect: config.connect.0,
             keep_host: config.keep_host,
+            stall: config.stall.0,
         })
     }
 
     /// Answers.
     pub async fn answer(&self, mut request: Request, captures: &Captures) -> Answer {
         let uri = self.target(&request, captures)?;
-        let headers = self.request_headers(&request);
-        let stream = Upstream::connect(&self.to, self.connect).await?;
+        let host = HeaderValue::from_str(request.host()).ok();
+        let host = host.filter(|_| self.keep_host);
+        let headers = fields::onward(&request, host.unwrap_or_else(|| self.host.clone()));
         request.body.keep_coded();
-        let (length, has_body) = (request.body.length(), !request.body.is_empty());
+        let (length, is_empty) = (request.body.length(), request.body.is_empty());
         let method = request.method.clone();
-        let body = if has_body {
-            let mut body = request.body;
-            Body::produce(length, |mut sender| async move {
+        let mut body = Body::empty();
+        if !is_empty {
+            let mut client = request.body;
+            body = Body::produce(length, |mut sender| async move {
                 // What the client did wrong ends the request there too.
-                while let Some(piece) = body.next().await.map_err(|_| io::ErrorKind::InvalidData)? {
+                while let Some(piece) = client
+                    .next()
+                    .await
+                    .map_err(|_| io::ErrorKind::InvalidData)?
+                {
                     sender.send(piece).await;
                 }
                 Ok(())
-            })
-        } else {
-            Body::empty()
+            });
+        }
+        let onward = |body| {
+            let mut onward = hyper::Request::new(body);
+            *onward.method_mut() = method.clone();
+            *onward.uri_mut() = uri.clone();
+            onward.headers_mut().clone_from(&headers);
+            onward
         };
-        let (mut sender, connection) = http1::Builder::new()
-            .max_buf_size(BUFFER)
-            .handshake(TokioIo::new(stream))
-            .await
-            .map_err(|_| broken())?;
-        let mut connection: Connection = Box::pin(async move {
-            let _ = connection.await;
-        });
-        let mut onward = hyper::Request::new(body);
-        *onward.method_mut() = method;
-        *onward.uri_mut() = uri;
-        *onward.headers_mut() = headers;
-        let sending = sender.send_request(onward);
-        tokio::pin!(sending);
-        let mut is_over = false;
-        // The connection runs while we wait, and it may be over before its answer has been looked at.
-        let answer = std::future::poll_fn(|cx| {
-            if !is_over {
-                is_over = connection.as_mut().poll(cx).is_ready();
+        let mut line = self.lines.take().await?;
+        let answer = match line.send(onward(body)).await {
+            Ok(answer) => answer,
+            Err(failed) => {
+                tracing::debug!(error = %failed.error, to = %self.lines.to(), "proxy");
+                // A connection that was kept may have been closed just now. Then once more, on a new one,
+                // what has not been sent, or what may be sent twice (RFC 9110, 9.2.2) and is at hand still.
+                let again = match failed.unsent {
+                    Some(request) => Some(request),
+                    None if is_empty && is_idempotent(&method) => Some(onward(Body::empty())),
+                    None => None,
+                };
+                let again = again.filter(|_| line.was_kept()).ok_or_else(broken)?;
+                line = self.lines.open().await?;
+                line.send(again).await.map_err(|_| broken())?
             }
-            sending.as_mut().poll(cx)
-        })
-        .await;
-        let answer = answer.map_err(|error| {
-            tracing::debug!(%error, to = %self.to, "proxy");
-            broken()
-        })?;
+        };
         let (mut head, incoming) = answer.into_parts();
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
             return Err(broken());
         }
-        strip(&mut head.headers);
-        via(&mut head.headers, head.version);
+        fields::back(&mut head.headers, head.version);
         let mut response = Response::new(Body::stream(Relayed {
             incoming,
-            connection: (!is_over).then_some(connection),
-            // Kept, or the connection would end.
-            _sender: Box::new(sender),
+            line: Some(line),
+            stall: self.stall,
+            silence: None,
         }));
         *response.status_mut() = head.status;
         *response.headers_mut() = head.headers;
@@ -146,61 +149,53 @@ impl Proxy {
         let target = format!("{path}{query}").parse();
         target.map_err(|_| Problem::new(StatusCode::BAD_REQUEST, "the path cannot be passed on"))
     }
-
-    /// The client's fields, but for those of its connection, and what is known of the client.
-    fn request_headers(&self, request: &Request) -> HeaderMap {
-        let mut headers = request.headers.clone();
-        strip(&mut headers);
-        headers.remove(EXPECT);
-        let host = HeaderValue::from_str(request.host())
-            .ok()
-            .filter(|_| self.keep_host);
-        headers.insert(HOST, host.unwrap_or_else(|| self.host.clone()));
-        // Ours is the word that the server can believe: what came is the client's to write.
-        for name in FORWARDED {
-            headers.remove(*name);
-        }
-        let peer = match request.client.peer.ip().map(|ip| ip.to_canonical()) {
-            Some(std::net::IpAddr::V6(ip)) => format!("\"[{ip}]\""),
-            Some(ip) => ip.to_string(),
-            None => "unknown".into(),
-        };
-        let plain = peer.trim_matches(['"', '[', ']']).to_owned();
-        let said = format!(
-            "for={peer};host=\"{}\";proto={}",
-            request.host(),
-            request.scheme()
-        );
-        let fields = [
-            (FORWARDED[0], said.as_str()),
-            (FORWARDED[1], &plain),
-            (FORWARDED[2], request.host()),
-            (FORWARDED[3], request.scheme()),
-        ];
-        for (name, value) in fields {
-            if let Ok(value) = HeaderValue::from_str(value) {
-                headers.insert(name, value);
-            }
-        }
-        if let Some(id) = request
-            .id
-            .as_deref()
-            .and_then(|id| HeaderValue::from_str(id).ok())
-        {
-            headers.insert("x-request-id", id);
-        }
-        via(&mut headers, request.version);
-        headers
-    }
 }
 
-type Connection = Pin<Box<dyn Future<Output = ()>>>;
+/// Where a server is, what it is called, and whether it speaks TLS.
+fn place(to: &str) -> Result<(Endpoint, HeaderValue, bool), String> {
+    let wrong = || {
+        format!(
+            "proxy.to = \"{to}\" is not \"http://HOST:PORT\", \"https://HOST:PORT\" or \"unix:/PATH\" \
+             (write the path there as proxy.path)"
+        )
+    };
+    let schemes = [("http://", 80, false), ("https://", 443, true)];
+    let found = schemes
+        .iter()
+        .find_map(|(scheme, port, tls)| Some((to.strip_prefix(scheme)?, port, *tls)));
+    let (endpoint, host, is_secure) = match found {
+        Some((at, port, is_secure)) => {
+            let at = at.strip_suffix('/').unwrap_or(at);
+            let authority: hyper::http::uri::Authority = at.parse().map_err(|_| wrong())?;
+            let port = authority.port_u16().unwrap_or(*port);
+            let endpoint = format!("tcp://{}:{port}", authority.host());
+            (endpoint, at, is_secure)
+        }
+        None if to.starts_with("unix:") => (to.to_owned(), "localhost", false),
+        None => return Err(wrong()),
+    };
+    let endpoint = endpoint
+        .parse()
+        .map_err(|error| format!("proxy.to: {error}"))?;
+    let host = HeaderValue::from_str(host).map_err(|_| wrong())?;
+    Ok((endpoint, host, is_secure))
+}
+
+/// RFC 9110, 9.2.2.
+fn is_idempotent(method: &Method) -> bool {
+    matches!(
+        *method,
+        Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE
+    )
+}
 
 /// An answer on its way, and the connection that brings it.
 struct Relayed {
     incoming: Incoming,
-    connection: Option<Connection>,
-    _sender: Box<dyn std::any::Any>,
+    line: Option<Line>,
+    stall: Duration,
+    /// Runs out when nothing has come for too long.
+    silence: Option<Pin<Box<Sleep>>>,
 }
 
 impl hyper::body::Body for Relayed {
@@ -212,14 +207,28 @@ impl hyper::body::Body for Relayed {
         cx: &mut Context<'_>,
     ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let this = self.get_mut();
-        if let Some(connection) = &mut this.connection
-            && connection.as_mut().poll(cx).is_ready()
-        {
-            this.connection = None;
+        if let Some(line) = &mut this.line {
+            line.run(cx);
         }
-        Pin::new(&mut this.incoming)
+        let polled = Pin::new(&mut this.incoming)
             .poll_frame(cx)
-            .map_err(io::Error::other)
+            .map_err(io::Error::other);
+        if this.stall.is_zero() {
+            return polled;
+        }
+        if polled.is_ready() {
+            this.silence = None;
+            return polled;
+        }
+        let until = Instant::now() + this.stall;
+        let silence = this
+            .silence
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
+        if silence.as_mut().poll(cx).is_ready() {
+            tracing::warn!("the server behind a route has become silent within an answer");
+            return Poll::Ready(Some(Err(io::ErrorKind::TimedOut.into())));
+        }
+        Poll::Pending
     }
 
     fn is_end_stream(&self) -> bool {
@@ -231,50 +240,14 @@ impl hyper::body::Body for Relayed {
     }
 }
 
-/// Takes out what is for one connection alone (RFC 9110, 7.6.1).
-fn strip(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> = headers
-        .get_all(CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|name| name.trim().parse().ok())
-        .collect();
-    for name in named {
-        headers.remove(name);
-    }
-    let fixed = [
-        CONNECTION,
-        TE,
-        TRAILER,
-        TRANSFER_ENCODING,
-        UPGRADE,
-        PROXY_AUTHENTICATE,
-        PROXY_AUTHORIZATION,
-    ];
-    for name in fixed {
-        headers.remove(name);
-    }
-    for name in ["keep-alive", "proxy-connection"] {
-        headers.remove(name);
+impl Drop for Relayed {
+    fn drop(&mut self) {
+        // What has brought its answer to the end can bring another.
+        if let Some(mut line) = self.line.take()
+            && self.incoming.is_end_stream()
+        {
+            line.run(&mut Context::from_waker(Waker::noop()));
+            line.keep();
+        }
     }
 }
-
-fn via(headers: &mut HeaderMap, version: Version) {
-    let value = match version {
-        Version::HTTP_10 => "1.0 rest-api",
-        Version::HTTP_2 => "2 rest-api",
-        _ => "1.1 rest-api",
-    };
-    headers.append(VIA, HeaderValue::from_static(value));
-}
-
-/// RFC 7239, and what came before it.
-const FORWARDED: &[&str] = &[
-    "forwarded",
-    "x-forwarded-for",
-    "x-forwarded-host",
-    "x-forwarded-proto",
-    "x-real-ip",
-];
-const BUFFER: usize = 64 << 10;

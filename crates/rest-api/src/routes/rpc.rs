@@ -5,7 +5,9 @@ use std::time::Duration;
 use hyper::StatusCode;
 use hyper::header::{CACHE_CONTROL, HeaderValue};
 use portyard_core::endpoint::Endpoint;
-use portyard_wire::jsonrpc::{self, Caps, Decoder, ErrorObject, Framing, Id, Params, json};
+use portyard_wire::jsonrpc::{
+    self, Call, Caps, Decoder, ErrorObject, Framing, Id, Incoming, Item, Params, json,
+};
 use portyard_wire::value::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -27,7 +29,7 @@ impl Caller {
     /// Connects.
     pub async fn connect(server: &Endpoint) -> Result<Self, Problem> {
         Ok(Self {
-            stream: Upstream::connect(server, CONNECT).await?,
+            stream: Upstream::connect(server, None, CONNECT).await?,
             decoder: Decoder::new(CAPS.size),
             next: 1,
         })
@@ -50,17 +52,31 @@ impl Caller {
         // A line has any length.
         let _ = Framing::Lines.frame(&message, &mut framed);
         self.stream.write_all(&framed).await.map_err(|_| broken())?;
-        let mut buffer = vec![0; READ];
+        let reply = self.receive().await?;
+        let reply = jsonrpc::decode_response(&reply, &CAPS).map_err(|_| broken())?;
+        let is_ours = reply.id == id || (reply.id == Id::null() && reply.outcome.is_err());
+        if is_ours {
+            Ok(reply.outcome)
+        } else {
+            Err(broken())
+        }
+    }
+
+    /// Waits for what the server tells unasked. Nothing is lost when the future is dropped.
+    pub async fn told(&mut self) -> Result<Call, Problem> {
+        let message = self.receive().await?;
+        match jsonrpc::decode(&message, &CAPS) {
+            Incoming::Single(Item::Call(call)) => Ok(call),
+            _ => Err(broken()),
+        }
+    }
+
+    async fn receive(&mut self) -> Result<Vec<u8>, Problem> {
         loop {
-            if let Some(reply) = self.decoder.next().map_err(|_| broken())? {
-                let reply = jsonrpc::decode_response(&reply, &CAPS).map_err(|_| broken())?;
-                let is_ours = reply.id == id || (reply.id == Id::null() && reply.outcome.is_err());
-                return if is_ours {
-                    Ok(reply.outcome)
-                } else {
-                    Err(broken())
-                };
+            if let Some(message) = self.decoder.next().map_err(|_| broken())? {
+                return Ok(message);
             }
+            let mut buffer = vec![0; READ];
             let length = self.stream.read(&mut buffer).await.map_err(|_| broken())?;
             if length == 0 {
                 return Err(broken());

@@ -24,11 +24,11 @@ pub struct Said {
     pub body: Bytes,
 }
 
-/// Sends requests one after the other, all within a time; what each was answered, or in one sentence
+/// Sends requests (method, path, body) one after the other, all within a time; what each was answered, or in one sentence
 /// why not. The connection is closed in the end.
 pub async fn ask<const N: usize>(
     endpoint: &Endpoint,
-    requests: [(Method, &'static str); N],
+    requests: [(Method, &'static str, String); N],
     within: Duration,
     max: usize,
 ) -> Result<[Said; N], String> {
@@ -44,8 +44,8 @@ pub async fn ask<const N: usize>(
             .map_err(broken)?;
         let exchange = async move {
             let mut all = Vec::with_capacity(N);
-            for (method, path) in requests {
-                all.push(exchange(&mut sender, method, path, max).await?);
+            for request in requests {
+                all.push(exchange(&mut sender, request, max).await?);
             }
             // One for each request.
             <[Said; N]>::try_from(all).map_err(|_| "it has not answered everything".to_owned())
@@ -60,11 +60,10 @@ pub async fn ask<const N: usize>(
 
 async fn exchange(
     sender: &mut SendRequest<String>,
-    method: Method,
-    path: &'static str,
+    (method, path, body): (Method, &'static str, String),
     max: usize,
 ) -> Result<Said, String> {
-    let mut request = Request::new(String::new());
+    let mut request = Request::new(body);
     *request.method_mut() = method;
     *request.uri_mut() = hyper::Uri::from_static(path);
     let headers = request.headers_mut();
@@ -111,6 +110,11 @@ async fn drive<T>(
 }
 
 fn why(error: &io::Error) -> String {
+    if error.raw_os_error() == Some(nix::errno::Errno::EAFNOSUPPORT as i32) {
+        return "the sandbox of rest-api's unit lets it reach Unix sockets alone; use \
+                admin = \"unix:/run/DAEMON/admin.sock\", or a drop-in as the unit's head says"
+            .into();
+    }
     match error.kind() {
         io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => {
             "nothing listens there; is it running?".into()

@@ -53,6 +53,10 @@ pub fn stream(yard: Arc<YardService>, request: &Request, gate: Arc<Gate>) -> Res
                 {
                     text += &event("change", Some(change.id), change);
                 }
+                let last = known.taken.front().map_or(0, |taken| taken.id);
+                for taken in latest.taken.iter().rev().filter(|taken| taken.id > last) {
+                    text += &event("action", None, taken);
+                }
             } else {
                 text = event("yard", None, &yard.view(&latest));
             }

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::ask::ask;
 use super::config::YardConfig;
 use super::reading::{self, Before};
-use super::view::{Change, Connections, Daemon, History, Rates, State};
+use super::view::{Change, Connections, Daemon, Done, History, Rates, State, Taken};
 
 /// All daemons. Cheap to clone.
 #[derive(Clone)]
@@ -34,6 +34,8 @@ pub struct Latest {
     pub members: Vec<Member>,
     /// The newest first.
     pub changes: Arc<VecDeque<Change>>,
+    /// Actions that were taken from here, the newest first.
+    pub taken: Arc<VecDeque<Taken>>,
 }
 
 /// One daemon.
@@ -93,6 +95,21 @@ impl Fleet {
     /// Tells of everything that becomes known from now on.
     pub fn subscribe(&self) -> watch::Receiver<Latest> {
         self.0.latest.subscribe()
+    }
+
+    /// Tells that an action was taken.
+    pub fn note(&self, done: &Done, by: &str) {
+        self.0.latest.send_modify(|latest| {
+            let taken = Arc::make_mut(&mut latest.taken);
+            let id = taken.front().map_or(0, |taken| taken.id) + 1;
+            taken.truncate(CHANGES - 1);
+            taken.push_front(Taken {
+                id,
+                at: seconds_now(),
+                by: by.into(),
+                done: done.clone(),
+            });
+        });
     }
 
     /// Ends the tasks.
@@ -211,6 +228,7 @@ async fn look_after(fleet: Fleet, member: Member) {
                     ..daemon.connections
                 };
                 daemon.actions.clear();
+                daemon.pools.clear();
             }
         }
         if daemon.state != state {
@@ -227,7 +245,7 @@ async fn look_after(fleet: Fleet, member: Member) {
 
 /// A status, and whether all is well.
 async fn inquire(config: &YardConfig) -> Result<(Value, bool), String> {
-    let requests = [(Method::GET, "/status"), (Method::GET, "/healthz")];
+    let requests = ["/status", "/healthz"].map(|path| (Method::GET, path, String::new()));
     let [status, health] = ask(&config.admin, requests, config.timeout.0, STATUS_MAX).await?;
     if !status.status.is_success() {
         return Err(format!("it answers /status with {}", status.status));

@@ -167,7 +167,12 @@ impl YardService {
             }
             Call::Act(action) => {
                 let member = self.member(captures)?;
-                json(&steer::act(&member, action, request, by).await?)
+                let worker = captures.get(1).map(|(_, name)| name.as_str());
+                let order = steer::Order { action, worker };
+                let by = by.unwrap_or_default();
+                let done = steer::act(&member, order, request, &by).await?;
+                self.fleet.note(&done, &by);
+                json(&done)
             }
             Call::Keys => {
                 let member = self.member(captures)?;
@@ -195,6 +200,7 @@ impl YardService {
             steering: self.steering.clone(),
             daemons: latest.members.iter().map(daemon).collect(),
             changes: latest.changes.iter().cloned().collect(),
+            taken: latest.taken.iter().cloned().collect(),
         }
     }
 
@@ -227,7 +233,7 @@ impl YardService {
         for (place, member) in members.iter().enumerate() {
             let config = member.config.clone();
             asking.spawn(async move {
-                let requests = [(Method::GET, "/metrics")];
+                let requests = [(Method::GET, "/metrics", String::new())];
                 let said = ask::ask(&config.admin, requests, config.timeout.0, METRICS_MAX).await;
                 let page = said.ok().filter(|[page]| page.status.is_success());
                 let page = page.and_then(|[page]| String::from_utf8(page.body.into()).ok());

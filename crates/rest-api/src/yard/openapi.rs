@@ -93,6 +93,14 @@ fn parameter(parameter: &Parameter) -> Value {
             true,
             json!({ "type": "string", "pattern": "^[A-Za-z0-9._-]{1,64}$" }),
         ),
+        Takes::Worker => (
+            true,
+            json!({ "type": "string", "minLength": 1, "maxLength": 255 }),
+        ),
+        Takes::Cursor => (
+            false,
+            json!({ "type": "string", "pattern": "^[0-9]{0,19}$" }),
+        ),
         Takes::Text => (false, json!({ "type": "string" })),
         Takes::Needed => (true, json!({ "type": "string" })),
         Takes::UpTo(max) => (

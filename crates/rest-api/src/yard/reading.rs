@@ -3,7 +3,9 @@
 
 use serde_json::{Map, Value};
 
-use super::view::{Certificate, Connections, Daemon, Limit, Listener, Rates, State, Totals};
+use super::view::{
+    Certificate, Connections, Daemon, Limit, Listener, Pool, Rates, State, Totals, Worker,
+};
 
 /// What is known of the answer before.
 #[derive(Debug, Clone, Default)]
@@ -36,9 +38,13 @@ pub fn read(daemon: &mut Daemon, status: Value, healthy: bool, before: &mut Befo
     let actions = take("actions");
     daemon.actions = items(&actions)
         .map(|action| text(action, WORD))
-        .filter(|action| matches!(action.as_str(), "reload" | "drain"))
+        .filter(|action| ACTIONS.contains(&action.as_str()))
         .collect();
     let listeners = take("listeners");
+    daemon.pools = items(status.get("pools").unwrap_or(&Value::Null))
+        .take(POOLS)
+        .map(pool)
+        .collect();
     daemon.details = details(status);
 
     (daemon.listeners, daemon.limits) = (Vec::new(), Vec::new());
@@ -117,6 +123,26 @@ fn listener(value: &Value) -> Listener {
             received_bytes: number(&value["received_bytes"]),
             sent_bytes: number(&value["sent_bytes"]),
         },
+    }
+}
+
+fn pool(value: &Value) -> Pool {
+    let worker = |value: &Value| Worker {
+        name: text(&value["name"], NAME),
+        protocol: text(&value["protocol"], WORD),
+        pid: number(&value["pid"]),
+        state: text(&value["state"], WORD),
+        connections: number(&value["connections"]),
+        capacity: number(&value["capacity"]),
+        taken: number(&value["taken"]),
+        refused: number(&value["refused"]),
+    };
+    Pool {
+        name: text(&value["name"], NAME),
+        waiting: number(&value["waiting"]),
+        waiting_limit: number(&value["waiting_limit"]),
+        connections: number(&value["connections"]),
+        workers: items(&value["workers"]).take(WORKERS).map(worker).collect(),
     }
 }
 
@@ -241,7 +267,13 @@ const LIMITING: &[&str] = &[
     "amplification",
     "busy",
 ];
+/// What can be asked for here; a daemon may take more.
+const ACTIONS: &[&str] = &["reload", "drain", "workers/drain", "workers/resume"];
 const WORD: usize = 64;
+/// Of a worker or a pool: as long as one can be.
+const NAME: usize = 255;
+const POOLS: usize = 64;
+const WORKERS: usize = 256;
 const SENTENCE: usize = 512;
 const LISTENERS: usize = 256;
 const LIMITS: usize = 256;
@@ -272,6 +304,11 @@ mod tests {
                 ]},
             }],
             "store": {"keys": 12},
+            "pools": [{"name": "web", "waiting": 2, "waiting_limit": 9, "connections": 3, "workers": [
+                {"name": "w1", "protocol": "native", "pid": 7, "state": "draining", "connections": 3,
+                 "capacity": 8, "taken": 11, "refused": 1, "age_seconds": 1.5},
+                "odd",
+            ]}],
         })
     }
 
@@ -285,6 +322,9 @@ mod tests {
         assert_eq!(daemon.actions, ["reload", "drain"]);
         assert_eq!(daemon.certificates[0].days_left, -1);
         assert_eq!(daemon.details["store"]["keys"], 12);
+        let worker = &daemon.pools[0].workers[0];
+        assert_eq!((daemon.pools[0].waiting, worker.taken), (2, 11));
+        assert_eq!((&*worker.name, &*worker.state), ("w1", "draining"));
         let limits: Vec<_> = daemon
             .limits
             .iter()

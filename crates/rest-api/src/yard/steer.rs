@@ -9,15 +9,25 @@ use super::fleet::Member;
 use super::view::Done;
 use crate::http::{Problem, Request};
 
+/// What is asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Order<'a> {
+    /// `reload`, `drain` or `resume`.
+    pub action: &'static str,
+    /// Of an fd-broker: the worker or the pool that it is about, instead of the daemon.
+    pub worker: Option<&'a str>,
+}
+
 /// Has a daemon do something. Who asked, and what came of it, goes into the log.
 pub async fn act(
     member: &Member,
-    action: &'static str,
+    order: Order<'_>,
     request: &Request,
-    by: Option<String>,
+    by: &str,
 ) -> Result<Done, Problem> {
-    let done = attempt(member, action).await;
-    let (name, by) = (&member.config.name, by.unwrap_or_default());
+    let done = attempt(member, order).await;
+    let name = &member.config.name;
+    let Order { action, worker } = order;
     let (peer, id) = (
         request.client.peer,
         request.id.as_deref().unwrap_or_default(),
@@ -25,18 +35,18 @@ pub async fn act(
     match &done {
         Ok(done) => {
             let said = &done.said;
-            tracing::info!(daemon = %name, action, %peer, by, id, said, "an action was taken");
+            tracing::info!(daemon = %name, action, worker, %peer, by, id, said, "an action was taken");
         }
         Err(problem) => {
             let why = &problem.detail;
-            tracing::warn!(daemon = %name, action, %peer, by, id, %why, "an action was not taken");
+            tracing::warn!(daemon = %name, action, worker, %peer, by, id, %why, "an action was not taken");
         }
     }
     member.hurry();
     done
 }
 
-async fn attempt(member: &Member, action: &'static str) -> Result<Done, Problem> {
+async fn attempt(member: &Member, order: Order<'_>) -> Result<Done, Problem> {
     let config = &member.config;
     if !config.can_be_steered() {
         return Err(Problem::new(
@@ -44,11 +54,14 @@ async fn attempt(member: &Member, action: &'static str) -> Result<Done, Problem>
             "its admin endpoint is no Unix socket, and takes actions over nothing else",
         ));
     }
-    let path = match action {
-        "reload" => "/reload",
-        _ => "/drain",
+    let path = match (order.worker.is_some(), order.action) {
+        (false, "reload") => "/reload",
+        (false, _) => "/drain",
+        (true, "drain") => "/workers/drain",
+        (true, _) => "/workers/resume",
     };
-    let requests = [(Method::POST, path)];
+    let name = order.worker.unwrap_or_default();
+    let requests = [(Method::POST, path, name.to_owned())];
     let [said] = ask(&config.admin, requests, WAIT, SAID_MAX)
         .await
         .map_err(|why| Problem::new(StatusCode::BAD_GATEWAY, why))?;
@@ -56,7 +69,8 @@ async fn attempt(member: &Member, action: &'static str) -> Result<Done, Problem>
     match said.status {
         status if status.is_success() => Ok(Done {
             name: config.name.clone(),
-            action: action.into(),
+            action: order.action.into(),
+            worker: order.worker.map(str::to_owned),
             said: text,
         }),
         // It says itself what is wrong and what to do.
@@ -64,9 +78,10 @@ async fn attempt(member: &Member, action: &'static str) -> Result<Done, Problem>
             status,
             format!("{} says: {text}", config.name),
         )),
+        StatusCode::BAD_REQUEST => Err(Problem::new(StatusCode::BAD_REQUEST, text)),
         StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => Err(Problem::new(
             StatusCode::CONFLICT,
-            "this daemon is of a version that takes no actions",
+            "this daemon, or its version, has no such action",
         )),
         status => Err(Problem::new(
             StatusCode::BAD_GATEWAY,

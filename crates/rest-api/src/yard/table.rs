@@ -14,7 +14,7 @@ pub enum Call {
     Daemon,
     /// What changes, as it does.
     Events,
-    /// An action: its name.
+    /// An action: its name. With a second parameter it is about a worker.
     Act(&'static str),
     /// The keys of a kv-rpc.
     Keys,
@@ -76,8 +76,12 @@ pub struct Parameter {
 pub enum Takes {
     /// The name of a daemon.
     Name,
+    /// The name of a worker or a pool.
+    Worker,
     /// Any text.
     Text,
+    /// What an answer before has given, or nothing.
+    Cursor,
     /// Any text, and it must be there.
     Needed,
     /// A number from 1 to this.
@@ -193,7 +197,7 @@ pub const OPERATIONS: &[Operation] = &[
             Reply {
                 status: 200,
                 about: "Server-sent events: `yard` (all daemons, first and after a reload), `daemon` \
-                        (one that was asked), `change` (of state).",
+                        (one that was asked), `change` (of state), `action` (one that was taken).",
                 shape: Shape::Events,
             },
             BUSY,
@@ -201,13 +205,27 @@ pub const OPERATIONS: &[Operation] = &[
     },
     act(
         "/api/v1/yard/{daemon}/reload",
-        "reload",
+        ("reload", "reload"),
         "Has a daemon read its configuration again",
+        &[DAEMON],
     ),
     act(
         "/api/v1/yard/{daemon}/drain",
-        "drain",
+        ("drain", "drain"),
         "Has a daemon finish what runs and leave",
+        &[DAEMON],
+    ),
+    act(
+        "/api/v1/yard/{daemon}/workers/{worker}/drain",
+        ("drain-workers", "drain"),
+        "Has workers of an fd-broker finish what they have and take nothing new",
+        &[DAEMON, WORKER],
+    ),
+    act(
+        "/api/v1/yard/{daemon}/workers/{worker}/resume",
+        ("resume-workers", "resume"),
+        "Has workers of an fd-broker take connections again",
+        &[DAEMON, WORKER],
     ),
     Operation {
         method: "GET",
@@ -228,7 +246,7 @@ pub const OPERATIONS: &[Operation] = &[
                 name: "cursor",
                 place: "query",
                 about: "Where the page begins: the `cursor` of the page before.",
-                takes: Takes::Text,
+                takes: Takes::Cursor,
             },
             Parameter {
                 name: "limit",
@@ -308,15 +326,20 @@ pub const OPERATIONS: &[Operation] = &[
     },
 ];
 
-const fn act(path: &'static str, action: &'static str, summary: &'static str) -> Operation {
+const fn act(
+    path: &'static str,
+    (id, action): (&'static str, &'static str),
+    summary: &'static str,
+    parameters: &'static [Parameter],
+) -> Operation {
     Operation {
         method: "POST",
         path,
         call: Call::Act(action),
-        id: action,
+        id,
         summary,
         guard: Guard::Act,
-        parameters: &[DAEMON],
+        parameters,
         replies: &[
             Reply {
                 status: 200,
@@ -344,6 +367,12 @@ const DAEMON: Parameter = Parameter {
     place: "path",
     about: "What the daemon is called in [[yard]].",
     takes: Takes::Name,
+};
+const WORKER: Parameter = Parameter {
+    name: "worker",
+    place: "path",
+    about: "The name of a worker, which several may have, or of a pool, which stands for all of its workers.",
+    takes: Takes::Worker,
 };
 const NO_DAEMON: Reply = Reply {
     status: 404,

@@ -15,6 +15,8 @@ pub struct Yard {
     pub daemons: Vec<Daemon>,
     /// The latest changes of state, the newest first.
     pub changes: Vec<Change>,
+    /// The latest actions that were taken here, the newest first.
+    pub taken: Vec<Taken>,
 }
 
 /// What may be done.
@@ -69,7 +71,9 @@ pub struct Daemon {
     pub limits: Vec<Limit>,
     /// What runs out, the next first.
     pub certificates: Vec<Certificate>,
-    /// What can be done to it: `reload`, `drain`.
+    /// Of an fd-broker: its pools with their workers.
+    pub pools: Vec<Pool>,
+    /// What can be done to it: `reload`, `drain`; and to workers of it: `workers/drain`, `workers/resume`.
     pub actions: Vec<String>,
     /// Whether its keys can be looked at.
     pub keys: bool,
@@ -211,6 +215,42 @@ pub struct Certificate {
     pub days_left: i64,
 }
 
+/// Workers that serve the same connections.
+#[derive(Debug, Clone, Default, Serialize, JsonSchema)]
+pub struct Pool {
+    /// Its name.
+    pub name: String,
+    /// Connections that wait for a worker.
+    pub waiting: u64,
+    /// How many may.
+    pub waiting_limit: u64,
+    /// Connections that its workers have.
+    pub connections: u64,
+    /// Its workers.
+    pub workers: Vec<Worker>,
+}
+
+/// A process that is given connections.
+#[derive(Debug, Clone, Default, Serialize, JsonSchema)]
+pub struct Worker {
+    /// Its name, which others may have too.
+    pub name: String,
+    /// What it speaks: `native`, `python` or `raw`.
+    pub protocol: String,
+    /// Its process.
+    pub pid: u64,
+    /// `serving` or `draining`.
+    pub state: String,
+    /// Connections that it has.
+    pub connections: u64,
+    /// How many it may have at a time.
+    pub capacity: u64,
+    /// Connections that it has taken since it came.
+    pub taken: u64,
+    /// Connections that it has refused.
+    pub refused: u64,
+}
+
 /// Figures of the last while, the newest at the end.
 #[derive(Debug, Clone, Default, Serialize, JsonSchema)]
 pub struct History {
@@ -244,6 +284,19 @@ pub struct Change {
     pub why: Option<String>,
 }
 
+/// An action that was taken.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct Taken {
+    /// Counts actions since rest-api has started.
+    pub id: u64,
+    /// When: seconds since 1970.
+    pub at: u64,
+    /// By whom: the name of a key or a certificate.
+    pub by: String,
+    /// What came of it.
+    pub done: Done,
+}
+
 /// What came of an action.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct Done {
@@ -251,6 +304,9 @@ pub struct Done {
     pub name: String,
     /// What was asked for.
     pub action: String,
+    /// The worker or pool of an fd-broker that it was about, if it was not about the daemon.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub worker: Option<String>,
     /// What it has said.
     pub said: String,
 }

@@ -128,6 +128,33 @@ pub fn curl(arguments: &[&str]) -> String {
     .success()
 }
 
+/// A child that ends with the test, and what it printed first.
+pub struct Behind(std::process::Child, pub String);
+
+impl Behind {
+    #[track_caller]
+    pub fn start(script: &str, arguments: &[&str]) -> Self {
+        use std::io::BufRead as _;
+        let mut child = Command::new(peer("python3"))
+            .args(["-c", script])
+            .args(arguments)
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        let mut output = std::io::BufReader::new(child.stdout.take().unwrap());
+        output.read_line(&mut line).unwrap();
+        Self(child, line.trim().into())
+    }
+}
+
+impl Drop for Behind {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// Another daemon of the workspace, with this configuration below an admin endpoint with actions.
 #[track_caller]
 pub fn neighbour(program: &str, config: &str) -> Daemon {
@@ -138,11 +165,12 @@ pub fn neighbour(program: &str, config: &str) -> Daemon {
         binary.display()
     );
     let builder = Daemon::build(&binary);
-    let admin = builder.dir().join("admin");
-    let config = format!(
-        "admin = {{ listen = \"unix:{}\", actions = true }}\n{config}",
-        admin.display()
-    );
+    let admin = format!("unix:{}", builder.dir().join("admin").display());
+    // A test that has its own ideas of the endpoint says so.
+    let config = match config.strip_prefix("[admin]\n") {
+        Some(rest) => format!("[admin]\nlisten = \"{admin}\"\n{rest}"),
+        None => format!("admin = {{ listen = \"{admin}\", actions = true }}\n{config}"),
+    };
     builder.config(&config).start()
 }
 
@@ -155,9 +183,11 @@ pub fn yard(options: &str, members: &[(&str, &Daemon)]) -> Daemon {
     std::fs::write(&keys, format!("ada:text:{KEY}\n")).unwrap();
     std::fs::set_permissions(&keys, std::fs::Permissions::from_mode(0o600)).unwrap();
     let options = options.replace("KEYS", &keys.display().to_string());
+    // What stands before is the listener's own.
+    let (listener, options) = options.split_once("[options]\n").unwrap_or(("", &options));
     let mut config = format!(
         "loops = 1\nadmin.listen = \"unix:{}\"\n[[listener]]\nservice = \"yard\"\n\
-         listen = [\"tcp://127.0.0.1:0\"]\n[listener.options]\n{options}\n",
+         listen = [\"tcp://127.0.0.1:0\"]\n{listener}\n[listener.options]\n{options}\n",
         builder.dir().join("admin").display()
     );
     for (name, daemon) in members {
@@ -171,6 +201,44 @@ pub fn yard(options: &str, members: &[(&str, &Daemon)]) -> Daemon {
         }
     }
     builder.config(&config).start()
+}
+
+/// An fd-broker with a pool "web" and a worker in it; connections to `hand-off` go there.
+#[track_caller]
+pub fn broker_with_worker() -> (Daemon, Daemon) {
+    let builder = Daemon::build(
+        std::path::Path::new(env!("CARGO_BIN_EXE_rest-api")).with_file_name("fd-broker"),
+    );
+    let place = builder.dir().display().to_string();
+    let config = format!(
+        "admin = {{ listen = \"unix:{place}/admin\", actions = true }}\n[[pool]]\nname = \"web\"\n\
+         [[listener]]\nservice = \"hand-off\"\nlisten = [\"tcp://127.0.0.1:0\"]\noptions = {{ pool = \"web\" }}\n\
+         [[listener]]\nservice = \"native\"\nlisten = [\"unix:{place}/native.sock\"]\noptions = {{ pool = \"web\" }}\n"
+    );
+    let broker = builder.config(&config).start();
+    // Each loop is a worker.
+    let echo = format!(
+        "loops = 1\n[[listener]]\nservice = \"echo\"\nlisten = [\"broker:{place}/native.sock#web\"]\n"
+    );
+    let worker = neighbour("echo-tcp", &echo);
+    (broker, worker)
+}
+
+/// One request to service yard, on a connection of its own.
+#[track_caller]
+pub fn ask_yard(daemon: &Daemon, method: &str, path: &str, fields: &str) -> Answer {
+    let client = Client::connect(&daemon.endpoint("yard"));
+    let host = if fields.contains("Host: ") {
+        ""
+    } else {
+        "Host: localhost\r\n"
+    };
+    client.send(format!("{method} {path} HTTP/1.1\r\n{host}{fields}\r\n"));
+    read(&client, method == "HEAD")
+}
+
+pub fn with_key() -> String {
+    format!("Authorization: Bearer {KEY}\r\n")
 }
 
 pub const KEY: &str = "a key that is long enough for anybody";

@@ -80,6 +80,14 @@ fn replies() -> Vec<(&'static str, Reply)> {
                 text: "nothing".into(),
             },
         ),
+        ("c9 00 00 04 00 00 00 01", Reply::Complete { batches: 1 }),
+        ("ca 00 00 04 00 00 00 02", Reply::Over { batches: 2 }),
+    ]
+}
+
+/// What goes over at a hand-over.
+fn batches() -> Vec<(&'static str, Reply)> {
+    vec![
         (
             "c8 03 00 48 00 00 00 01 00 03 \
              01 00 10 74 63 70 3a 2f 2f 30 2e 30 2e 30 2e 30 3a 38 30 00 03 77 65 62 00 00 00 00 00 00 00 01 \
@@ -107,8 +115,50 @@ fn replies() -> Vec<(&'static str, Reply)> {
                 ],
             },
         ),
-        ("c9 00 00 04 00 00 00 01", Reply::Complete { batches: 1 }),
-        ("ca 00 00 04 00 00 00 02", Reply::Over { batches: 2 }),
+        (
+            "c8 02 00 43 00 00 00 02 00 02 \
+             04 00 06 70 79 74 68 6f 6e 00 03 77 65 62 00 00 04 d2 00 00 00 3c 00 00 00 00 00 00 00 07 \
+             00 00 00 00 00 00 01 03 00 03 77 65 62 \
+             05 00 03 77 65 62 00 01 00 00 00 00 00 00 10 01 1f 90",
+            Reply::Batch {
+                number: 2,
+                records: vec![
+                    Record::Worker(Worker {
+                        listener: "python".into(),
+                        key: "web".into(),
+                        process: 1234,
+                        age: Duration::from_secs(60),
+                        taken: 7,
+                        drained: true,
+                        lent: 0,
+                        answered: 0,
+                        served: 1,
+                        offered: Some("web".into()),
+                    }),
+                    Record::Served(Served {
+                        listener: "web".into(),
+                        connections: vec![(0x1001, 8080)],
+                    }),
+                ],
+            },
+        ),
+        (
+            "c8 01 00 13 00 00 00 03 00 01 06 00 00 00 00 00 00 10 02 00 00 04 d2",
+            Reply::Batch {
+                number: 3,
+                records: vec![Record::Running(Running {
+                    socket: 0x1002,
+                    process: 1234,
+                })],
+            },
+        ),
+        (
+            "c8 00 00 06 00 00 00 04 00 00",
+            Reply::Batch {
+                number: 4,
+                records: Vec::new(),
+            },
+        ),
     ]
 }
 
@@ -127,7 +177,7 @@ fn the_documented_bytes_are_these_messages() {
             Ok(request.clone())
         );
     }
-    for (bytes, reply) in replies() {
+    for (bytes, reply) in replies().into_iter().chain(batches()) {
         assert_eq!(reply.encode(), unhex(bytes), "{reply:?}");
         assert_eq!(
             Reply::decode(&unhex(bytes), reply.descriptors()),
@@ -206,7 +256,7 @@ fn descriptors_that_got_lost_or_were_slipped_in_are_an_error() {
             assert!(matches!(error, HoldError::Descriptors { .. }), "{error}");
         }
     }
-    for (bytes, reply) in replies() {
+    for (bytes, reply) in replies().into_iter().chain(batches()) {
         let came = reply.descriptors() + 1;
         assert!(Reply::decode(&unhex(bytes), came).is_err(), "{reply:?}");
     }
@@ -263,6 +313,28 @@ fn a_batch_takes_no_more_descriptors_than_a_message() {
         Reply::decode(&reply.encode(), BATCH_MAX + 1),
         Err(HoldError::Field("the number of descriptors"))
     );
+}
+
+#[test]
+fn the_connections_of_a_worker_fit_a_message_and_no_more_are_read() {
+    let served = |count: usize| {
+        Record::Served(Served {
+            listener: "x".repeat(ENDPOINT_MAX),
+            connections: vec![(u64::MAX, u16::MAX); count],
+        })
+    };
+    let most = served(SERVED_MAX);
+    assert_eq!(Record::read(&most.encode()), Ok(most.clone()));
+    assert_eq!(Reply::batch_length(&[most]), 1);
+    let wrong = Err(HoldError::Field("the number of connections"));
+    assert_eq!(Record::read(&served(0).encode()), wrong);
+    let mut many = served(1).encode();
+    let at = many.len() - 12;
+    many[at..at + 2].copy_from_slice(&1025_u16.to_be_bytes());
+    assert_eq!(Record::read(&many), wrong);
+    // A count of what is not there is no reason to allocate.
+    many[at..at + 2].copy_from_slice(&1024_u16.to_be_bytes());
+    assert_eq!(Record::read(&many), Err(HoldError::Short));
 }
 
 #[test]

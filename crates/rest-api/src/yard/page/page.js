@@ -8,6 +8,7 @@
   const daemons = new Map();
   const cards = new Map();
   let changes = [];
+  let taken = [];
   let steering = { enabled: false };
   let credentials = null;
 
@@ -100,6 +101,11 @@
         make("th", { scope: "col" }, "Name"), make("th", { scope: "col" }, "Endpoint"),
         make("th", { scope: "col" }, "Now"), make("th", { scope: "col" }, "Taken"),
         make("th", { scope: "col" }, "Refused"))), rows)));
+    const crew = make("tbody", {});
+    const workers = make("div", { class: "scroll workers", hidden: "" }, make("table", {}, make("thead", {}, make("tr", {},
+      make("th", { scope: "col" }, "Worker"), make("th", { scope: "col" }, "Pool"),
+      make("th", { scope: "col" }, "State"), make("th", { scope: "col" }, "Now"),
+      make("th", { scope: "col" }, "Taken"), make("th", { scope: "col" }, "Act"))), crew));
     const more = make("pre", { tabindex: "0" });
     const details = make("details", { hidden: "" }, make("summary", {}, "Details"), more);
     const button = (action, text, kind) => make("button", { type: "button", class: kind, "data-action": action,
@@ -111,9 +117,9 @@
     const said = make("p", { class: "said", role: "status" });
     const root = make("article", { class: "card", "aria-labelledby": "name-" + name, "data-name": name },
       make("div", { class: "card-head" }, title, badge), sub, error,
-      make("div", { class: "charts" }, work.figure, traffic.figure), list, limits, listeners, details, said,
+      make("div", { class: "charts" }, work.figure, traffic.figure), list, limits, workers, listeners, details, said,
       make("div", { class: "buttons" }, keys, reload, drain));
-    return { root, badge, sub, error, work, traffic, facts, limits, rows, listeners, more, details, reload, drain, keys, said };
+    return { root, badge, sub, error, work, traffic, facts, limits, crew, workers, crewRows: new Map(), rows, listeners, more, details, reload, drain, keys, said };
   }
 
   function show(daemon) {
@@ -161,6 +167,47 @@
     view.reload.hidden = !can("reload");
     view.drain.hidden = !can("drain");
     view.keys.hidden = !daemon.keys;
+    showWorkers(view, daemon, can);
+  }
+
+  // Workers of fd-broker. A row stays as long as its worker does, and so does the focus on its button.
+  function showWorkers(view, daemon, can) {
+    const pools = daemon.pools.filter((pool) => pool.workers.length > 0 || pool.waiting > 0);
+    view.workers.hidden = pools.length === 0;
+    const all = pools.flatMap((pool) => pool.workers.map((worker) => ({ pool, worker })));
+    const seen = new Set();
+    const wanted = all.map(({ pool, worker }) => {
+      // A process may be there several times, once for each of its loops.
+      let key;
+      for (let nth = 0; seen.has(key = JSON.stringify([pool.name, worker.name, worker.pid, nth])); nth += 1);
+      seen.add(key);
+      let row = view.crewRows.get(key);
+      if (!row) {
+        const button = make("button", { type: "button", onclick: () => actOnWorkers(daemon.name, worker.name, button.dataset.action) });
+        const cells = [...Array(6)].map(() => make("td", {}));
+        cells[0].className = "wrap";
+        cells[5].append(button);
+        row = { root: make("tr", { "data-worker": worker.name }, ...cells), cells, button };
+        view.crewRows.set(key, row);
+      }
+      const action = worker.state === "draining" ? "resume" : "drain";
+      row.root.dataset.state = worker.state;
+      setText(row.cells[0], worker.name);
+      row.cells[0].title = worker.protocol + (worker.pid ? ", process " + worker.pid : "");
+      setText(row.cells[1], pool.name);
+      setText(row.cells[2], worker.state);
+      setText(row.cells[3], count(worker.connections) + " of " + count(worker.capacity));
+      setText(row.cells[4], count(worker.taken) + (worker.refused ? ", refused " + count(worker.refused) : ""));
+      row.button.dataset.action = action;
+      setText(row.button, action === "drain" ? "Drain" : "Resume");
+      row.button.setAttribute("aria-label", row.button.textContent + " worker " + worker.name);
+      row.button.hidden = !can("workers/" + action);
+      return row.root;
+    });
+    for (const [key, row] of view.crewRows) if (!seen.has(key)) { row.root.remove(); view.crewRows.delete(key); }
+    if (wanted.some((root, at) => view.crew.children[at] !== root)) view.crew.append(...wanted);
+    const empty = pools.map((pool) => pool.name + (pool.waiting ? ": " + count(pool.waiting) + " waiting" : "")).join(", ");
+    view.workers.title = empty && "Pools: " + empty;
   }
 
   function showRest() {
@@ -179,10 +226,14 @@
         one.days_left < 0 ? "has ended" : "in " + one.days_left + (one.days_left === 1 ? " day" : " days")),
       make("td", {}, one.kind), make("td", { class: "wrap" }, one.name),
       make("td", {}, one.daemon + " / " + one.listener), make("td", { class: "wrap" }, one.file))));
-    byId("changes").hidden = changes.length === 0;
-    byId("change-rows").replaceChildren(...changes.slice(0, 12).map((change) => make("li", {},
-      make("time", { datetime: clock(change.at).toISOString() }, clock(change.at).toLocaleTimeString()),
-      change.name + ": " + change.from + " → " + change.to + (change.why ? " (" + change.why + ")" : ""))));
+    const happened = [
+      ...changes.map((change) => [change.at, change.name + ": " + change.from + " → " + change.to + (change.why ? " (" + change.why + ")" : "")]),
+      ...taken.map((one) => [one.at, one.done.name + ": " + one.done.action + (one.done.worker ? " " + one.done.worker : "") +
+        (one.by ? ", by " + one.by : "") + " (" + one.done.said + ")"]),
+    ].sort((a, b) => b[0] - a[0]);
+    byId("changes").hidden = happened.length === 0;
+    byId("change-rows").replaceChildren(...happened.slice(0, 12).map(([at, text]) => make("li", {},
+      make("time", { datetime: clock(at).toISOString() }, clock(at).toLocaleTimeString()), text)));
   }
 
   const push = (figures, figure) => { figures.push(figure); while (figures.length > POINTS) figures.shift(); };
@@ -191,6 +242,7 @@
     yard(yard) {
       steering = yard.steering;
       changes = yard.changes;
+      taken = yard.taken;
       daemons.clear();
       const place = byId("daemons");
       for (const daemon of yard.daemons) { daemons.set(daemon.name, daemon); show(daemon); }
@@ -223,6 +275,10 @@
     },
     change(change) {
       changes.unshift(change);
+      showRest();
+    },
+    action(one) {
+      taken.unshift(one);
       showRest();
     },
   };
@@ -271,7 +327,13 @@
     return new Promise((resolve) => dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"), { once: true }));
   }
 
-  async function act(name, action) {
+  const act = (name, action) => order(name, action, "Drain " + name,
+    "It takes nothing new, finishes what runs, and leaves. Whatever has started it decides whether it comes back.");
+  const actOnWorkers = (name, worker, action) => order(name, "workers/" + encodeURIComponent(worker) + "/" + action,
+    "Drain " + worker, "Workers of this name finish what they have and are given nothing new until they are resumed.");
+
+  // Has it done by the daemon; what drains is asked about first.
+  async function order(name, path, title, warning) {
     const view = cards.get(name);
     const say = (text, bad) => { setText(view.said, text); view.said.className = bad ? "said bad" : "said"; };
     if (steering.key && !credentials) {
@@ -279,11 +341,10 @@
       byId("key").focus();
       return;
     }
-    if (action === "drain" && !await confirmed("Drain " + name + "?",
-      "It takes nothing new, finishes what runs, and leaves. Whatever has started it decides whether it comes back.", "Drain " + name)) return;
+    if (path.endsWith("drain") && !await confirmed(title + "?", warning, title)) return;
     say("…", false);
     try {
-      const response = await ask("/api/v1/yard/" + encodeURIComponent(name) + "/" + action, { method: "POST" });
+      const response = await ask("/api/v1/yard/" + encodeURIComponent(name) + "/" + path, { method: "POST" });
       if (response.ok) say((await response.json()).said, false);
       else say("Refused: " + await complaint(response), true);
     } catch (error) {

@@ -1,0 +1,287 @@
+//! Servers that want to harm who asks them: `portyard http` gives up on each in time, and gives nothing
+//! away.
+#![expect(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
+
+mod common;
+mod http;
+
+use std::io::Write;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::{finish, run};
+use http::{Answering, answer, read_head, serve};
+use portyard_testkit::peer;
+
+#[test]
+fn a_head_without_end_is_cut_off() {
+    for line in ["X: y\r\n", "HTTP/1.1 102 Processing\r\n\r\n"] {
+        let url = serve(move |mut stream| {
+            read_head(&mut stream);
+            let start: &[u8] = if line.starts_with('X') {
+                b"HTTP/1.1 200 OK\r\n"
+            } else {
+                b""
+            };
+            let mut sent = stream.write_all(start);
+            while sent.is_ok() {
+                sent = stream.write_all(line.repeat(100).as_bytes());
+            }
+        });
+        let said = run(&["http", &url], b"").expect(65);
+        assert!(said.stderr.contains("--max-header"), "{}", said.stderr);
+    }
+    let large = Answering::new(|_, _| {
+        answer(
+            "200 OK",
+            &format!("X: {}\r\n", "y".repeat(100_000)),
+            b"fine",
+        )
+    });
+    run(&["http", &large.url], b"").expect(65);
+    let said = run(&["http", "--max-header", "200KiB", &large.url], b"").expect(0);
+    assert_eq!(said.text(), "fine");
+}
+
+#[test]
+fn a_body_without_end_is_cut_off() {
+    let url = serve(|mut stream| {
+        read_head(&mut stream);
+        let mut sent = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n");
+        while sent.is_ok() {
+            sent = stream.write_all(&[b'x'; 10_000]);
+        }
+    });
+    for form in [
+        &["http"][..],
+        &["http", "--json"],
+        &["http", "--pretty", "always"],
+    ] {
+        let said = run(&[form, &["--max-body", "1MiB", &url]].concat(), b"").expect(65);
+        assert!(said.stderr.contains("--max-body"), "{}", said.stderr);
+        assert!(said.stdout.len() <= 1 << 20);
+    }
+    let file = tempfile::tempdir().unwrap();
+    let path = file.path().join("f").display().to_string();
+    run(&["http", "-o", &path, "--max-body", "1MiB", &url], b"").expect(65);
+    assert_eq!(std::fs::read_dir(file.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_server_that_dawdles_is_left() {
+    let drip = |before: &'static [u8]| {
+        serve(move |mut stream| {
+            read_head(&mut stream);
+            let mut sent = stream.write_all(before);
+            while sent.is_ok() {
+                thread::sleep(Duration::from_millis(20));
+                sent = stream.write_all(b"x");
+            }
+        })
+    };
+    let start = Instant::now();
+    // Each byte comes in time, the head does not.
+    let head = drip(b"HTTP/1.1 200 OK\r\nX: ");
+    let said = run(&["http", "--timeout", "300ms", &head], b"").expect(75);
+    assert!(said.stderr.contains("--timeout"), "{}", said.stderr);
+    let body = drip(b"HTTP/1.1 200 OK\r\n\r\n");
+    let said = run(&["http", "--max-time", "300ms", &body], b"").expect(75);
+    assert!(said.stderr.contains("--max-time"), "{}", said.stderr);
+    let silent = serve(|mut stream| {
+        read_head(&mut stream);
+        thread::sleep(Duration::from_secs(60));
+    });
+    run(&["http", "--timeout", "300ms", &silent], b"").expect(75);
+    // A body that stalls.
+    let stalls = serve(|mut stream| {
+        read_head(&mut stream);
+        stream
+            .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nx")
+            .unwrap();
+        thread::sleep(Duration::from_secs(60));
+    });
+    run(&["http", "--timeout", "300ms", &stalls], b"").expect(75);
+    assert!(start.elapsed() < Duration::from_secs(50));
+}
+
+#[test]
+fn a_loop_of_redirects_ends() {
+    let server = Answering::new(|_, _| answer("302 Found", "Location: /x\r\n", b""));
+    run(&["http", "--follow", &server.url], b"").expect(65);
+    assert_eq!(server.heads().len(), 11);
+    for location in [
+        "file:///etc/passwd",
+        "javascript:x",
+        "http://",
+        "gopher://x/",
+    ] {
+        let fields = format!("Location: {location}\r\n");
+        let server = Answering::new(move |_, _| answer("302 Found", &fields, b""));
+        let said = run(&["http", "--follow", &server.url], b"").expect(65);
+        assert!(said.stderr.contains("redirects to"), "{}", said.stderr);
+    }
+}
+
+#[test]
+fn a_decompression_bomb_does_not_go_off() {
+    let zeros = vec![0; 50 << 20];
+    let program =
+        "import gzip, sys; sys.stdout.buffer.write(gzip.compress(sys.stdin.buffer.read()))";
+    let bomb = finish(Command::new(peer("python3")).args(["-c", program]), &zeros).expect(0);
+    let bomb = bomb.stdout;
+    assert!(bomb.len() < 100_000);
+    let twice = finish(Command::new(peer("python3")).args(["-c", program]), &bomb).expect(0);
+    for (coding, body) in [("gzip", bomb), ("gzip, gzip", twice.stdout)] {
+        let fields = format!("Content-Encoding: {coding}\r\n");
+        let server = Answering::new(move |_, _| answer("200 OK", &fields, &body));
+        let said = run(&["http", &server.url], b"").expect(65);
+        assert!(said.stderr.contains("--no-compress"), "{}", said.stderr);
+        assert!(said.stdout.len() < 20 << 20);
+        run(&["http", "--no-compress", &server.url], b"").expect(0);
+    }
+    let broken = Answering::new(|_, _| answer("200 OK", "Content-Encoding: gzip\r\n", b"no gzip"));
+    run(&["http", &broken.url], b"").expect(65);
+    let nothing = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n";
+    let nothing = Answering::new(move |_, _| nothing.to_vec());
+    assert_eq!(run(&["http", &nothing.url], b"").expect(0).text(), "");
+    let unknown = Answering::new(|_, _| answer("200 OK", "Content-Encoding: lzw\r\n", b"x"));
+    let said = run(&["http", &unknown.url], b"").expect(65);
+    assert!(said.stderr.contains("lzw"), "{}", said.stderr);
+}
+
+#[test]
+fn cookies_for_others_are_not_taken() {
+    let directory = tempfile::tempdir().unwrap();
+    let jar = directory.path().join("jar");
+    let server = Answering::new(|_, _| {
+        let fields = "Set-Cookie: a=1; Domain=bank.example\r\nSet-Cookie: b=2; Domain=com\r\n\
+                      Set-Cookie: __Host-c=3; Domain=evil.example; Secure; Path=/\r\n\
+                      Set-Cookie: good=4; Max-Age=1000\r\n";
+        answer("200 OK", fields, b"")
+    });
+    let words = ["http", "-v", "--jar", jar.to_str().unwrap(), &server.url];
+    let said = run(&words, b"").expect(0);
+    assert_eq!(
+        said.stderr.matches("a cookie is not taken").count(),
+        3,
+        "{}",
+        said.stderr
+    );
+    let kept = std::fs::read_to_string(&jar).unwrap();
+    assert!(
+        kept.contains("\tgood\t4") && !kept.contains("bank"),
+        "{kept}"
+    );
+    assert_eq!(
+        kept.lines().filter(|line| line.contains('\t')).count(),
+        1,
+        "{kept}"
+    );
+}
+
+#[test]
+fn secrets_stay_with_the_origin_that_they_are_for() {
+    let thief = Answering::new(|_, _| answer("200 OK", "", b"thanks"));
+    let to = format!("Location: {}/x\r\n", thief.url);
+    let server = Answering::new(move |_, _| answer("307 Go", &to, b""));
+    let secrets = [
+        "Cookie:a=secret",
+        "X-Api-Key:secret",
+        "Authorization:secret",
+        "Accept-Language:de",
+    ];
+    let words = [&["http", "-v", "--follow", &server.url], &secrets[..]].concat();
+    let said = run(&words, b"").expect(0);
+    assert_eq!(said.text(), "thanks");
+    assert!(
+        said.stderr
+            .contains("* X-Api-Key is not sent to another origin"),
+        "{}",
+        said.stderr
+    );
+    let words = ["http", "-L", "-u", "ada:secret", &server.url];
+    run(&words, b"").expect(0);
+    assert!(server.heads()[0].contains("\r\nX-Api-Key: secret\r\n"));
+    assert!(server.heads()[1].contains("\r\nAuthorization: Basic "));
+    let stolen = thief.heads();
+    assert_eq!(stolen.len(), 2);
+    for head in &stolen {
+        assert!(
+            !head.contains("secret") && !head.contains("Authorization"),
+            "{head}"
+        );
+        assert!(!head.contains("Cookie"), "{head}");
+    }
+    assert!(stolen[0].contains("\r\nAccept-Language: de\r\n"));
+}
+
+#[test]
+fn a_digest_is_never_made_for_another_origin() {
+    let thief = Answering::new(|_, _| {
+        answer(
+            "401 No",
+            "WWW-Authenticate: Digest realm=r, nonce=n\r\n",
+            b"who?",
+        )
+    });
+    let to = format!("Location: {}/\r\n", thief.url);
+    let server = Answering::new(move |_, _| answer("302 Go", &to, b""));
+    run(
+        &["http", "-L", "--digest", "-u", "a:b", "--fail", &server.url],
+        b"",
+    )
+    .expect(77);
+    assert_eq!(thief.heads().len(), 1);
+    assert!(!thief.heads()[0].contains("Authorization"));
+    // A server that is never satisfied is not asked for ever.
+    let stale = Answering::new(|_, _| {
+        let fields = "WWW-Authenticate: Digest realm=r, nonce=n, stale=true\r\n";
+        answer("401 No", fields, b"who?")
+    });
+    run(
+        &["http", "--digest", "-u", "a:b", "--fail", &stale.url],
+        b"",
+    )
+    .expect(77);
+    assert_eq!(stale.heads().len(), 4);
+}
+
+#[test]
+fn what_is_not_http_is_told() {
+    for bytes in [
+        &b"SSH-2.0-x\r\n\r\n"[..],
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxx",
+        b"HTTP/1.1 200 OK\r\nno colon\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"HTTP/1.1 2000 OK\r\n\r\n",
+    ] {
+        let server = Answering::new(move |_, _| bytes.to_vec());
+        run(&["http", &server.url], b"").expect(65);
+    }
+    for bytes in [
+        &b""[..],
+        b"HTTP/1.1 200 OK\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nxx",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nxx",
+    ] {
+        let server = Answering::new(move |_, _| bytes.to_vec());
+        run(&["http", &server.url], b"").expect(74);
+    }
+}
+
+#[test]
+fn fields_cannot_write_on_the_terminal() {
+    // CSI as one character, which is no control character to a parser of bytes.
+    let server = Answering::new(|_, _| answer("200 \u{9b}31m", "X: \u{9b}2J\r\n", b"{}"));
+    for form in ["-i", "-v"] {
+        let said = run(&["http", form, &server.url], b"").expect(0);
+        let all = [said.text(), &said.stderr].concat();
+        assert!(
+            !all.contains('\u{9b}') && all.contains("\\u{9b}2J"),
+            "{all}"
+        );
+    }
+    let server = Answering::new(|_, _| answer("200 \x1b[31m", "", b"{}"));
+    run(&["http", "-i", &server.url], b"").expect(65);
+}

@@ -69,17 +69,20 @@ def need(**tools):
             raise Unable(f"{package} is installed, but there is no {tool.replace('_', '-')}")
 
 
-def binaries(given):
-    """The directory of the programs: the given one, or what a release build makes."""
+def binaries(given, place):
+    """A directory with the programs: copies, without symbols, of those in the given one, or of a release build."""
     if given is None:
         say("building the programs (cargo build --release)")
         run("cargo", "build", "--release", "--locked", "--workspace", "--bins", cwd=PROJECT, stdout=None, stderr=None)
         given = TARGET / "release"
     given = pathlib.Path(given).resolve()
+    copies = place.path / "bin"
+    copies.mkdir()
     for program in [*PROGRAMS, "portyard-manuals"]:
         if not os.access(given / program, os.X_OK):
             raise Unable(f"{given / program} is missing; build it, or leave --binaries out")
-    return given
+        run("strip", "-s", "-o", copies / program, given / program)
+    return copies
 
 
 def mirror():

@@ -482,6 +482,15 @@ def _accept():
     return "5 connections, 5 sandboxed processes, none left behind"
 
 
+@table.proof("every daemon has closed its own sandbox, and was denied nothing")
+def _sandbox():
+    for daemon in DAEMONS:
+        said = sh("journalctl", "-q", "-o", "cat", "-u", f"{daemon}.service")
+        told = [line for line in said.splitlines() if "landlock" in line or "the sandbox " in line]
+        check(told and all(line.startswith("sandbox landlock=full seccomp=full") for line in told), f"{daemon}: {told[:3]}")
+    return f"landlock and seccomp, in {len(DAEMONS)} units"
+
+
 @table.proof("no unit failed, no socket was switched off")
 def _health():
     failed = sh("systemctl", "--failed", "--no-legend")

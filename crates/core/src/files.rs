@@ -15,6 +15,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use crate::sandbox::hint;
+
 /// Where a file is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Deserialize, Serialize)]
 #[serde(try_from = "String", into = "String")]
@@ -39,7 +41,7 @@ pub enum Links {
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
     /// The operating system says no.
-    #[error("{path} cannot be read: {error}")]
+    #[error("{path} cannot be read: {error}{hint}", hint = hint(error))]
     Unreadable {
         /// The file.
         path: PathBuf,

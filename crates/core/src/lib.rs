@@ -2,8 +2,8 @@
 //!
 //! A daemon's `main` is one call of [`daemon::run`], which reads in boot order: the command line
 //! ([`cli`]), one TOML file ([`config`]), the log ([`observe`]), the sockets ([`endpoint`],
-//! [`listen`]), then a control thread and one [`event_loop`] per core, READY ([`life`]), and in the
-//! end the drain.
+//! [`listen`]), the [`sandbox`], then a control thread and one [`event_loop`] per core, READY
+//! ([`life`]), and in the end the drain.
 //!
 //! What arrives at a socket flows one of two ways. A stream goes through [`serve`]: accept, permit
 //! ([`limits`], [`listener`]), access list ([`access`]), service. A datagram goes through
@@ -35,6 +35,7 @@ pub mod listen;
 pub mod listener;
 pub mod observe;
 pub mod offload;
+pub mod sandbox;
 pub mod serve;
 pub mod sockdiag;
 pub mod sys;

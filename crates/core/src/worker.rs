@@ -41,6 +41,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::auth::Prover;
+use crate::life::{Descriptors, connection_limit};
 pub use link::JoinError;
 pub(crate) use link::{Link, Order};
 pub(crate) use outbox::{Outbox, Ticket};
@@ -141,7 +142,7 @@ impl Terms {
             path: path.into(),
             pool: String::new(),
             name: String::new(),
-            capacity: crate::life::connection_limit().div_ceil(2),
+            capacity: connection_limit(Descriptors::open()).div_ceil(2),
             weight: 1,
             prover: None,
         }

@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
-use portyard_core::daemon::{Build, Daemon, Home, ListenerOf, ServiceOf, ServiceRow};
+use portyard_core::daemon::{
+    Build, ConfigOf, Daemon, Home, ListenerOf, NoSettings, ServiceOf, ServiceRow,
+};
 use portyard_core::listener::Streams;
+use portyard_core::sandbox::Needs;
 
 use crate::array_sink::ArraySink;
 use crate::array_source::ArraySource;
@@ -97,6 +100,16 @@ impl Daemon for EchoTcp {
             array_sink,
         ),
     ];
+
+    fn needs(config: &ConfigOf<Self>, _: &NoSettings) -> Needs {
+        let mut needs = Needs::default();
+        for options in config.listeners.iter().map(|listener| &listener.options) {
+            options.root.iter().for_each(|root| needs.list(root));
+            options.file.iter().for_each(|file| needs.read(file));
+            options.directory.iter().for_each(|at| needs.store(at));
+        }
+        needs
+    }
 }
 
 const fn row(

@@ -94,7 +94,13 @@ fn a_reload_of_the_same_file_changes_nothing_even_where_any_port_will_do() {
 
 #[test]
 fn listeners_come_and_go_and_open_connections_stay() {
-    let daemon = start(&[("one", "echo", "tcp://127.0.0.1:0")]);
+    let builder = Daemon::build(BINARY);
+    // Where a unit's sockets are.
+    let directory = builder.dir().display().to_string();
+    let daemon = builder
+        .env("RUNTIME_DIRECTORY", directory)
+        .config(&config(&[("one", "echo", "tcp://127.0.0.1:0")]))
+        .start();
     let path = daemon.dir().join("two.sock");
     let unix = format!("unix:{}", path.display());
     let (first, open) = (daemon.address("one"), connect(&daemon, "one"));

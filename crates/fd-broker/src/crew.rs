@@ -1,7 +1,8 @@
 //! The crew: programs of `[[worker]]` tables, kept running as workers.
 //!
 //! A worker needs not be a child of the broker's; these are, so that nobody else has to start them. They
-//! connect as any other. All of this runs on the control thread, to whose life a program's is bound.
+//! connect as any other. All of this runs on the control thread; the processes themselves
+//! are made by the thread outside of the sandbox, to whose life a program's is bound.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU16;

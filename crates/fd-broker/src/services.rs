@@ -6,6 +6,7 @@ use portyard_core::access::AccessConfig;
 use portyard_core::config::{ConfigError, Source};
 use portyard_core::daemon::{Build, ConfigOf, Daemon, Home, ListenerOf, ServiceRow};
 use portyard_core::listener::Streams;
+use portyard_core::sandbox::Needs;
 
 use crate::broker::Broker;
 use crate::hand_off::{HAND_OFF, HandOff};
@@ -96,6 +97,10 @@ impl Daemon for FdBroker {
             }
         }
         Ok(())
+    }
+
+    fn needs(_: &ConfigOf<Self>, settings: &Settings) -> Needs {
+        settings.needs()
     }
 
     fn listeners(

@@ -4,6 +4,7 @@ use std::num::{NonZeroU16, NonZeroU32};
 use std::sync::Arc;
 
 use portyard_core::config::Span;
+use portyard_core::sandbox::{Needs, Outside};
 use serde::{Deserialize, Serialize};
 
 use crate::crew::WorkerConfig;
@@ -69,6 +70,38 @@ impl Settings {
             }
         }
         hold::check(&self.holds, &self.holding)
+    }
+
+    /// What the broker does after its start for these tables, and for any.
+    pub fn needs(&self) -> Needs {
+        let mut needs = Needs::default();
+        needs.memory_file = true;
+        needs.outside = Outside::Looks;
+        needs.netlink.sockets = true;
+        for hold in &self.holds {
+            hold.listen.iter().for_each(|at| needs.listen(at));
+        }
+        for rule in &self.holding.rules {
+            needs.user_rule(rule);
+        }
+        for worker in &self.workers {
+            needs.programs();
+            needs.names |= worker.process.names_users();
+        }
+        for service in &self.services {
+            let keys = [&service.auth_keys, &service.broker_keys];
+            needs.trust(keys.into_iter().flatten(), service.tls.as_ref());
+            for text in &service.listen {
+                needs.listen_text(text.get_ref());
+            }
+            service.access.iter().for_each(|own| needs.access(own));
+            service.redirect.iter().for_each(|to| needs.connect(to));
+            if !service.command.is_empty() {
+                needs.programs();
+                needs.names |= service.process.names_users();
+            }
+        }
+        needs
     }
 
     /// Whether there is a pool of this name, or what there is.

@@ -96,7 +96,9 @@ fn a_full_queue_leaves_clients_in_the_backlog_until_somebody_comes() {
         .collect();
     eventually("two wait", || pool(&daemon, "default")["waiting"] == 2);
     let arrived = pool(&daemon, "default")["arrived"].as_u64().unwrap();
-    assert!(arrived <= 3, "{arrived}");
+    // Each loop may have one in its hands that has no place in the queue.
+    let loops = std::thread::available_parallelism().unwrap().get() as u64;
+    assert!(arrived <= 2 + loops, "{arrived}");
     let _worker = native(&daemon, &["capacity=99"]);
     assert!(clients.iter().all(Client::is_echoed));
 }

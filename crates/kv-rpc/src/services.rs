@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use portyard_core::daemon::{Build, Daemon, Home, ServiceRow};
+use portyard_core::daemon::{Build, ConfigOf, Daemon, Home, ServiceRow};
 use portyard_core::listener::Streams;
+use portyard_core::sandbox::Needs;
 
 use crate::doors::json_rpc::JsonRpc;
 use crate::doors::python_rpc::PythonRpc;
 use crate::doors::xml_rpc::XmlRpc;
-use crate::settings::Options;
+use crate::settings::{Engine, Options, Tables};
 use crate::state::State;
 
 /// The daemon.
@@ -52,6 +53,19 @@ impl Daemon for KvRpc {
             },
         ),
     ];
+
+    fn needs(_: &ConfigOf<Self>, tables: &Tables) -> Needs {
+        let mut needs = Needs::default();
+        if tables.store.engine == Engine::Redb {
+            // Without a directory there is no start.
+            tables
+                .store
+                .directory()
+                .into_iter()
+                .for_each(|at| needs.store(at));
+        }
+        needs
+    }
 }
 
 const fn row(

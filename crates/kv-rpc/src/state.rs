@@ -10,6 +10,7 @@ use std::thread;
 use nix::sys::statvfs::statvfs;
 use portyard_core::daemon::{Asked, Shared};
 use portyard_core::exit::{Exit, Fatal};
+use portyard_core::listen::Inherited;
 use portyard_core::observe::admin::Download;
 use portyard_core::observe::metrics::Metrics;
 use serde_json::{Map, Value, json};
@@ -130,6 +131,20 @@ impl Shared for State {
         }
     }
 
+    fn open(&self, tables: &Tables, _: &mut Inherited) -> Result<(), Fatal> {
+        let settings = &tables.store;
+        if settings.engine == Engine::Memory || self.store().is_some() {
+            return Ok(());
+        }
+        // The sandbox permits a directory that is there.
+        let directory = settings.directory();
+        let directory = directory.map_err(|message| Fatal::new(Exit::Config, message))?;
+        if settings.directory.is_none() {
+            make_above(&directory)?;
+        }
+        store::make_directory(&directory).map_err(|error| open_failed(&error))
+    }
+
     fn start(
         &self,
         tables: &Tables,
@@ -144,9 +159,6 @@ impl Shared for State {
                 let directory = settings
                     .directory()
                     .map_err(|message| Fatal::new(Exit::Config, message))?;
-                if settings.directory.is_none() {
-                    make_above(&directory)?;
-                }
                 let opened = Store::open(&directory, settings.limits(), clock);
                 if let Ok(store) = &opened {
                     tracing::info!(

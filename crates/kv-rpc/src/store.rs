@@ -38,6 +38,7 @@ pub use backup::{Report, backup, restore, verify};
 pub use batch::{Answer, Batch, Compare, Entry, Only, Operation, Outcome, Ttl};
 pub use clock::{Clock, SystemClock};
 pub use committer::Health;
+pub use directory::make as make_directory;
 pub use disk::{DATA_FILE, Disk};
 pub use error::{OpenError, StoreError};
 pub use history::{Change, Event, EventPage, WatchEnd, WatchError, Watcher};

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use portyard_core::daemon::{Build, Daemon, Home, ListenerOf, ServiceRow};
+use portyard_core::daemon::{Build, ConfigOf, Daemon, Home, ListenerOf, ServiceRow};
 use portyard_core::listener::Streams;
+use portyard_core::sandbox::Needs;
 
 use crate::http::{CorsConfig, Server};
 use crate::httpbin::{Httpbin, HttpbinOptions};
 use crate::routes::Router;
-use crate::settings::Options;
+use crate::settings::{Options, Settings};
 use crate::state::State;
 use crate::yard::{self, YardOptions};
 
@@ -70,6 +71,23 @@ impl Daemon for RestApi {
         ),
     ];
     const ALPN: &'static [&'static str] = &["h2", "http/1.1"];
+
+    fn needs(config: &ConfigOf<Self>, settings: &Settings) -> Needs {
+        let mut needs = Needs::default();
+        for route in &settings.routes {
+            route.add_needs(&mut needs);
+        }
+        for daemon in &settings.yard {
+            needs.connect(&daemon.admin);
+            daemon.keys.iter().for_each(|keys| needs.connect(keys));
+        }
+        for listener in &config.listeners {
+            if let Some(key) = &listener.options.yard.key {
+                needs.read_place(&key.file);
+            }
+        }
+        needs
+    }
 }
 
 /// Options that would do nothing are mistakes.

@@ -4,6 +4,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Child;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -18,7 +19,8 @@ use crate::build::DaemonBuilder;
 use crate::notify::Manager;
 use crate::process::{Collector, Finished, POLL, eventually};
 
-/// A running daemon. Dropping it kills it.
+/// A running daemon. Dropping it kills it, and fails the test when its sandbox has denied it something,
+/// unless that was expected.
 pub struct Daemon {
     child: Arc<Mutex<Child>>,
     manager: Manager,
@@ -26,6 +28,7 @@ pub struct Daemon {
     stderr: Collector,
     config: PathBuf,
     directory: TempDir,
+    expects_denials: AtomicBool,
     /// Dropping it calls off the end of its lifetime.
     _lifetime: mpsc::Sender<()>,
 }
@@ -61,6 +64,7 @@ impl Daemon {
             stderr,
             config,
             directory,
+            expects_denials: AtomicBool::new(false),
             _lifetime: call_off,
         }
     }
@@ -232,6 +236,11 @@ impl Daemon {
         fs::write(path, text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     }
 
+    /// The sandbox will deny this daemon something.
+    pub fn expect_denials(&self) {
+        self.expects_denials.store(true, Ordering::Relaxed);
+    }
+
     /// The daemon's configuration file.
     pub fn config_path(&self) -> &Path {
         &self.config
@@ -311,6 +320,14 @@ impl Drop for Daemon {
         }
         if thread::panicking() {
             eprintln!("the daemon's log:\n{}", self.log());
+        } else {
+            let unexpected = !self.expects_denials.load(Ordering::Relaxed);
+            let denied = self.log().contains("the sandbox has denied");
+            assert!(
+                !(unexpected && denied),
+                "denied by its sandbox:\n{}",
+                self.log()
+            );
         }
     }
 }

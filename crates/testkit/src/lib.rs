@@ -14,6 +14,7 @@ mod build;
 mod certificates;
 mod client;
 mod daemon;
+pub mod intruder;
 mod notify;
 mod peers;
 mod process;

@@ -1,10 +1,11 @@
 //! WebSocket (RFC 6455), the server's side: the opening handshake's proof, frames, and a machine that
 //! makes messages of bytes.
 //!
-//! [`Machine`] takes what comes and gives [`Event`]s; [`frame`] writes what goes out. Extensions are not
-//! spoken, so a frame that uses one is a fault.
+//! [`Machine`] takes what comes and gives [`Event`]s; [`frame`] writes what goes out. Of extensions
+//! permessage-deflate is spoken ([`deflate`]) where it was agreed on; a frame that uses another is a fault.
 
 mod close;
+pub mod deflate;
 mod frame;
 mod machine;
 
@@ -13,7 +14,7 @@ use base64::engine::general_purpose::STANDARD;
 use sha1::{Digest as _, Sha1};
 
 pub use close::Code;
-pub use frame::{CONTROL_MAX, Header, Opcode, write};
+pub use frame::{CONTROL_MAX, Header, Opcode, write, write_compressed};
 pub use machine::{Event, Fault, Limits, Machine};
 
 /// The value of `Sec-WebSocket-Accept` for a client's `Sec-WebSocket-Key` (RFC 6455, 4.2.2).

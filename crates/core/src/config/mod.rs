@@ -23,6 +23,7 @@ pub use units::{FileMode, Rate, RateLimit, Size, Span};
 
 use crate::access::{AccessConfig, Kind, Matcher, Rule};
 use crate::endpoint::Endpoint;
+use crate::sandbox::Mode;
 
 /// A daemon's whole configuration. `L` are the limits of its transport ([`StreamLimits`] or
 /// [`DatagramLimits`]), `O` the options of its services.
@@ -41,6 +42,8 @@ pub struct Config<L, O> {
     pub max_connections: Option<u32>,
     /// How long an inetd-style process waits for more work before it ends.
     pub inetd_idle: Span,
+    /// What the kernel denies the process once everything is open.
+    pub sandbox: Mode,
     /// Where the log goes and how much of it.
     pub log: LogConfig,
     /// The endpoint for probes, metrics and status.
@@ -168,6 +171,7 @@ impl<L, O> Default for Config<L, O> {
             grace: DEFAULT_GRACE,
             max_connections: None,
             inetd_idle: DEFAULT_INETD_IDLE,
+            sandbox: Mode::default(),
             log: LogConfig::default(),
             admin: AdminConfig::default(),
             offload: OffloadConfig::default(),

@@ -10,6 +10,7 @@ use toml::Spanned;
 use toml::de::{DeTable, Deserializer};
 
 use super::ConfigError;
+use crate::sandbox::hint;
 
 /// A configuration's text and where it came from.
 #[derive(Debug, Clone, Default)]
@@ -26,9 +27,10 @@ impl Source {
             place: None,
             message,
         };
-        let unreadable = |e| {
+        let unreadable = |e: std::io::Error| {
             fail(format!(
-                "cannot be read: {e}; name a readable file with --config"
+                "cannot be read: {e}{}; name a readable file with --config",
+                hint(&e)
             ))
         };
         let mut text = String::new();

@@ -26,7 +26,7 @@ use crate::datagram::Own;
 use crate::endpoint::{Endpoint, Transport};
 use crate::event_loop::{Loops, Order, Parts, Threads};
 use crate::exit::{Exit, Fatal};
-use crate::life::{Notifier, Signal, Signals, connection_limit};
+use crate::life::{Descriptors, Notifier, Signal, Signals, connection_limit};
 use crate::limits::Gate;
 use crate::listen::{Bound, Handed, Inherited, Shape, UnixFile};
 use crate::listener::Flavour;
@@ -34,6 +34,7 @@ use crate::observe::admin::{Action, Admin};
 use crate::observe::log::LogControl;
 use crate::observe::metrics::Metrics;
 use crate::offload::Offload;
+use crate::sandbox::{Denials, Sandbox};
 use crate::serve::{Bequest, Reserve, Trust};
 
 /// Serves by `plan` until a signal, the inetd idle time or a fault ends it.
@@ -77,6 +78,8 @@ pub(super) struct Control<'a, D: Daemon> {
     next_loop: Cell<usize>,
     /// What the admin endpoint is asked to do.
     actions: mpsc::Receiver<report::Ask>,
+    /// What the sandbox denies, if it is closed.
+    denials: Option<Denials>,
     pub(super) state: Rc<State<D>>,
     pub(super) threads: Threads,
     pub(super) active: Vec<Active<D>>,
@@ -118,6 +121,12 @@ impl<'a, D: Daemon> Control<'a, D> {
         for name in inherited.names() {
             tracing::warn!(name, "a socket was passed that no listener uses");
         }
+        let descriptors = Descriptors::open();
+        // Everything below starts threads, which inherit it.
+        let sandbox = Sandbox::close(plan.config.sandbox, plan.needs)
+            .map_err(|error| os_error("the sandbox cannot be closed", &error))?;
+        let denials =
+            Denials::new().map_err(|error| os_error("the sandbox cannot be watched", &error))?;
         let offload = Offload::new(plan.config.offload.threads, plan.config.offload.queue)
             .map_err(|error| os_error("the offload pool cannot start", &error))?;
         let (report_fault, faults) = mpsc::unbounded_channel();
@@ -132,13 +141,14 @@ impl<'a, D: Daemon> Control<'a, D> {
         };
         let (loops, threads) = Loops::start(count, &parts)
             .map_err(|error| os_error("the event loops cannot start", &error))?;
-        let possible = connection_limit();
+        let possible = connection_limit(descriptors);
         let total = Arc::new(Gate::new(max_connections::<D>(&plan.config, possible)));
         let metrics = Arc::new(Metrics::new(
             D::NAME,
             D::VERSION,
             <D::Flavour as Flavour>::TRANSPORT,
         ));
+        metrics.set_sandbox(&sandbox);
         shared.start(&plan.settings, &metrics, &report_fault)?;
         let (helm, asked) = Helm::new();
         shared.steer(helm);
@@ -147,6 +157,7 @@ impl<'a, D: Daemon> Control<'a, D> {
             loops,
             metrics,
             shared,
+            sandbox,
             total,
             offload,
             started: Instant::now(),
@@ -170,6 +181,7 @@ impl<'a, D: Daemon> Control<'a, D> {
             kept: false,
             next_loop: Cell::new(0),
             actions,
+            denials,
             state,
             threads,
             active: Vec::new(),
@@ -251,6 +263,7 @@ impl<'a, D: Daemon> Control<'a, D> {
                 () = &mut finished => return Ok(()),
                 () = watchdog.beat() => self.feed_watchdog(watchdog.interval).await,
                 () = expiry.look() => self.warn_of_trust(),
+                () = hear(&mut self.denials) => {}
                 () = idle.look() => {
                     if idle.is_over(&self.active) {
                         tracing::info!("nothing has come for inetd_idle, leaving");
@@ -291,7 +304,10 @@ impl<'a, D: Daemon> Control<'a, D> {
             .flat_map(|active| &active.bound)
             .filter_map(Bound::address)
             .collect();
-        self.own.refresh(&addresses);
+        // Only answers of ours to datagrams can come back to us.
+        if <D::Flavour as Flavour>::TRANSPORT == Transport::Datagram {
+            self.own.refresh(&addresses);
+        }
         *self.state.listeners.borrow_mut() = listeners;
         let shared = self.state.shared.clone();
         self.kept = self.with_listening(|sockets| shared.listening(sockets));
@@ -498,6 +514,14 @@ fn open_admin(
         files: admin.take_files(),
     };
     Ok((Some(admin), sockets))
+}
+
+/// Tells what the sandbox denies.
+async fn hear(denials: &mut Option<Denials>) {
+    match denials {
+        Some(denials) => denials.hear().await,
+        None => std::future::pending().await,
+    }
 }
 
 async fn stop_signal(signals: &mut Signals) {

@@ -29,6 +29,7 @@ use crate::life::{self, Notifier};
 use crate::listen::Inherited;
 use crate::listener::Flavour;
 use crate::observe::log;
+use crate::sandbox::Needs;
 pub use helm::{Helm, Listening};
 use plan::{Plan, Read};
 pub use shared::{Asked, Boot, NoCommands, NoSettings, Shared};
@@ -72,6 +73,13 @@ pub trait Daemon: Sized + 'static {
     ) -> Result<Vec<ListenerOf<Self>>, ConfigError> {
         let _ = (shared, settings, access, source);
         Ok(Vec::new())
+    }
+
+    /// What the daemon does after its start, beside what core does for every daemon: the sandbox denies
+    /// the rest. Told of a configuration that has not been checked yet.
+    fn needs(config: &ConfigOf<Self>, settings: &SettingsOf<Self>) -> Needs {
+        let _ = (config, settings);
+        Needs::default()
     }
 
     /// The protocols that TLS offers by ALPN where a listener's table names none, best first.

@@ -14,6 +14,7 @@ use crate::endpoint::{Endpoint, EndpointError, Transport};
 use crate::exit::{Exit, Fatal};
 use crate::life::runtime_directory;
 use crate::listener::{Flavour, Settings};
+use crate::sandbox::{self, Needs};
 use crate::serve::Trust;
 
 /// What a daemon is going to do.
@@ -21,6 +22,8 @@ pub struct Plan<D: Daemon> {
     pub config: ConfigOf<D>,
     pub settings: SettingsOf<D>,
     pub listeners: Vec<Planned<D>>,
+    /// What it does after its start.
+    pub needs: Needs,
 }
 
 /// One endpoint of one `[[listener]]`.
@@ -65,6 +68,34 @@ impl<D: Daemon> Read<D> {
             settings,
         })
     }
+
+    /// What the daemon does after its start with this configuration.
+    pub fn needs(&self, arguments: &Arguments) -> Needs {
+        let mut needs = D::needs(&self.config, &self.settings);
+        if let Some(path) = &arguments.config {
+            needs.read(path);
+        }
+        sandbox::time_zone(&mut needs);
+        for listener in &self.config.listeners {
+            let keys = [&listener.auth_keys, &listener.broker_keys];
+            needs.trust(keys.into_iter().flatten(), listener.tls.as_ref());
+            for text in &listener.listen {
+                needs.listen_text(text.get_ref());
+            }
+            listener.access.iter().for_each(|own| needs.access(own));
+        }
+        needs.access(&self.config.access);
+        let admin = &self.config.admin;
+        admin.listen.iter().for_each(|at| needs.listen(at));
+        admin.actors.iter().for_each(|rule| needs.user_rule(rule));
+        if <D::Flavour as Flavour>::TRANSPORT == Transport::Datagram {
+            // Which datagrams are our own is told by address; who asks over a Unix socket may have an
+            // abstract one.
+            needs.netlink.addresses = true;
+            needs.abstract_sockets = true;
+        }
+        needs
+    }
 }
 
 impl<D: Daemon> Plan<D> {
@@ -76,6 +107,7 @@ impl<D: Daemon> Plan<D> {
         passed: &[String],
         shared: &D::Shared,
     ) -> Result<Self, ConfigError> {
+        let mut needs = read.needs(arguments);
         let Read {
             source,
             mut config,
@@ -134,10 +166,16 @@ impl<D: Daemon> Plan<D> {
                 shared,
             )?);
         }
+        for planned in &listeners {
+            needs.listen(&planned.endpoint);
+        }
+        // Where sockets belong that a reload adds.
+        needs.sockets(runtime_directory(D::NAME));
         Ok(Self {
             config,
             settings,
             listeners,
+            needs,
         })
     }
 

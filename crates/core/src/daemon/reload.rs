@@ -44,6 +44,8 @@ impl<D: Daemon> Control<'_, D> {
 
     fn try_reload(&mut self, log: &LogControl) -> Result<(), Fatal> {
         let read = Read::from_file(self.arguments)?;
+        let allowed = self.state.sandbox.allows(&read.needs(self.arguments));
+        allowed.map_err(|message| Fatal::new(Exit::Config, message))?;
         let passed = self.passed_names();
         let plan = Plan::<D>::new(read, self.arguments, &passed, &self.state.shared)?;
         let prepared = self.state.shared.prepare(&plan.settings);
@@ -209,8 +211,11 @@ impl<D: Daemon> Control<'_, D> {
         if plan.config.loops != self.config.loops
             || plan.config.admin != self.config.admin
             || plan.config.offload != self.config.offload
+            || plan.config.sandbox != self.config.sandbox
         {
-            tracing::warn!("changes of loops, [admin] and [offload] take effect at the next start");
+            tracing::warn!(
+                "changes of loops, sandbox, [admin] and [offload] take effect at the next start"
+            );
         }
         let changed = |planned: &&Planned<D>| {
             let same_place = |active: &&Active<D>| active.endpoint == planned.endpoint;

@@ -16,6 +16,7 @@ use crate::listener::{Flavour, Listener};
 use crate::observe::admin::{Acting, Action, Download, Report};
 use crate::observe::metrics::{Drop, Ending, Metrics, Refusal};
 use crate::offload::Offload;
+use crate::sandbox::Sandbox;
 use crate::serve::Trust;
 use crate::tls::Expiry;
 
@@ -24,6 +25,7 @@ pub struct State<D: Daemon> {
     pub loops: Loops<D::Flavour>,
     pub metrics: Arc<Metrics>,
     pub shared: D::Shared,
+    pub sandbox: Sandbox,
     pub total: Arc<Gate>,
     pub offload: Offload,
     pub started: Instant,
@@ -84,6 +86,7 @@ impl<D: Daemon> Report for State<D> {
             "loops": self.loops.count(),
             "connections": { "present": self.total.present(), "limit": self.total.ceiling() },
             "offload_waiting": self.offload.waiting(),
+            "sandbox": self.sandbox.status(),
             "actions": if self.actions { [&["reload", "drain"], D::Shared::ACTIONS].concat() } else { Vec::new() },
             "listeners": listeners,
         });

@@ -1,6 +1,9 @@
 //! How many descriptors the process may have, and how many connections that allows.
 
+use nix::dir::Dir;
+use nix::fcntl::OFlag;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::stat::Mode;
 
 /// Raises the soft descriptor limit to the hard one. The soft default of 1024 protects programs
 /// that use `select(2)`, which we do not.
@@ -13,12 +16,28 @@ pub fn raise_descriptor_limit() {
     }
 }
 
+/// The directory of our descriptors, open, so that it can be read when `/proc` cannot be any more.
+#[derive(Debug)]
+pub struct Descriptors(Option<Dir>);
+
+impl Descriptors {
+    /// Opens it.
+    pub fn open() -> Self {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        Self(Dir::open("/proc/self/fd", flags, Mode::empty()).ok())
+    }
+
+    fn count(mut self) -> u64 {
+        let counted = self.0.as_mut().map(|entries| entries.iter().count() as u64);
+        counted.unwrap_or(FALLBACK_OPEN)
+    }
+}
+
 /// The most connections that can exist without running out of descriptors: the limit, less what is
 /// open now, less some for logs, directories and the administrator.
-pub fn connection_limit() -> u32 {
+pub fn connection_limit(descriptors: Descriptors) -> u32 {
     let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(FALLBACK_LIMIT, |(soft, _)| soft);
-    let open =
-        std::fs::read_dir("/proc/self/fd").map_or(FALLBACK_OPEN, |entries| entries.count() as u64);
+    let open = descriptors.count();
     let left = limit.saturating_sub(open).saturating_sub(HEADROOM).max(1);
     u32::try_from(left).unwrap_or(u32::MAX)
 }

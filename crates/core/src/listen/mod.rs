@@ -21,6 +21,7 @@ use crate::config::SocketOptions;
 use crate::endpoint::{Endpoint, Host, HostPort, Transport};
 use crate::exit::{Exit, Fatal};
 use crate::holding::HoldingError;
+use crate::sandbox;
 
 /// A socket ready to be served.
 #[derive(Debug)]
@@ -264,6 +265,9 @@ fn kernel_error(endpoint: &Endpoint, error: io::Error) -> ListenError {
     let hint = match error.kind() {
         io::ErrorKind::AddrInUse => {
             "; another program has it: stop that one, or choose another port with --listen"
+        }
+        io::ErrorKind::PermissionDenied if matches!(endpoint, Endpoint::Unix(_)) => {
+            sandbox::hint(&error)
         }
         io::ErrorKind::PermissionDenied => {
             "; ports below 1024 need systemd or an inetd to pass the socket, or another port"

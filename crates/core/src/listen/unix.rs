@@ -3,12 +3,12 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use nix::sys::stat::{Mode, umask};
+use nix::sys::stat::{Mode, fchmod, umask};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::{Bound, ListenError, Shape, kernel_error};
@@ -67,14 +67,16 @@ pub(super) fn bind_path(
     clear_stale(endpoint, path, transport)?;
     let socket = new_socket(transport).map_err(kernel)?;
     let address = SockAddr::unix(path).map_err(kernel)?;
-    // The file must never exist with a wider mode than it is meant to have, not even between bind
-    // and chmod (CVE-2023-45145 was that race).
-    let previous = umask(Mode::from_bits_truncate(0o177));
+    // The file has its mode from its first moment: a chmod behind the bind would leave a time between
+    // (CVE-2023-45145 was that race), and the sandbox knows no chmod. bind(2) takes the mode of the
+    // socket without the bits of the mask, or of the directory's default access list where it has one.
+    let mode = Mode::from_bits_truncate(options.mode.0);
+    fchmod(&socket, mode).map_err(|errno| kernel(errno.into()))?;
+    let previous = umask(Mode::from_bits_truncate(0o777).difference(mode));
     let result = socket.bind(&address);
     umask(previous);
     result.map_err(kernel)?;
     let file = UnixFile::new(path).map_err(kernel)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(options.mode.0)).map_err(kernel)?;
     finish(endpoint, socket, transport, options, Some(file)).map_err(kernel)
 }
 
@@ -206,6 +208,7 @@ impl Drop for UnixFile {
 mod tests {
     use super::*;
     use crate::listen::{Inherited, open};
+    use std::os::unix::fs::PermissionsExt;
     use std::os::unix::net::UnixListener;
 
     fn listen(path: &Path) -> Result<Vec<Bound>, ListenError> {

@@ -14,6 +14,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 use crate::endpoint::Transport;
+use crate::sandbox::{DenialCollector, Layer, Sandbox};
 use crate::tls::Expiry;
 
 /// All metrics of the process.
@@ -31,6 +32,7 @@ pub struct Metrics {
     bad_input: Family<Labels, Counter>,
     reloads: Family<ResultLabels, Counter>,
     not_after: Family<ExpiryLabels, Gauge>,
+    sandbox: Family<LayerLabels, Gauge>,
     uptime: Gauge<f64, AtomicU64>,
     offload_waiting: Gauge,
 }
@@ -91,6 +93,11 @@ struct ExpiryLabels {
     kind: &'static str,
     name: String,
     file: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LayerLabels {
+    layer: &'static str,
 }
 
 macro_rules! reasons {
@@ -257,6 +264,7 @@ impl Metrics {
             "tls_not_after_timestamp_seconds",
             "When a certificate, an authority or a list of revocations runs out"
         );
+        let sandbox = family!(_, "sandbox", "Whether a layer of the sandbox is enforced");
         let uptime = Gauge::default();
         registry.register("uptime_seconds", "Seconds since the start", uptime.clone());
         let offload_waiting = Gauge::default();
@@ -279,6 +287,7 @@ impl Metrics {
             bad_input,
             reloads,
             not_after,
+            sandbox,
             uptime,
             offload_waiting,
         }
@@ -328,6 +337,15 @@ impl Metrics {
     pub fn reloaded(&self, good: bool) {
         let result = if good { "ok" } else { "error" };
         self.reloads.get_or_create(&ResultLabels { result }).inc();
+    }
+
+    /// Shows which layers are enforced, and from here on what they deny.
+    pub fn set_sandbox(&self, sandbox: &Sandbox) {
+        for (layer, state) in sandbox.layers() {
+            let gauge = self.sandbox.get_or_create_owned(&LayerLabels { layer });
+            gauge.set(matches!(state, Layer::Full | Layer::Partial).into());
+        }
+        self.register(|registry| registry.register_collector(Box::new(DenialCollector)));
     }
 
     /// Replaces what is known of things that run out, each with its listener.

@@ -155,7 +155,11 @@ impl Service<'_> {
         let host = match bind {
             Some(host) if host.contains(':') => format!("[{host}]"),
             Some(host) => host,
-            None if has_v6 => "[::]".into(),
+            None if has_v6 => {
+                // xinetd leaves the kernel's default, by which such a socket takes IPv4, too.
+                self.draft.set_in("socket", "v6only", false);
+                "[::]".into()
+            }
             None => "0.0.0.0".into(),
         };
         let asked = self.one("port").unwrap_or_else(|| service.into());

@@ -2,8 +2,9 @@
 //! their peers themselves.
 //!
 //! It is one thread, because a fork takes about a millisecond in which no connection of another
-//! service should wait, and because a program's bond to the broker is one to the thread that
-//! started it (prctl(2), `PR_SET_PDEATHSIG`).
+//! service should wait. The fork itself is made by the thread outside of the sandbox, which lives as
+//! long as the broker: a program's bond to the broker is one to the thread that started it (prctl(2),
+//! `PR_SET_PDEATHSIG`). Without a sandbox it is this one.
 
 use std::cell::RefCell;
 use std::collections::HashMap;

@@ -48,6 +48,13 @@ pub struct ProcessConfig {
     pub kill_after: Span,
 }
 
+impl ProcessConfig {
+    /// Whether users or groups have to be looked up.
+    pub fn names_users(&self) -> bool {
+        self.user.is_some() || self.group.is_some() || self.groups.is_some()
+    }
+}
+
 /// Where a program's standard error goes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]

@@ -11,7 +11,9 @@ use std::time::Duration;
 use command_fds::{CommandFdExt, FdMapping};
 use nix::sys::resource::Resource;
 use nix::unistd::{Gid, Group, Uid, User, getegid, geteuid, getgrouplist, getgroups};
+use portyard_core::sandbox::outside;
 use portyard_core::sys::{ChildSetup, ChildStep, ChildUser, child_fault, set_up_child};
+use tokio::runtime::Handle;
 
 use super::child::Child;
 use super::config::{ProcessConfig, Stderr};
@@ -173,7 +175,13 @@ impl Program {
         // Behind the descriptors: what it registers last runs last, and becomes the program.
         set_up_child(&mut command, setup);
         let mut command = tokio::process::Command::from(command);
-        let child = command.spawn().map_err(|error| self.fault(error))?;
+        let loop_of_ours = Handle::current();
+        let child = outside::run(move || {
+            // What waits for its end is the loop that is to be told.
+            let _entered = loop_of_ours.enter();
+            command.spawn()
+        });
+        let child = child.map_err(|error| self.fault(error))?;
         Child::new(child, self.kill_after).ok_or_else(|| self.fault(io::ErrorKind::NotFound.into()))
     }
 

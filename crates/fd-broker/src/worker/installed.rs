@@ -11,6 +11,7 @@ use nix::errno::Errno;
 use nix::sys::signal::kill;
 use nix::sys::stat::fstat;
 use nix::unistd::Pid;
+use portyard_core::sandbox::outside;
 
 /// The inode of a socket.
 pub fn inode(socket: impl AsFd) -> Option<u64> {
@@ -21,6 +22,11 @@ pub fn inode(socket: impl AsFd) -> Option<u64> {
 /// be told (another user's process, or no `/proc`), and where the process is far from its limit, so that
 /// it must have.
 pub fn is_installed(pid: i32, inode: u64) -> bool {
+    // Landlock lets nobody look into a process that is not in the same sandbox.
+    outside::run(move || look_for(pid, inode))
+}
+
+fn look_for(pid: i32, inode: u64) -> bool {
     let directory = format!("/proc/{pid}/fd");
     if pid <= 0 || !is_near_limit(pid, &directory) {
         return true;
@@ -64,7 +70,8 @@ fn is_near_limit(pid: i32, directory: &str) -> bool {
 
 /// Whether a process exists.
 pub fn is_alive(pid: i32) -> bool {
-    pid > 0 && kill(Pid::from_raw(pid), None) != Err(Errno::ESRCH) && !is_zombie(pid)
+    let alive = move || kill(Pid::from_raw(pid), None) != Err(Errno::ESRCH) && !is_zombie(pid);
+    pid > 0 && outside::run(alive)
 }
 
 fn is_zombie(pid: i32) -> bool {

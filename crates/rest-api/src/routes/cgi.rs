@@ -12,8 +12,10 @@ use hyper::{StatusCode, Version};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use portyard_core::endpoint::Endpoint;
+use portyard_core::sandbox::outside;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, ChildStdout, Command};
+use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout_at};
 
 use super::config::CgiConfig;
@@ -179,7 +181,13 @@ impl Cgi {
             })
             .process_group(0)
             .kill_on_drop(true);
-        let child = command.spawn().map_err(|error| {
+        let loop_of_ours = Handle::current();
+        let child = outside::run(move || {
+            // What waits for its end is this loop.
+            let _entered = loop_of_ours.enter();
+            command.spawn()
+        });
+        let child = child.map_err(|error| {
             tracing::error!(program = %self.program.display(), %error, "a CGI program cannot be started");
             Problem::internal("the program behind this path cannot be started")
         })?;

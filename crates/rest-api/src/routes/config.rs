@@ -7,7 +7,10 @@ use std::path::PathBuf;
 use portyard_core::config::{RateLimit, Size, Span};
 use portyard_core::endpoint::Endpoint;
 use portyard_core::files::FilePlace;
+use portyard_core::sandbox::Needs;
 use serde::{Deserialize, Serialize};
+
+use super::proxy::place;
 
 /// One route: which requests it is for, who may send them, and the one thing that answers them.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
@@ -263,10 +266,42 @@ pub struct RpcConfig {
     pub parameters: toml::Value,
 }
 
+impl ProxyConfig {
+    fn add_needs(&self, needs: &mut Needs) {
+        // What is no place is an error that others report.
+        let Ok((server, _, is_secure)) = place(&self.to) else {
+            return;
+        };
+        needs.connect(&server);
+        match &self.ca {
+            Some(ca) => needs.read_place(ca),
+            None if is_secure => needs.authorities(),
+            None => {}
+        }
+    }
+}
+
 impl RouteConfig {
     /// The name in metrics.
     pub fn label(&self) -> &str {
         self.name.as_deref().unwrap_or(&self.path)
+    }
+
+    /// What its answers read, connect to or start.
+    pub fn add_needs(&self, needs: &mut Needs) {
+        let template = self.template.iter().filter_map(|of| of.file.as_ref());
+        let key = self.key.iter().map(|key| &key.file);
+        template.chain(key).for_each(|file| needs.read_place(file));
+        self.file.iter().for_each(|file| needs.read(&file.path));
+        let directory = self.directory.iter();
+        directory.for_each(|of| needs.list(&of.path));
+        let servers = self.kv.iter().map(|kv| &kv.server);
+        let servers = servers.chain(self.rpc.iter().map(|rpc| &rpc.server));
+        servers.for_each(|server| needs.connect(server));
+        self.proxy.iter().for_each(|proxy| proxy.add_needs(needs));
+        if self.cgi.is_some() {
+            needs.programs();
+        }
     }
 }
 

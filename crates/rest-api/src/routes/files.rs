@@ -1,11 +1,11 @@
 //! Answers with a file, or with the files of a directory.
 
 use std::ffi::OsStr;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -70,7 +70,9 @@ impl Files {
         let name = path.file_name().and_then(|name| name.to_str());
         let name = name.ok_or_else(|| wrong("does not name a file"))?;
         let directory = path.parent().unwrap_or(Path::new("/"));
-        let root = Root::open(directory).map_err(|why| format!("file.path: {why}"))?;
+        // Only to find the file by; nobody lists the directory.
+        let root =
+            Root::open(directory, OFlag::O_PATH).map_err(|why| format!("file.path: {why}"))?;
         root.find(name).map_err(|error| wrong(&error.to_string()))?;
         let content_type = config
             .content_type
@@ -100,7 +102,8 @@ impl Files {
         }
         Ok(Self {
             root: Arc::new(
-                Root::open(&config.path).map_err(|why| format!("directory.path: {why}"))?,
+                Root::open(&config.path, OFlag::empty())
+                    .map_err(|why| format!("directory.path: {why}"))?,
             ),
             content_type: None,
             index: config.index.clone(),
@@ -249,9 +252,11 @@ impl Files {
 }
 
 impl Root {
-    fn open(path: &Path) -> Result<Self, String> {
-        let file = File::open(path)
-            .map_err(|error| format!("{} cannot be opened: {error}", path.display()))?;
+    fn open(path: &Path, flags: OFlag) -> Result<Self, String> {
+        let mut options = OpenOptions::new();
+        let opened = options.read(true).custom_flags(flags.bits()).open(path);
+        let file =
+            opened.map_err(|error| format!("{} cannot be opened: {error}", path.display()))?;
         match file.metadata() {
             Ok(metadata) if metadata.is_dir() => Ok(Self(file)),
             _ => Err(format!("{} is not a directory", path.display())),

@@ -152,7 +152,7 @@ impl Proxy {
 }
 
 /// Where a server is, what it is called, and whether it speaks TLS.
-fn place(to: &str) -> Result<(Endpoint, HeaderValue, bool), String> {
+pub(super) fn place(to: &str) -> Result<(Endpoint, HeaderValue, bool), String> {
     let wrong = || {
         format!(
             "proxy.to = \"{to}\" is not \"http://HOST:PORT\", \"https://HOST:PORT\" or \"unix:/PATH\" \

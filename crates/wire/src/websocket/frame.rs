@@ -24,6 +24,9 @@ pub enum Opcode {
 pub struct Header {
     /// The last fragment of its message.
     pub is_last: bool,
+    /// The first reserved bit: its message is compressed (RFC 7692, 6). Only what was agreed on may have
+    /// it.
+    pub is_compressed: bool,
     /// What it is.
     pub opcode: Opcode,
     /// Bytes of payload.
@@ -39,7 +42,7 @@ impl Header {
         let Some(&first) = bytes.first() else {
             return Ok(None);
         };
-        if first & 0x70 != 0 {
+        if first & 0x30 != 0 {
             return Err(Fault::Reserved);
         }
         let is_last = first & 0x80 != 0;
@@ -72,6 +75,7 @@ impl Header {
         }
         let mut header = Self {
             is_last,
+            is_compressed: first & COMPRESSED != 0,
             opcode,
             length,
             mask: None,
@@ -121,7 +125,17 @@ impl Opcode {
 
 /// Appends a frame as a server sends it.
 pub fn write(out: &mut Vec<u8>, is_last: bool, opcode: Opcode, payload: &[u8]) {
-    out.push(u8::from(is_last) << 7 | opcode.bits());
+    frame(out, u8::from(is_last) << 7 | opcode.bits(), payload);
+}
+
+/// Appends the first fragment of a compressed message.
+pub fn write_compressed(out: &mut Vec<u8>, is_last: bool, opcode: Opcode, payload: &[u8]) {
+    let first = u8::from(is_last) << 7 | COMPRESSED | opcode.bits();
+    frame(out, first, payload);
+}
+
+fn frame(out: &mut Vec<u8>, first: u8, payload: &[u8]) {
+    out.push(first);
     match (u8::try_from(payload.len()), u16::try_from(payload.len())) {
         (Ok(length @ ..126), _) => out.push(length),
         (_, Ok(length)) => {
@@ -136,6 +150,7 @@ pub fn write(out: &mut Vec<u8>, is_last: bool, opcode: Opcode, payload: &[u8]) {
     out.extend_from_slice(payload);
 }
 
+const COMPRESSED: u8 = 0x40;
 /// The longest payload of a control frame.
 pub const CONTROL_MAX: usize = 125;
 
@@ -147,6 +162,7 @@ mod tests {
     fn the_rfcs_examples_are_read() {
         let header = |is_last, opcode, length, mask| Header {
             is_last,
+            is_compressed: false,
             opcode,
             length,
             mask,
@@ -183,8 +199,7 @@ mod tests {
     #[test]
     fn what_the_rfc_forbids_is_a_fault() {
         for (bytes, fault) in [
-            (&[0xc1][..], Fault::Reserved),
-            (&[0xa1], Fault::Reserved),
+            (&[0xa1][..], Fault::Reserved),
             (&[0x91], Fault::Reserved),
             (&[0x83], Fault::Opcode),
             (&[0x8f], Fault::Opcode),

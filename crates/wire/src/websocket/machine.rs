@@ -1,6 +1,7 @@
 //! Bytes in, messages out.
 
 use super::close::Code;
+use super::deflate::{Agreed, Inflater};
 use super::frame::{CONTROL_MAX, Header, Opcode};
 
 /// What a peer may send.
@@ -8,7 +9,7 @@ use super::frame::{CONTROL_MAX, Header, Opcode};
 pub struct Limits {
     /// Payload of one frame of a message.
     pub fragment: u64,
-    /// A message, of all its fragments.
+    /// A message, of all its fragments, and as it is when it is no longer compressed.
     pub message: u64,
 }
 
@@ -32,7 +33,7 @@ pub enum Event {
 /// What a peer did wrong. The connection ends with [`Fault::code`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
-    /// A reserved bit is set, though no extension was agreed on.
+    /// A reserved bit is set that no extension that was agreed on has given a meaning.
     #[error("a reserved bit is set")]
     Reserved,
     /// There is no such opcode.
@@ -65,6 +66,12 @@ pub enum Fault {
     /// A message is larger than allowed.
     #[error("the message is too large")]
     MessageTooLarge,
+    /// What a compressed message has in it was not compressed as RFC 1951 has it.
+    #[error("malformed compression")]
+    Deflate,
+    /// What was compressed has grown beyond all proportion.
+    #[error("the messages grow too much")]
+    Bomb,
     /// A close frame of one byte, or with a code that must not be sent.
     #[error("malformed close")]
     Close,
@@ -85,26 +92,37 @@ pub struct Machine {
     message: Option<Message>,
     /// The payload of the control frame that comes.
     control: Vec<u8>,
+    /// Where compression was agreed on.
+    inflater: Option<Inflater>,
     closed: bool,
 }
 
 #[derive(Debug)]
 struct Message {
     is_text: bool,
+    is_compressed: bool,
+    /// Bytes of it that have come, as they came.
+    come: u64,
     payload: Vec<u8>,
     /// How much of it has been found to be UTF-8.
     checked: usize,
 }
 
 impl Machine {
-    /// A machine for a connection on which nothing has come yet.
+    /// A machine for a connection on which nothing has come yet, and no extension was agreed on.
     pub fn new(limits: Limits) -> Self {
+        Self::with(limits, None)
+    }
+
+    /// The same, where compression may have been agreed on.
+    pub fn with(limits: Limits, agreed: Option<&Agreed>) -> Self {
         Self {
             limits,
             head: Vec::new(),
             frame: None,
             message: None,
             control: Vec::new(),
+            inflater: agreed.map(Inflater::new),
             closed: false,
         }
     }
@@ -158,26 +176,29 @@ impl Machine {
         if header.mask.is_none() {
             return Err(Fault::Unmasked);
         }
+        let begins = matches!(header.opcode, Opcode::Text | Opcode::Binary);
+        if header.is_compressed && !(begins && self.inflater.is_some()) {
+            return Err(Fault::Reserved);
+        }
         match (header.opcode, &self.message) {
             (Opcode::Text | Opcode::Binary, Some(_)) => return Err(Fault::Interrupted),
             (Opcode::Continuation, None) => return Err(Fault::Unbegun),
             _ => {}
         }
         if !header.opcode.is_control() {
-            let before = self
-                .message
-                .as_ref()
-                .map_or(0, |message| message.payload.len());
+            let before = self.message.as_ref().map_or(0, |message| message.come);
             if header.length > self.limits.fragment {
                 return Err(Fault::FragmentTooLarge);
             }
-            if header.length > self.limits.message.saturating_sub(before as u64) {
+            if header.length > self.limits.message.saturating_sub(before) {
                 return Err(Fault::MessageTooLarge);
             }
         }
-        if header.opcode != Opcode::Continuation && !header.opcode.is_control() {
+        if begins {
             self.message = Some(Message {
                 is_text: header.opcode == Opcode::Text,
+                is_compressed: header.is_compressed,
+                come: 0,
                 payload: Vec::new(),
                 checked: 0,
             });
@@ -187,19 +208,31 @@ impl Machine {
 
     /// Takes a piece of a frame's payload, which begins at `come`.
     fn take(&mut self, header: Header, come: u64, payload: &[u8]) -> Result<(), Fault> {
-        let into = match &mut self.message {
-            Some(message) if !header.opcode.is_control() => &mut message.payload,
-            _ => &mut self.control,
-        };
-        let start = into.len();
-        into.extend_from_slice(payload);
         let mask = header.mask.unwrap_or_default();
-        unmask(&mut into[start..], mask, come);
-        debug_assert!(self.control.len() <= CONTROL_MAX);
-        match &mut self.message {
-            Some(message) if !header.opcode.is_control() => message.check(),
-            _ => Ok(()),
+        let append = |into: &mut Vec<u8>| {
+            let start = into.len();
+            into.extend_from_slice(payload);
+            unmask(&mut into[start..], mask, come);
+        };
+        let Some(message) = self
+            .message
+            .as_mut()
+            .filter(|_| !header.opcode.is_control())
+        else {
+            append(&mut self.control);
+            debug_assert!(self.control.len() <= CONTROL_MAX);
+            return Ok(());
+        };
+        message.come += payload.len() as u64;
+        match self.inflater.as_mut().filter(|_| message.is_compressed) {
+            Some(inflater) => {
+                let mut coded = Vec::new();
+                append(&mut coded);
+                inflater.take(&coded, &mut message.payload, self.limits.message)?;
+            }
+            None => append(&mut message.payload),
         }
+        message.check()
     }
 
     /// A frame has come in full.
@@ -216,9 +249,13 @@ impl Machine {
             }
             Opcode::Continuation | Opcode::Text | Opcode::Binary if !header.is_last => Ok(None),
             Opcode::Continuation | Opcode::Text | Opcode::Binary => {
-                let Some(message) = self.message.take() else {
+                let Some(mut message) = self.message.take() else {
                     return Ok(None);
                 };
+                if let Some(inflater) = self.inflater.as_mut().filter(|_| message.is_compressed) {
+                    inflater.end(&mut message.payload, self.limits.message)?;
+                    message.check()?;
+                }
                 if message.is_text && message.checked < message.payload.len() {
                     return Err(Fault::Utf8);
                 }
@@ -250,8 +287,8 @@ impl Fault {
     /// The code that the connection ends with.
     pub fn code(self) -> Code {
         match self {
-            Self::Utf8 => Code::INVALID,
-            Self::FragmentTooLarge | Self::MessageTooLarge => Code::TOO_LARGE,
+            Self::Utf8 | Self::Deflate => Code::INVALID,
+            Self::FragmentTooLarge | Self::MessageTooLarge | Self::Bomb => Code::TOO_LARGE,
             _ => Code::PROTOCOL,
         }
     }
@@ -365,6 +402,7 @@ mod tests {
         let begun = one(false, Opcode::Text, b"a");
         for (bytes, fault, code) in [
             (vec![0x81, 0x01, b'a'], Fault::Unmasked, 1002),
+            (vec![0xc1, 0x80, 1, 2, 3, 4], Fault::Reserved, 1002),
             (one(true, Opcode::Continuation, b""), Fault::Unbegun, 1002),
             (
                 [begun.clone(), one(true, Opcode::Text, b"")].concat(),

@@ -1,4 +1,4 @@
-//! `/websocket/echo` (RFC 6455): what comes goes back.
+//! `/websocket/echo` (RFC 6455, 7692): what comes goes back.
 
 use std::io;
 use std::time::Duration;
@@ -6,10 +6,11 @@ use std::time::Duration;
 use hyper::StatusCode;
 use hyper::Version;
 use hyper::header::{
-    CONNECTION, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION,
-    UPGRADE,
+    CONNECTION, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_KEY,
+    SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use portyard_core::serve::{Connection, Ended};
+use portyard_wire::websocket::deflate::{Agreed, Deflater};
 use portyard_wire::websocket::{self, Code, Event, Limits, Machine, Opcode};
 
 use super::go_number;
@@ -71,7 +72,9 @@ pub fn echo(asked: &Asked) -> Given {
         accept.ok_or_else(|| Refusal::bad("`Sec-Websocket-Key` is not 16 bytes in base64"))?;
     let longest = asked.options().longest();
     let limits = Limits { fragment, message };
-    let body = Body::upgrade(move |upgraded| serve(upgraded, limits, longest));
+    let offers = asked.field(&SEC_WEBSOCKET_EXTENSIONS).unwrap_or_default();
+    let agreed = Agreed::to(&offers);
+    let body = Body::upgrade(move |upgraded| serve(upgraded, limits, agreed, longest));
     let mut response = answer::bare(StatusCode::SWITCHING_PROTOCOLS).map(|_| body);
     let upgrade = HeaderValue::from_static("Upgrade");
     response.headers_mut().insert(CONNECTION, upgrade);
@@ -79,16 +82,24 @@ pub fn echo(asked: &Asked) -> Given {
         .headers_mut()
         .insert(UPGRADE, HeaderValue::from_static("websocket"));
     answer::set(&mut response, SEC_WEBSOCKET_ACCEPT, &accept)?;
+    if let Some(agreed) = agreed {
+        answer::set(&mut response, SEC_WEBSOCKET_EXTENSIONS, &agreed.to_string())?;
+    }
     Ok(response)
 }
 
 /// Serves the connection for as long as a request may last.
-async fn serve(upgraded: Upgraded, limits: Limits, longest: Duration) -> Ended {
+async fn serve(
+    upgraded: Upgraded,
+    limits: Limits,
+    agreed: Option<Agreed>,
+    longest: Duration,
+) -> Ended {
     let Upgraded {
         mut connection,
         pending,
     } = upgraded;
-    let echo = run(&mut connection, pending, limits);
+    let echo = run(&mut connection, pending, limits, agreed);
     if let Ok(ended) = tokio::time::timeout(longest, echo).await {
         return ended.unwrap_or_else(Ended::from);
     }
@@ -100,8 +111,11 @@ async fn run(
     connection: &mut Connection,
     mut pending: Vec<u8>,
     limits: Limits,
+    agreed: Option<Agreed>,
 ) -> io::Result<Ended> {
-    let mut machine = Machine::new(limits);
+    let mut machine = Machine::with(limits, agreed.as_ref());
+    // Its memory is taken when there is something to compress.
+    let mut deflater: Option<Deflater> = None;
     let mut out = Vec::new();
     loop {
         let mut input = &pending[..];
@@ -109,7 +123,13 @@ async fn run(
             match machine.receive(&mut input) {
                 Ok(None) => break,
                 Ok(Some(Event::Message { is_text, payload })) => {
-                    fragments(&mut out, is_text, &payload, limits.fragment);
+                    let coded = agreed.as_ref().map(|agreed| {
+                        let deflater = deflater.get_or_insert_with(|| Deflater::new(agreed));
+                        deflater.message(&payload)
+                    });
+                    let is_coded = coded.is_some();
+                    let payload = coded.unwrap_or(payload);
+                    fragments(&mut out, (is_text, is_coded), &payload, limits.fragment);
                 }
                 Ok(Some(Event::Ping(payload))) => {
                     websocket::write(&mut out, true, Opcode::Pong, &payload);
@@ -160,7 +180,7 @@ async fn end(connection: &mut Connection, code: Option<Code>, reason: &str) -> i
 }
 
 /// A message in fragments of the size that the client has named.
-fn fragments(out: &mut Vec<u8>, is_text: bool, payload: &[u8], size: u64) {
+fn fragments(out: &mut Vec<u8>, (is_text, is_coded): (bool, bool), payload: &[u8], size: u64) {
     let size = usize::try_from(size).unwrap_or(usize::MAX).max(1);
     let first = if is_text {
         Opcode::Text
@@ -173,7 +193,12 @@ fn fragments(out: &mut Vec<u8>, is_text: bool, payload: &[u8], size: u64) {
     }
     let mut opcode = first;
     while let Some(piece) = pieces.next() {
-        websocket::write(out, pieces.peek().is_none(), opcode, piece);
+        let write = if is_coded && opcode == first {
+            websocket::write_compressed
+        } else {
+            websocket::write
+        };
+        write(out, pieces.peek().is_none(), opcode, piece);
         opcode = Opcode::Continuation;
     }
 }
@@ -190,13 +215,17 @@ mod tests {
     #[test]
     fn a_message_goes_back_in_fragments() {
         let mut out = Vec::new();
-        fragments(&mut out, true, b"abcde", 2);
+        fragments(&mut out, (true, false), b"abcde", 2);
         assert_eq!(out, b"\x01\x02ab\x00\x02cd\x80\x01e");
         out.clear();
-        fragments(&mut out, false, b"", 2);
+        fragments(&mut out, (false, false), b"", 2);
         assert_eq!(out, b"\x82\x00");
         out.clear();
-        fragments(&mut out, false, b"ab", 2);
+        fragments(&mut out, (false, false), b"ab", 2);
         assert_eq!(out, b"\x82\x02ab");
+        out.clear();
+        // Only the first fragment says that it is compressed.
+        fragments(&mut out, (true, true), b"abc", 2);
+        assert_eq!(out, b"\x41\x02ab\x80\x01c");
     }
 }

@@ -6,6 +6,7 @@ use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::task::{Context, Poll, ready};
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::{SockRef, Socket};
 
 use super::{Connection, Next};
@@ -51,6 +52,13 @@ impl Connection {
         let drained = ready!(self.stream.unix()?.poll_out(cx, look));
         self.home.registry.sent(self.slot, 0);
         Poll::Ready(drained)
+    }
+
+    /// Whether the peer has closed the connection, or is gone, asked past the loop's knowledge, which may be a turn old.
+    pub fn has_ended(&self) -> bool {
+        let ends = PollFlags::POLLHUP | PollFlags::POLLERR;
+        let mut looked_at = [PollFd::new(self.stream.as_fd(), ends)];
+        poll(&mut looked_at, PollTimeout::ZERO).is_ok_and(|found| found > 0)
     }
 
     /// Ends both directions at once: what the peer sends from here on fails at its end. What it had sent

@@ -11,7 +11,7 @@ mod handed;
 mod machine;
 mod seat;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -51,7 +51,7 @@ pub struct Pool {
 struct State {
     config: PoolConfig,
     machine: Machine<Handed>,
-    links: HashMap<WorkerId, Link>,
+    links: BTreeMap<WorkerId, Link>,
     /// Listening sockets for the workers, in listener mode.
     lent: Vec<(String, OwnedFd)>,
     /// It is in the configuration no more: nothing comes in, and workers go when they are through.
@@ -98,7 +98,7 @@ impl Pool {
             state: Mutex::new(State {
                 machine: Machine::new(config.rules(offers)),
                 config,
-                links: HashMap::new(),
+                links: BTreeMap::new(),
                 lent: Vec::new(),
                 leaving: false,
                 actions: Vec::new(),

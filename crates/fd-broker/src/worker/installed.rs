@@ -35,8 +35,9 @@ fn look_for(pid: i32, inode: u64) -> bool {
         return true;
     };
     let wanted = format!("socket:[{inode}]");
-    let mut readable = false;
+    let (mut readable, mut has_any) = (false, false);
     for entry in entries.flatten() {
+        has_any = true;
         if let Ok(link) = fs::read_link(entry.path()) {
             readable = true;
             if link.as_os_str() == wanted.as_str() {
@@ -44,7 +45,8 @@ fn look_for(pid: i32, inode: u64) -> bool {
             }
         }
     }
-    !readable
+    // Of a process that is ending there are none at all.
+    has_any && !readable
 }
 
 /// Whether a process has about as many descriptors as it may have.

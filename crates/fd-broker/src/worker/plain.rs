@@ -226,11 +226,11 @@ impl Session {
                     }
                 }
                 Event::Drained(Ok(())) if self.protocol == Protocol::Raw => {}
-                Event::Drained(Ok(())) => {
-                    if let Err(ended) = self.drained() {
-                        return ended;
-                    }
-                }
+                Event::Drained(Ok(())) => match self.drained() {
+                    Ok(true) => {}
+                    Ok(false) => return self.leave().await,
+                    Err(ended) => return ended,
+                },
                 Event::Drained(Err(_)) | Event::Said(Ok(0) | Err(_)) => return self.leave().await,
                 Event::Said(Ok(_)) => {
                     if let Err(why) = self.heed() {
@@ -309,10 +309,11 @@ impl Session {
         Ok(())
     }
 
-    /// The worker has read what it was sent. Whether it got it is another question.
-    fn drained(&mut self) -> Result<(), Ended> {
-        let (Some(seat), Some((id, inode))) = (&self.seat, self.offered.take()) else {
-            return Ok(());
+    /// The worker has read what it was sent. Whether it got it is another question; false when it is gone,
+    /// so that nothing can be told of it any more.
+    fn drained(&mut self) -> Result<bool, Ended> {
+        let (Some(seat), Some((id, inode))) = (&self.seat, self.offered) else {
+            return Ok(true);
         };
         if !installed::is_installed(self.pid, inode) {
             seat.cut(
@@ -320,8 +321,13 @@ impl Session {
             );
             return Err(Ended::Broken);
         }
+        // Asked behind the look at its descriptors, which finds nothing amiss with one that is not there.
+        if self.connection.has_ended() {
+            return Ok(false);
+        }
+        self.offered = None;
         let _ = seat.taken(id);
-        Ok(())
+        Ok(true)
     }
 
     /// Understands what the worker has said.

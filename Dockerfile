@@ -7,7 +7,7 @@
 # The stage of the first line stands first: an engine without BuildKit builds all up to the one that is asked for.
 
 FROM scratch AS local
-COPY target/image/root/ /
+COPY target/image/files/ /
 # What volumes begin with: empty, and the user's own.
 COPY --chown=65532:65532 target/image/empty/ /var/lib/kv-rpc/
 COPY --chown=65532:65532 target/image/empty/ /run/fd-broker/
@@ -21,7 +21,7 @@ COPY . .
 RUN scripts/image --no-docker
 
 FROM scratch AS built
-COPY --from=builder /src/target/image/root/ /
+COPY --from=builder /src/target/image/files/ /
 COPY --chown=65532:65532 --from=builder /src/target/image/empty/ /var/lib/kv-rpc/
 COPY --chown=65532:65532 --from=builder /src/target/image/empty/ /run/fd-broker/
 COPY --chown=65532:65532 --from=builder /src/target/image/empty/ /run/portyard/

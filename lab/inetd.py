@@ -5,15 +5,12 @@ import pathlib
 import shutil
 import signal
 import socket
-import struct
 import subprocess
 import sys
-import time
 
 from host import PROJECT, PROGRAMS, Unable, Workplace, binaries, need, need_root, run, say
+from peers import PATIENCE, check, is_now, loopback, tcp, udp
 from table import Failed, Table, wait_for
-
-PATIENCE = 10
 
 
 def prove(arguments):
@@ -93,50 +90,17 @@ def in_this_network():
     return found
 
 
-def tcp(port, sent, count, family=socket.AF_INET):
-    address = "127.0.0.1" if family == socket.AF_INET else "::1"
-    with socket.socket(family) as peer:
-        peer.settimeout(PATIENCE)
-        peer.connect((address, port))
-        peer.sendall(sent)
-        data = b""
-        while len(data) < count:
-            piece = peer.recv(65536)
-            if not piece:
-                break
-            data += piece
-        return data
-
-
-def udp(port, sent, family=socket.AF_INET):
-    address = "127.0.0.1" if family == socket.AF_INET else "::1"
-    with socket.socket(family, socket.SOCK_DGRAM) as peer:
-        peer.settimeout(PATIENCE)
-        peer.sendto(sent, (address, port))
-        return peer.recv(65536)
-
-
-def check(good, what):
-    if not good:
-        raise Failed(what)
-
-
 def open_port(port, family=socket.AF_INET):
     def reached():
         try:
             with socket.socket(family) as peer:
                 peer.settimeout(PATIENCE)
-                peer.connect(("127.0.0.1" if family == socket.AF_INET else "::1", port))
+                peer.connect((loopback(family), port))
                 return True
         except OSError:
             return False
 
     return reached
-
-
-def is_now(answer):
-    said = struct.unpack("!I", answer)[0] - 2208988800
-    return abs(said - time.time()) < 5
 
 
 table = Table("inetd: the shipped examples, started and spoken to")

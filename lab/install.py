@@ -3,7 +3,8 @@
 import subprocess
 
 from host import PROJECT, Workplace, binaries, need, run
-from table import Failed, Table
+from peers import check
+from table import Table
 
 
 def prove(arguments):
@@ -15,11 +16,6 @@ def prove(arguments):
         table = table_of(programs, root)
         table.run(tell=lambda text: print(text, flush=True))
         return table
-
-
-def check(good, what):
-    if not good:
-        raise Failed(what)
 
 
 def table_of(programs, root):

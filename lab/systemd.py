@@ -26,7 +26,7 @@ def prove(arguments):
         for version in ["old", "new"]:
             revision = {"old": "~before", "new": ""}[version]
             run(PROJECT / "scripts/package", "--fast", "--revision", revision, "--binaries", programs, "--out", lab / version, "deb")
-        for script in ["systemd_guest.py", "load.py", "table.py"]:
+        for script in ["systemd_guest.py", "load.py", "peers.py", "table.py"]:
             shutil.copy(PROJECT / "lab" / script, lab)
         rivals(place.path / "rivals", lab / "rivals")
         unit = root / "etc/systemd/system/lab.service"

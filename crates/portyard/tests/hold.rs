@@ -1,24 +1,15 @@
 //! Sockets that fd-broker holds, stored and retrieved from the command line.
+#![expect(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
+
+mod common;
 
 use std::os::unix::fs::FileTypeExt;
-use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 
+use common::beside;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
 use portyard_testkit::{Client, Daemon, Finished, finish};
-
-/// Another program of the workspace, which lies beside ours.
-#[track_caller]
-fn beside(name: &str) -> PathBuf {
-    let path = Path::new(env!("CARGO_BIN_EXE_portyard")).with_file_name(name);
-    assert!(
-        path.exists(),
-        "{} is missing: run scripts/test, or cargo build -p {name}",
-        path.display()
-    );
-    path
-}
 
 fn broker() -> Daemon {
     let builder = Daemon::build(beside("fd-broker"));

@@ -8,41 +8,16 @@ use std::fs;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::thread;
 
+use common::store::{self, DOORS};
 use common::{Run, finish, portyard, run};
 use portyard_testkit::{Certificates, Daemon, eventually, peer, python};
 
-const DOORS: [(&str, &str); 3] = [
-    ("xml", "xml-rpc"),
-    ("json", "json-rpc"),
-    ("python", "python-rpc"),
-];
-
-/// The store's binary lies beside our own.
-fn kv_rpc() -> PathBuf {
-    let beside = Path::new(env!("CARGO_BIN_EXE_portyard")).with_file_name("kv-rpc");
-    assert!(
-        beside.is_file(),
-        "{} is missing: run scripts/test, or cargo build -p kv-rpc",
-        beside.display()
-    );
-    beside
-}
-
 /// A store in memory with all doors, each with these further lines.
 fn store(more: &str) -> Daemon {
-    let mut config = "[store]\nengine = \"memory\"\n".to_owned();
-    for (_, service) in DOORS {
-        write!(
-            config,
-            "[[listener]]\nservice = \"{service}\"\nlisten = [\"tcp://127.0.0.1:0\"]\n{more}\n"
-        )
-        .unwrap();
-    }
-    Daemon::build(kv_rpc()).config(&config).start()
+    store::in_memory("", more)
 }
 
 /// One door of a store.

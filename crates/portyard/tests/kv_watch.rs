@@ -3,43 +3,19 @@
 
 mod common;
 
-use std::fmt::Write as _;
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 
-use common::{finish, portyard};
+use common::store::{self, DOORS};
+use common::{beside, finish, portyard};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use portyard_testkit::{Daemon, eventually};
 use serde_json::{Value, json};
 
-const DOORS: [(&str, &str); 3] = [
-    ("xml", "xml-rpc"),
-    ("json", "json-rpc"),
-    ("python", "python-rpc"),
-];
-
-/// The store's binary lies beside our own.
-fn kv_rpc() -> PathBuf {
-    let beside = Path::new(env!("CARGO_BIN_EXE_portyard")).with_file_name("kv-rpc");
-    assert!(
-        beside.is_file(),
-        "{} is missing: run scripts/test, or cargo build -p kv-rpc",
-        beside.display()
-    );
-    beside
-}
-
-/// A store in memory with all doors.
+/// A store in memory with all doors, and these further lines in its table.
 fn store(table: &str) -> Daemon {
-    let admin = "[admin]\nlisten = \"tcp://127.0.0.1:0\"\n";
-    let mut config = format!("{admin}[store]\nengine = \"memory\"\n{table}");
-    for (_, service) in DOORS {
-        let listen = "listen = [\"tcp://127.0.0.1:0\"]";
-        write!(config, "[[listener]]\nservice = \"{service}\"\n{listen}\n").unwrap();
-    }
-    Daemon::build(kv_rpc()).config(&config).start()
+    store::in_memory(table, "")
 }
 
 #[track_caller]
@@ -151,7 +127,7 @@ fn a_server_that_was_killed_is_found_again_and_nothing_is_missed_or_told_twice()
         socket.display()
     );
     let endpoint = format!("unix:{}", socket.display());
-    let start = || Daemon::build(kv_rpc()).config(&config).start();
+    let start = || Daemon::build(beside("kv-rpc")).config(&config).start();
     let first = start();
     let mut watching = watch("json", &endpoint, &["--from", "1", "--limit", "4"]);
     let mut lines = BufReader::new(watching.stdout.take().unwrap()).lines();

@@ -9,17 +9,11 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Stdio;
 
-use common::run;
+use common::{beside, run};
 use portyard_testkit::{Daemon, eventually};
 
 fn daemon(program: &str, config: impl FnOnce(&Path) -> String) -> Daemon {
-    let binary = Path::new(env!("CARGO_BIN_EXE_portyard")).with_file_name(program);
-    assert!(
-        binary.is_file(),
-        "{} is missing: cargo build -p {program}",
-        binary.display()
-    );
-    let builder = Daemon::build(&binary);
+    let builder = Daemon::build(beside(program));
     let config = config(builder.dir());
     builder.config(&config).start()
 }

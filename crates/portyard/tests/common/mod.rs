@@ -2,8 +2,10 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 pub mod pki;
+pub mod store;
 
 use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -38,6 +40,18 @@ impl Run {
 /// The binary under test.
 pub fn portyard() -> Command {
     Command::new(env!("CARGO_BIN_EXE_portyard"))
+}
+
+/// Another program of the workspace, which lies beside ours.
+#[track_caller]
+pub fn beside(name: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_BIN_EXE_portyard")).with_file_name(name);
+    assert!(
+        path.is_file(),
+        "{} is missing: run scripts/test, or cargo build -p {name}",
+        path.display()
+    );
+    path
 }
 
 /// Runs the binary with arguments and an input, to its end.

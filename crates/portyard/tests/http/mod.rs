@@ -12,15 +12,11 @@ use std::time::Duration;
 
 use portyard_testkit::{Daemon, eventually, peer};
 
+use crate::common::beside;
+
 /// A rest-api with httpbin in both dialects, and files of a directory of its own at `/files`.
 pub fn rest_api(more: &str) -> Daemon {
-    let binary = Path::new(env!("CARGO_BIN_EXE_portyard")).with_file_name("rest-api");
-    assert!(
-        binary.is_file(),
-        "{} is missing: cargo build -p rest-api",
-        binary.display()
-    );
-    let builder = Daemon::build(&binary);
+    let builder = Daemon::build(beside("rest-api"));
     let socket = builder.dir().join("bin.sock");
     let config = format!(
         "[[listener]]\nname = \"python\"\nservice = \"httpbin\"\n\

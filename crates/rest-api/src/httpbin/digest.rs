@@ -1,6 +1,7 @@
 //! Digest authentication (RFC 7616), the server's side as far as clients are tested against it.
 
 use md5::{Digest as _, Md5};
+use portyard_wire::http::challenge::split_list;
 use sha2::{Sha256, Sha512};
 
 use super::text::hex;
@@ -111,25 +112,6 @@ impl Credentials {
         };
         text("username") == user && text("response") == expected
     }
-}
-
-/// The items of a list; commas within quotes are no ends.
-fn split_list(text: &str) -> Vec<&str> {
-    let (mut items, mut start, mut quoted, mut escaped) = (Vec::new(), 0, false, false);
-    for (at, char) in text.char_indices() {
-        match char {
-            _ if escaped => escaped = false,
-            '\\' if quoted => escaped = true,
-            '"' => quoted = !quoted,
-            ',' if !quoted => {
-                items.push(text[start..at].trim());
-                start = at + 1;
-            }
-            _ => {}
-        }
-    }
-    items.push(text[start..].trim());
-    items
 }
 
 fn unquote(value: &str) -> String {

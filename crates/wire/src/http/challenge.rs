@@ -98,8 +98,8 @@ fn unquote(text: &str) -> Option<String> {
     None
 }
 
-/// The elements of a list, without the empty ones; commas within quotes are no ends.
-fn split_list(text: &str) -> Vec<&str> {
+/// The elements of a list (RFC 9110, 5.6.1), without the empty ones; commas within quotes are no ends.
+pub fn split_list(text: &str) -> Vec<&str> {
     let (mut items, mut start, mut quoted, mut escaped) = (Vec::new(), 0, false, false);
     for (at, char) in text.char_indices() {
         match char {

@@ -104,8 +104,8 @@ impl Target {
         }
         let message = match error.kind() {
             io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => format!(
-                "nothing answers at {endpoint} ({error}); start the yard with 'portyard up', \
-                 or name another endpoint"
+                "nothing answers at {endpoint} ({error}); start the server there (the yard with \
+                 'portyard up'), or name another endpoint"
             ),
             io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => {
                 format!("{endpoint} does not answer in time; try again, or with a longer --timeout")

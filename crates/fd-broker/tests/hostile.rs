@@ -5,6 +5,7 @@ mod common;
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
 use common::{NATIVE, Worker, broker, builder, native, pool, python3, start, workers};
 use portyard_testkit::{Client, Daemon, eventually};
@@ -171,4 +172,33 @@ fn a_python_worker_at_its_descriptor_limit_loses_no_connection() {
     eventually("it fails, as Python does", || full.ended().is_some());
     let _other = common::tutorial(&python3(), &daemon);
     assert_eq!(client.receive(5), b"hello");
+}
+
+#[test]
+fn a_name_that_is_announced_as_endless_or_does_not_come_is_refused_in_time() {
+    let builder = builder();
+    let (text, endpoint) = common::with_actions(builder.dir());
+    let daemon = builder.config(&text).start();
+    for (fields, body, status) in [
+        ("Content-Length: 4294967295", "", "400"),
+        // hyper itself refuses what is no length to it.
+        ("Content-Length: 18446744073709551615", "x", "431"),
+        ("Content-Length: 10", "half", "408"),
+        ("Transfer-Encoding: chunked", "FFFFFFFF\r\nx", "408"),
+        ("Content-Length: 0", "", "400"),
+    ] {
+        let mut admin = UnixStream::connect(&endpoint).unwrap();
+        admin
+            .set_read_timeout(Some(Duration::from_secs(15)))
+            .unwrap();
+        write!(
+            admin,
+            "POST /workers/drain HTTP/1.1\r\nHost: x\r\n{fields}\r\n\r\n{body}"
+        )
+        .unwrap();
+        let mut head = [0; 12];
+        admin.read_exact(&mut head).unwrap();
+        assert_eq!(&head[9..], status.as_bytes(), "{fields}");
+    }
+    assert!(daemon.admin_get("/readyz").0 == 200);
 }

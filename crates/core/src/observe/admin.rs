@@ -9,8 +9,8 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
-use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::body::Incoming;
+use http_body_util::{BodyExt as _, Collected, Full, Limited};
+use hyper::body::{Body as _, Incoming};
 use hyper::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -317,24 +317,39 @@ fn actor(method: &Method, asked: &Asked) -> Result<Identity<'static>, Box<Respon
         })
 }
 
-/// The name of what something is done with is the body: names have bytes in them that URLs have not.
+/// The name of what something is done with is the body: names have bytes in them that URLs have not. Or the
+/// answer to a body that is none.
+async fn name_in(body: Incoming) -> Result<String, Box<Response<Body>>> {
+    let refuse = |status, why: String| Err(Box::new(text(status, why)));
+    let wanted = format!("write a name of at most {NAME_MAX} bytes into the body\n");
+    // What is announced as too long is not waited for.
+    if body.size_hint().lower() > NAME_MAX as u64 {
+        return refuse(StatusCode::BAD_REQUEST, wanted);
+    }
+    let reading = Limited::new(body, NAME_MAX).collect();
+    let Ok(read) = tokio::time::timeout(NAME_WAIT, reading).await else {
+        let why = "the name in the body did not come in time\n";
+        return refuse(StatusCode::REQUEST_TIMEOUT, why.into());
+    };
+    let bytes = read.map(Collected::to_bytes).unwrap_or_default();
+    match std::str::from_utf8(&bytes).map(str::trim) {
+        Ok(name) if !name.is_empty() => Ok(name.into()),
+        _ => refuse(StatusCode::BAD_REQUEST, wanted),
+    }
+}
+
 async fn act_on(
     action: &str,
     by: Identity<'static>,
     request: Request<Incoming>,
     asked: &Asked,
 ) -> Response<Body> {
-    let body = Limited::new(request.into_body(), NAME_MAX).collect().await;
-    let name = body
-        .ok()
-        .and_then(|body| String::from_utf8(body.to_bytes().into()).ok());
-    let name = name.as_deref().map(str::trim).unwrap_or_default();
-    if name.is_empty() {
-        let why = format!("write a name of at most {NAME_MAX} bytes into the body\n");
-        return text(StatusCode::BAD_REQUEST, why);
-    }
+    let name = match name_in(request.into_body()).await {
+        Ok(name) => name,
+        Err(refused) => return *refused,
+    };
     tracing::info!(action, name, ?by, "asked for through the admin endpoint");
-    match asked.report.act_on(action, name) {
+    match asked.report.act_on(action, &name) {
         Ok(said) => text(StatusCode::OK, said + "\n"),
         Err(why) => text(StatusCode::CONFLICT, why + "\n"),
     }
@@ -438,6 +453,7 @@ const CONNECTION_WAIT: Duration = Duration::from_secs(60);
 const PROBE_WAIT: Duration = Duration::from_secs(2);
 /// Of what an action is done with.
 const NAME_MAX: usize = 255;
+const NAME_WAIT: Duration = Duration::from_secs(5);
 /// Reading a configuration and its files, from a slow disk.
 const ACT_WAIT: Duration = Duration::from_secs(30);
 

@@ -59,6 +59,17 @@ pub fn start(builder: DaemonBuilder, pool: &str, more: &str) -> Daemon {
     builder.config(&text).start()
 }
 
+/// A configuration whose admin endpoint takes actions, and the path of that.
+pub fn with_actions(directory: &Path) -> (String, PathBuf) {
+    let admin = directory.join("admin.sock");
+    let text = format!(
+        "[admin]\nlisten = \"unix:{}\"\nactions = true\n[[pool]]\nname = \"default\"\n\
+         [[listener]]\nservice = \"hand-off\"\nlisten = [\"tcp://127.0.0.1:0\"]\n",
+        admin.display()
+    );
+    (text, admin)
+}
+
 /// The configuration of [`broker`].
 pub fn configuration(directory: &Path, pool: &str, more: &str) -> String {
     let place = directory.display();

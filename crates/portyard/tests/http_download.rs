@@ -228,6 +228,29 @@ fn what_cannot_be_gone_on_with_leaves_nothing() {
 }
 
 #[test]
+fn a_full_disk_is_told_and_what_came_is_gone_on_with_when_there_is_room() {
+    let (site, here) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let file = site.path().join("f.bin");
+    fs::write(&file, content(3_000_000)).unwrap();
+    let (_nginx, url) = nginx(site.path(), "");
+    // A disk of its own, small at first.
+    let script = format!(
+        "mount -t tmpfs -o size=1m none {0} && cd {0} && ! \"$@\" && ls >&2 && \
+         mount -o remount,size=8m {0} && \"$@\" --resume && cmp copy {1}",
+        here.path().display(),
+        file.display()
+    );
+    let mut command = std::process::Command::new("unshare");
+    command.args(["-m", "sh", "-c", &script, "sh"]);
+    command.arg(portyard().get_program());
+    command.args(["http", "-o", "copy", &format!("{url}/f.bin")]);
+    let said = common::finish(&mut command, b"").expect(0).stderr;
+    for part in ["cannot write copy: No space left", "copy.part", "--resume"] {
+        assert!(said.contains(part), "{said}");
+    }
+}
+
+#[test]
 fn memory_does_not_grow_with_the_file() {
     let (site, here) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     for (name, size) in [("small", 1 << 20), ("large", 300 << 20)] {

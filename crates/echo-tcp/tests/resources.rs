@@ -11,6 +11,19 @@ use portyard_testkit::{
 };
 
 #[test]
+fn too_few_descriptors_to_begin_with_are_told_as_that() {
+    for limit in ["6", "16", "31"] {
+        let mut command = Command::new("prlimit");
+        command.arg(format!("--nofile={limit}")).arg(BINARY);
+        command.args(["--listen", "127.0.0.1:0"]);
+        let finished = finish(&mut command, b"");
+        assert_eq!(finished.code, Some(71), "{limit}: {}", finished.stderr);
+        let told = finished.stderr.contains("LimitNOFILE=");
+        assert!(told, "{limit}: {}", finished.stderr);
+    }
+}
+
+#[test]
 fn a_daemon_with_64_descriptors_serves_as_many_as_it_can_and_the_rest_in_turn() {
     let _alone = alone();
     let daemon = Daemon::build(BINARY).config(&config("")).nofile(64).start();

@@ -5,15 +5,30 @@ use nix::fcntl::OFlag;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::Mode;
 
+use crate::exit::{Exit, Fatal};
+
 /// Raises the soft descriptor limit to the hard one. The soft default of 1024 protects programs
 /// that use `select(2)`, which we do not.
-pub fn raise_descriptor_limit() {
-    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
-        && soft < hard
+///
+/// An error that says what to do when the hard one is too low for any daemon: rather than whichever call fails
+/// first.
+pub fn raise_descriptor_limit() -> Result<(), Fatal> {
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {
+        return Ok(());
+    };
+    if hard < NEEDED {
+        let message = format!(
+            "this process may have {hard} descriptors, and needs {NEEDED} at least; raise LimitNOFILE= of its \
+             unit, or 'ulimit -n' before it is started"
+        );
+        return Err(Fatal::new(Exit::OsError, message));
+    }
+    if soft < hard
         && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
     {
         tracing::warn!(%error, soft, hard, "the descriptor limit stays at its soft value");
     }
+    Ok(())
 }
 
 /// The directory of our descriptors, open, so that it can be read when `/proc` cannot be any more.
@@ -42,6 +57,8 @@ pub fn connection_limit(descriptors: Descriptors) -> u32 {
     u32::try_from(left).unwrap_or(u32::MAX)
 }
 
+/// With fewer no daemon opens its loops, its listeners and its log.
+const NEEDED: u64 = 32;
 const HEADROOM: u64 = 16;
 const FALLBACK_LIMIT: u64 = 1024;
 const FALLBACK_OPEN: u64 = 64;

@@ -292,7 +292,9 @@ fn a_daemon_that_never_becomes_ready_is_given_up_after_five_tries() {
 
 #[test]
 fn a_second_signal_kills_a_daemon_that_does_not_drain() {
-    let stubborn = "config()\nsignal.signal(signal.SIGTERM, lambda *_: log('not yet'))\nnotify('READY=1')\nwhile True: signal.pause()";
+    // Blocked and waited for: a handler would not run if the signal came just before it pauses.
+    let stubborn = "config()\nwanted = {signal.SIGTERM}\nsignal.pthread_sigmask(signal.SIG_BLOCK, wanted)\n\
+                    notify('READY=1')\nwhile signal.sigwait(wanted): log('not yet')";
     let yard = Yard::start(&[("fd-broker", stubborn)]);
     until(&yard.stdout, "DAEMON");
     yard.signal(Signal::SIGINT);

@@ -8,6 +8,7 @@ use portyard_core::exit::{Exit, Fatal};
 use portyard_core::listen::{self, Bound, Inherited, ListenError};
 
 use super::roster::Plan;
+use crate::catalog::DAEMONS;
 
 /// A daemon and the sockets that wait for it.
 #[derive(Debug)]
@@ -16,6 +17,8 @@ pub struct Berth {
     pub daemon: &'static str,
     /// Its binary.
     pub program: std::path::PathBuf,
+    /// Its built-in configuration.
+    pub defaults: toml::Table,
     /// What it gets on descriptors 3, 4, and so on.
     pub sockets: Vec<Passed>,
 }
@@ -73,6 +76,7 @@ pub fn open(plan: Plan) -> Result<Berth, Fatal> {
     Ok(Berth {
         daemon,
         program: plan.program,
+        defaults: plan.defaults,
         sockets,
     })
 }
@@ -85,12 +89,20 @@ fn cannot_open(daemon: &str, name: &str, transport: Transport, error: &ListenErr
             ..
         } if cause.kind() == io::ErrorKind::AddrInUse => format!(
             "nothing was started: {endpoint} ({name} of {daemon}) is taken by another program; \
-             {} shows which. Stop it, or start the others with --only",
-            who_has(endpoint, transport)
+             {} shows which. Stop it, or start the others with --only {}",
+            who_has(endpoint, transport),
+            others(daemon)
         ),
         _ => format!("nothing was started: {name} of {daemon}: {error}"),
     };
     Fatal::new(error.exit(), message)
+}
+
+/// The daemons but this one, as `--only` takes them.
+fn others(daemon: &str) -> String {
+    let others = DAEMONS.iter().map(|other| other.name);
+    let others: Vec<&str> = others.filter(|other| *other != daemon).collect();
+    others.join(",")
 }
 
 /// The command that tells who has a port (iproute2).
@@ -119,7 +131,6 @@ fn passable(name: &str) -> bool {
 mod tests {
     use super::super::roster::Listener;
     use super::*;
-    use crate::catalog::DAEMONS;
 
     fn plan(name: &str, listen: &str) -> Plan {
         Plan {
@@ -130,6 +141,7 @@ mod tests {
                 name: Some(name.into()),
                 listen: vec![listen.parse().unwrap()],
             }],
+            defaults: toml::Table::new(),
         }
     }
 
@@ -146,6 +158,10 @@ mod tests {
         );
         assert!(
             message.contains(&format!("'ss -Hlunp sport = :{port}'")),
+            "{message}"
+        );
+        assert!(
+            message.ends_with("--only echo-tcp,kv-rpc,rest-api,fd-broker"),
             "{message}"
         );
     }

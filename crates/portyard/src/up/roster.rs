@@ -97,6 +97,13 @@ pub async fn plans(directory: Option<&Path>, only: &[String]) -> Result<Vec<Plan
     Ok(plans)
 }
 
+/// The daemons but this one, as `--only` takes them.
+pub fn others(daemon: &str) -> String {
+    let others = DAEMONS.iter().map(|other| other.name);
+    let others: Vec<&str> = others.filter(|other| *other != daemon).collect();
+    others.join(",")
+}
+
 fn beside_us() -> Result<PathBuf, Fatal> {
     let us = std::env::current_exe().map_err(|error| {
         let message = format!("cannot find where this program is: {error}; is /proc mounted?");
@@ -133,7 +140,11 @@ async fn ask(program: &Path, name: &str) -> Result<(toml::Table, Vec<Listener>),
     if !status.success() {
         let exit = child::exit_code(status);
         let complaint = escape(complaint.trim_ascii(), MAX_SHOWN);
-        let message = format!("{name} --print-config failed ({status}): {complaint}");
+        let others = others(name);
+        let message = format!(
+            "nothing was started: {name} --print-config failed ({status}): {complaint}. Put that \
+             right, or start the others with --only {others}"
+        );
         return Err(Fatal::new(exit, message));
     }
     let text = String::from_utf8(output).map_err(|_| config("the output is no UTF-8".into()))?;

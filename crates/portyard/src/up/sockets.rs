@@ -7,8 +7,7 @@ use portyard_core::endpoint::{Endpoint, Transport};
 use portyard_core::exit::{Exit, Fatal};
 use portyard_core::listen::{self, Bound, Inherited, ListenError};
 
-use super::roster::Plan;
-use crate::catalog::DAEMONS;
+use super::roster::{Plan, others};
 
 /// A daemon and the sockets that wait for it.
 #[derive(Debug)]
@@ -98,13 +97,6 @@ fn cannot_open(daemon: &str, name: &str, transport: Transport, error: &ListenErr
     Fatal::new(error.exit(), message)
 }
 
-/// The daemons but this one, as `--only` takes them.
-fn others(daemon: &str) -> String {
-    let others = DAEMONS.iter().map(|other| other.name);
-    let others: Vec<&str> = others.filter(|other| *other != daemon).collect();
-    others.join(",")
-}
-
 /// The command that tells who has a port (iproute2).
 fn who_has(endpoint: &Endpoint, transport: Transport) -> String {
     let protocol = match transport {
@@ -131,6 +123,7 @@ fn passable(name: &str) -> bool {
 mod tests {
     use super::super::roster::Listener;
     use super::*;
+    use crate::catalog::DAEMONS;
 
     fn plan(name: &str, listen: &str) -> Plan {
         Plan {

@@ -22,24 +22,31 @@ struct Family {
 }
 
 impl Family {
-    fn describe(&self, name: &str, format: Format) -> String {
-        let (name, kind) = match (format, &*self.kind) {
-            (Format::OpenMetrics, kind) => (name.to_owned(), kind),
+    /// What it is called in a format, and its type there.
+    fn as_in(&self, name: &str, format: Format) -> (String, &str) {
+        match (format, &*self.kind) {
             // Here a family is called as its samples.
             (Format::Plain, "counter") => (format!("{name}_total"), "counter"),
             (Format::Plain, "info") => (format!("{name}_info"), "gauge"),
-            (Format::Plain, kind @ ("gauge" | "histogram" | "summary")) => (name.to_owned(), kind),
-            (Format::Plain, _) => (name.to_owned(), "untyped"),
+            (Format::Plain, "stateset" | "gaugehistogram" | "unknown" | "") => {
+                (name.to_owned(), "untyped")
+            }
+            (_, kind) => (name.to_owned(), kind),
+        }
+    }
+
+    fn describe(&self, name: &str, format: Format) -> String {
+        let (name, kind) = self.as_in(name, format);
+        let unit = match format {
+            Format::OpenMetrics => &self.unit,
+            Format::Plain => "",
         };
         let mut lines = String::new();
-        if !self.help.is_empty() {
-            lines += &format!("# HELP {name} {}\n", self.help);
-        }
-        if !kind.is_empty() {
-            lines += &format!("# TYPE {name} {kind}\n");
-        }
-        if format == Format::OpenMetrics && !self.unit.is_empty() {
-            lines += &format!("# UNIT {name} {}\n", self.unit);
+        for (what, said) in [("HELP", &*self.help), ("TYPE", kind), ("UNIT", unit)] {
+            if !said.is_empty() {
+                // Writing into a String does not fail.
+                let _ = writeln!(lines, "# {what} {name} {said}");
+            }
         }
         lines
     }

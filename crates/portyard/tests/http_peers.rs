@@ -114,6 +114,19 @@ fn a_server_in_tls_is_believed_for_a_reason_only() {
     )
     .expect(0);
     assert!(said.stderr.contains("* TLS 1.3, "), "{}", said.stderr);
+    // One that speaks nothing newer than 1.2, for who does not mind.
+    let old = TLS.replace(
+        "context.load_cert_chain",
+        "context.maximum_version = ssl.TLSVersion.TLSv1_2\ncontext.load_cert_chain",
+    );
+    let server = pki.python(&old, &[""]);
+    let old = https(&server, "localhost");
+    let said = run(&["http", "--ca", &ca, &old], b"").expect(0);
+    assert!(said.text().starts_with("TLSv1.2 "), "{}", said.text());
+    let said = run(&["http", "--tls-min", "1.3", "--ca", &ca, &old], b"");
+    assert_eq!(said.code, Some(65), "{}", said.stderr);
+    assert!(said.stderr.contains("an older TLS"), "{}", said.stderr);
+    run(&["http", "--tls-min", "1.3", "--ca", &ca, &at], b"").expect(0);
     // No server of TLS, and no server of HTTP.
     let plain = at.replace("https", "http");
     run(&["http", &plain], b"").expect(74);

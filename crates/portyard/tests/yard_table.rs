@@ -88,17 +88,15 @@ print(*lines, sep='\n')
 #[test]
 fn a_watch_fits_into_the_window_with_what_needs_a_look_first() {
     let rest = daemon("rest-api", |dir| {
-        let members: String = (0..40)
-            .map(|nth| {
-                let admin = if nth == 30 { "admin" } else { "nobody" };
-                let admin = dir.join(admin);
-                format!(
-                    "[[yard]]\nname = \"{nth}-{}\"\nadmin = \"unix:{}\"\nevery = \"200ms\"\n",
-                    "n".repeat(40),
-                    admin.display()
-                )
-            })
-            .collect();
+        let members = (0..40).map(|nth| {
+            let admin = if nth == 30 { "admin" } else { "nobody" };
+            let (name, admin) = ("n".repeat(40), dir.join(admin));
+            format!(
+                "[[yard]]\nname = \"{nth}-{name}\"\nadmin = \"unix:{}\"\nevery = \"200ms\"\n",
+                admin.display()
+            )
+        });
+        let members = members.collect::<Vec<_>>().concat();
         format!(
             "admin.listen = \"unix:{}\"\n[[listener]]\nservice = \"yard\"\n\
              listen = [\"tcp://127.0.0.1:0\"]\n{members}",

@@ -137,6 +137,39 @@ fn a_watch_fits_into_the_window_with_what_needs_a_look_first() {
 }
 
 #[test]
+fn the_address_of_the_page_will_do_and_what_is_no_yard_is_said_to_be_none() {
+    let rest = daemon("rest-api", |dir| {
+        format!(
+            "[[listener]]\nservice = \"yard\"\nlisten = [\"tcp://127.0.0.1:0\"]\n\
+             [[listener]]\nservice = \"httpbin\"\nlisten = [\"tcp://127.0.0.1:0\"]\n\
+             [[yard]]\nname = \"nobody\"\nadmin = \"unix:{}\"\n",
+            dir.join("nobody").display()
+        )
+    });
+    let page = format!("http://{}/yard", rest.address("yard"));
+    let told = run(&["yard", &page], b"").expect(1);
+    assert!(told.text().contains("nobody"), "{}", told.text());
+    let other = run(&["yard", &rest.endpoint("httpbin")], b"").expect(65);
+    assert!(
+        other.stderr.contains("404") && other.stderr.contains("service yard?"),
+        "{}",
+        other.stderr
+    );
+    let secure = run(&["yard", "https://yard.example.org/yard"], b"").expect(64);
+    assert!(
+        secure.stderr.contains("tcp://yard.example.org:443 --tls"),
+        "{}",
+        secure.stderr
+    );
+    let datagrams = run(&["yard", "udp://127.0.0.1:9"], b"").expect(64);
+    assert!(
+        datagrams.stderr.contains("takes datagrams"),
+        "{}",
+        datagrams.stderr
+    );
+}
+
+#[test]
 fn a_pause_of_nothing_is_no_pause() {
     let run = run(&["yard", "--watch", "--every", "0s"], b"").expect(64);
     assert!(run.stderr.contains("at least 50ms"), "{}", run.stderr);

@@ -518,6 +518,8 @@
   const link = { refused: false, wait: 500 };
   function state(name, text) {
     byId("link").dataset.state = name;
+    // What is shown is what was known last.
+    document.body.dataset.link = name;
     setText(byId("link-text"), text);
   }
   async function listen() {

@@ -32,6 +32,16 @@ impl Record {
             is_whole: false,
         }
     }
+
+    /// All of the answer, with a body of so many bytes, has been made.
+    pub fn made(&mut self, bytes: usize) {
+        self.sent = bytes as u64;
+    }
+
+    /// It has been sent, too.
+    pub fn is_sent(mut self: Box<Self>) {
+        self.is_whole = true;
+    }
 }
 
 impl Drop for Record {

@@ -13,7 +13,7 @@ use hyper::header::{ACCEPT_ENCODING, CONTENT_ENCODING, HeaderName, HeaderValue};
 use hyper::{HeaderMap, Method, StatusCode, Uri, Version};
 use portyard_core::event_loop::EventLoop;
 use portyard_core::listener::{Listener, Streams};
-use portyard_core::serve::Peer;
+use portyard_core::serve::{Connection, Peer};
 use portyard_core::tls::Facts;
 use portyard_wire::http::coding::{Coding, DecodeError, Decoder};
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -46,6 +46,18 @@ pub struct Head {
     pub id: Option<Rc<str>>,
     /// What counts its answer.
     pub counted: OnceCell<Arc<RouteMetrics>>,
+}
+
+/// What a head is made of.
+pub struct Parts {
+    /// The method.
+    pub method: Method,
+    /// The target.
+    pub uri: Uri,
+    /// The version.
+    pub version: Version,
+    /// The header fields.
+    pub headers: HeaderMap,
 }
 
 /// Who is at the other end of a connection.
@@ -93,6 +105,19 @@ struct Deadline {
     at: Option<Instant>,
     span: Duration,
     timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Client {
+    /// Who is at the other end of this one.
+    pub fn of(connection: &Connection) -> Self {
+        Self {
+            peer: connection.peer(),
+            is_encrypted: connection.is_encrypted(),
+            certificate: connection.certificate(),
+            listener: connection.listener().clone(),
+            home: connection.home().clone(),
+        }
+    }
 }
 
 impl Deref for Request {
@@ -168,6 +193,23 @@ impl RequestBody {
                 rate: options.body_rate.0.max(1),
                 at: None,
                 span: options.body.0,
+                timer: None,
+            },
+        }
+    }
+
+    /// None.
+    pub fn none() -> Self {
+        Self {
+            incoming: None,
+            left: 0,
+            decoded_left: 0,
+            coding: Coded::Plain,
+            collected: None,
+            deadline: Deadline {
+                rate: 1,
+                at: None,
+                span: Duration::ZERO,
                 timer: None,
             },
         }

@@ -92,6 +92,11 @@ impl<'a> Head<'a> {
         self.fields.iter().filter(named).map(|(_, value)| *value)
     }
 
+    /// All fields in their order, names as they came.
+    pub fn fields(&self) -> &[(&'a [u8], &'a [u8])] {
+        &self.fields
+    }
+
     /// Whether a list-valued field names `token`.
     pub fn lists(&self, name: &str, token: &str) -> bool {
         self.values(name).any(|value| lists(value, token))

@@ -9,7 +9,7 @@ use std::future::ready;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use hyper::body::Bytes;
 use hyper::ext::ReasonPhrase;
@@ -31,7 +31,7 @@ pub struct Turn {
     /// Answers, to be sent.
     pub out: Vec<u8>,
     /// The lines that they get in the log once they are sent.
-    pub records: Vec<Box<Record>>,
+    pub records: Vec<Record>,
     /// Bytes that are not answered.
     pub rest: Vec<u8>,
     /// What to do then.
@@ -52,7 +52,7 @@ pub fn answer(
     site: &Arc<Site>,
     client: &Rc<Client>,
     connection: &Connection,
-    bytes: Bytes,
+    bytes: &Bytes,
 ) -> Turn {
     let (mut out, mut records, mut taken) = (Vec::new(), Vec::new(), 0);
     // Who is to be told that it is the last answer, is told by hyper.
@@ -65,7 +65,9 @@ pub fn answer(
         let Some((parts, length)) = request(site, &bytes.slice(taken..)) else {
             break;
         };
-        let mut exchange = exchange(site.clone(), client.clone(), parts, RequestBody::none());
+        let started = Instant::now();
+        let body = RequestBody::none();
+        let mut exchange = exchange(site.clone(), client.clone(), parts, body, started);
         match exchange.as_mut().poll(cx) {
             Poll::Pending => {
                 next = Then::Hyper(Some(exchange));
@@ -76,10 +78,10 @@ pub fn answer(
                     next = Then::Hyper(Some(Box::pin(ready((response, record)))));
                     break;
                 };
-                write(&response, body, &mut out);
+                write(&response, body, started, &mut out);
                 records.extend(record.map(|mut record| {
                     record.made(body.len());
-                    record
+                    *record
                 }));
             }
         }
@@ -97,8 +99,7 @@ pub fn answer(
 /// answered at once. It is for hyper to say what is wrong with any other.
 fn request(site: &Site, bytes: &Bytes) -> Option<(Parts, usize)> {
     let (head, length) = Head::parse(bytes, &site.caps()).ok()??;
-    let is_simple =
-        head.is_1_1 && head.keep_alive && !head.expects_continue && head.body.is_over();
+    let is_simple = head.is_1_1 && head.keep_alive && !head.expects_continue && head.body.is_over();
     let method = Method::from_bytes(head.method.as_bytes()).ok()?;
     if !is_simple || method == Method::HEAD || method == Method::CONNECT {
         return None;
@@ -131,7 +132,7 @@ fn is_plain(response: &Response) -> bool {
 }
 
 /// Appends an answer as hyper writes it: names with capitals, then the length and the date.
-fn write(response: &Response, body: &[u8], out: &mut Vec<u8>) {
+fn write(response: &Response, body: &[u8], now: Instant, out: &mut Vec<u8>) {
     let status = response.status();
     out.reserve(HEAD + body.len());
     out.extend_from_slice(b"HTTP/1.1 ");
@@ -153,7 +154,7 @@ fn write(response: &Response, body: &[u8], out: &mut Vec<u8>) {
     decimal::push_unsigned(body.len() as u64, out);
     if !is_dated {
         out.extend_from_slice(b"\r\nDate: ");
-        NOW.with_borrow_mut(|now| out.extend_from_slice(now.text()));
+        TODAY.with_borrow_mut(|date| out.extend_from_slice(date.text(now)));
     }
     out.extend_from_slice(b"\r\n\r\n");
     out.extend_from_slice(body);
@@ -161,40 +162,42 @@ fn write(response: &Response, body: &[u8], out: &mut Vec<u8>) {
 
 /// Appends a name with each word's first letter large.
 fn capitals(name: &str, out: &mut Vec<u8>) {
-    let mut before = b'-';
-    out.extend(name.bytes().map(|byte| {
-        let large = if before == b'-' {
-            byte.to_ascii_uppercase()
-        } else {
-            byte
-        };
-        before = byte;
-        large
-    }));
+    let start = out.len();
+    out.extend_from_slice(name.as_bytes());
+    let words = &mut out[start..];
+    words[..1].make_ascii_uppercase();
+    let mut at = 1;
+    while let Some(dash) = memchr::memchr(b'-', &words[at..]) {
+        at += dash + 1;
+        if let Some(first) = words.get_mut(at) {
+            first.make_ascii_uppercase();
+        }
+    }
 }
 
 /// The date, as text for as long as its second lasts.
-struct Now {
-    second: u64,
+struct Date {
     text: String,
+    until: Option<Instant>,
 }
 
-impl Now {
-    fn text(&mut self) -> &[u8] {
-        let now = SystemTime::now();
-        // A clock before 1970 is not worth more than a wrong date.
-        let second = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        if second != self.second {
-            self.text = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(second));
-            self.second = second;
+impl Date {
+    fn text(&mut self, now: Instant) -> &[u8] {
+        if self.until.is_none_or(|until| now >= until) {
+            let date = SystemTime::now();
+            self.text = httpdate::fmt_http_date(date);
+            // A clock before 1970 is not worth more than a wrong date.
+            let since = date.duration_since(UNIX_EPOCH).unwrap_or_default();
+            let gone = Duration::from_nanos(since.subsec_nanos().into());
+            self.until = Some(now + Duration::from_secs(1).saturating_sub(gone));
         }
         self.text.as_bytes()
     }
 }
 
 thread_local! {
-    static NOW: RefCell<Now> = const {
-        RefCell::new(Now { second: u64::MAX, text: String::new() })
+    static TODAY: RefCell<Date> = const {
+        RefCell::new(Date { text: String::new(), until: None })
     };
 }
 

@@ -39,7 +39,7 @@ impl Record {
     }
 
     /// It has been sent, too.
-    pub fn is_sent(mut self: Box<Self>) {
+    pub fn sent(mut self) {
         self.is_whole = true;
     }
 }
@@ -65,7 +65,7 @@ impl Drop for Record {
             target = %head.uri, version, host = text(HOST), status = self.status.as_u16(),
             bytes = self.sent, whole = self.is_whole,
             milliseconds = self.started.elapsed().as_secs_f64() * 1e3,
-            id = head.id.as_deref().unwrap_or_default(), agent = text(USER_AGENT),
+            id = head.id(), agent = text(USER_AGENT),
             referer = text(REFERER), "request"
         );
     }

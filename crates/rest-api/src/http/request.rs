@@ -43,7 +43,7 @@ pub struct Head {
     /// The header fields.
     pub headers: HeaderMap,
     /// The id by which logs name it, ours and others'.
-    pub id: Option<Rc<str>>,
+    pub id: Option<HeaderValue>,
     /// What counts its answer.
     pub counted: OnceCell<Arc<RouteMetrics>>,
 }
@@ -140,6 +140,12 @@ impl Request {
 }
 
 impl Head {
+    /// The id by which logs name it; empty where the listener gives none.
+    pub fn id(&self) -> &str {
+        let id = self.id.as_ref().and_then(|id| id.to_str().ok());
+        id.unwrap_or_default()
+    }
+
     /// Says what is to count its answer; the first to say so is obeyed.
     pub fn count_as(&self, metrics: &Arc<RouteMetrics>) {
         // Already set: by who knows better.

@@ -115,7 +115,7 @@ async fn serve(mut connection: Connection, site: Arc<Site>) -> io::Result<Ended>
         let client = client.get_or_insert_with(|| Rc::new(Client::of(&connection)));
         let turn = poll_fn(|cx| {
             let bytes = Bytes::from(mem::take(&mut pending));
-            Poll::Ready(at_once::answer(cx, &site, client, &connection, bytes))
+            Poll::Ready(at_once::answer(cx, &site, client, &connection, &bytes))
         });
         let Turn {
             out,
@@ -126,22 +126,16 @@ async fn serve(mut connection: Connection, site: Arc<Site>) -> io::Result<Ended>
         pending = rest;
         if !out.is_empty() {
             connection.write_all(&out).await?;
-            records.into_iter().for_each(|record| record.is_sent());
+            for record in records {
+                record.sent();
+            }
         }
         let begun = match next {
             Then::GoOn => continue,
             Then::Hyper(begun) => begun,
         };
         let client = client.clone();
-        match Box::pin(h1::serve(
-            connection,
-            site.clone(),
-            client,
-            pending,
-            begun,
-        ))
-        .await?
-        {
+        match Box::pin(h1::serve(connection, site.clone(), client, pending, begun)).await? {
             Next::Rest(same, rest) => {
                 (connection, pending) = (same, rest);
                 connection.place().freed();
@@ -195,7 +189,13 @@ impl Service<hyper::Request<Incoming>> for Call {
                 headers: parts.headers,
             };
             let body = RequestBody::new(incoming, &parts.headers, &self.site.options);
-            exchange(self.site.clone(), self.client.clone(), parts, body)
+            exchange(
+                self.site.clone(),
+                self.client.clone(),
+                parts,
+                body,
+                Instant::now(),
+            )
         });
         Box::pin(async move {
             let (mut response, record) = exchange.await;
@@ -215,18 +215,20 @@ impl Service<hyper::Request<Incoming>> for Call {
 /// A request being answered: its answer, and the line that it gets in the log.
 pub type Exchange = Pin<Box<dyn Future<Output = (Response, Option<Box<Record>>)>>>;
 
-/// Answers a request.
+/// Answers a request, whose head had come by `started`.
 pub fn exchange(
     site: Arc<Site>,
     client: Rc<Client>,
     parts: Parts,
     body: RequestBody,
+    started: Instant,
 ) -> Exchange {
     Box::pin(async move {
-        let started = Instant::now();
         let options = &site.options;
         let head = Rc::new(Head {
-            id: options.request_id.then(|| request_id(&parts.headers)),
+            id: (options.request_id)
+                .then(|| request_id(&parts.headers))
+                .flatten(),
             method: parts.method,
             uri: parts.uri,
             version: parts.version,

@@ -205,7 +205,7 @@ fn pipelined_requests_are_answered_in_order() {
 
 #[test]
 fn answers_at_once_and_those_that_take_time_keep_their_order_and_are_made_once() {
-    let routes = "[[route]]\npath = \"/run\"\nname = \"run\"\ncgi = { program = \"/usr/bin/printf\", \
+    let routes = "[[route]]\npath = \"/run\"\nname = \"run\"\nrate = \"1/h\"\nburst = 2\ncgi = { program = \"/usr/bin/printf\", \
         arguments = [\"Content-Type: text/plain\\n\\nran\"] }\n\
         [[route]]\npath = \"/took\"\nmethods = [\"POST\"]\ntemplate = { body = \"taken\" }\n";
     let daemon = start("access_log = true", routes);

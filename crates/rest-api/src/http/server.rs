@@ -9,10 +9,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use hyper::Version;
 use hyper::body::Incoming;
-use hyper::header::{self, HeaderValue};
+use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::service::Service;
+use hyper::{HeaderMap, Version};
 use portyard_core::serve::{Connection, Ended, Serving, StreamService};
 use portyard_wire::http::Caps;
 use tokio::time::timeout;
@@ -23,7 +23,7 @@ use super::finish::{finish, request_id};
 use super::head::METHODS;
 use super::record::Record;
 use super::request::Head;
-use super::response::allowed;
+use super::response::{Interim, allowed};
 use super::watch::Watch;
 use super::{Answer, Client, Handler, Request, RequestBody, Response, h1, h2, head};
 use crate::metrics::RouteMetrics;
@@ -153,8 +153,11 @@ impl Service<hyper::Request<Incoming>> for Call {
         let under_way = watch.begin();
         Box::pin(async move {
             let started = Instant::now();
-            let (parts, incoming) = request.into_parts();
+            let (mut parts, incoming) = request.into_parts();
             let options = &site.options;
+            if parts.version < Version::HTTP_2 && site.handler.is_verbatim() {
+                drop_last(&mut parts.headers, &header::TE);
+            }
             let body = RequestBody::new(incoming, &parts.headers, options);
             let head = Rc::new(Head {
                 id: options.request_id.then(|| request_id(&parts.headers)),
@@ -172,6 +175,11 @@ impl Service<hyper::Request<Incoming>> for Call {
             } else {
                 finish(&site, &head, &client, answer)
             };
+            if let Some(Interim(status)) = response.extensions_mut().remove()
+                && head.version == Version::HTTP_11
+            {
+                watch.tell_interim(status);
+            }
             if let Some(upgrade) = response.body_mut().take_upgrade() {
                 *watch.upgrade.borrow_mut() = Some(upgrade);
             } else if head.version < Version::HTTP_2 && watch.place.draining() {
@@ -219,6 +227,21 @@ impl Site {
             // Whoever reads the body holds it to a limit.
             body: u64::MAX,
         }
+    }
+}
+
+/// Takes back the field that was added behind those of the client.
+fn drop_last(fields: &mut HeaderMap, name: &HeaderName) {
+    let mut values: Vec<_> = fields.get_all(name).iter().cloned().collect();
+    values.pop();
+    let mut values = values.into_iter();
+    match values.next() {
+        // It keeps its place among the others.
+        Some(first) => drop(fields.insert(name, first)),
+        None => drop(fields.remove(name)),
+    }
+    for value in values {
+        fields.append(name, value);
     }
 }
 

@@ -39,13 +39,19 @@ pub async fn serve(
 ) -> io::Result<Next> {
     let watch = Watch::new(connection.place(), site.options.header.0);
     let call = Call::new(site.clone(), watch.clone(), client, begun);
-    let io = Io::strict(connection, watch.clone(), site.caps(), &pending);
+    let added = if site.handler.is_verbatim() {
+        TAKES_TRAILERS
+    } else {
+        b""
+    };
+    let io = Io::strict(connection, watch.clone(), site.caps(), added, &pending);
     drop(pending);
     let mut hyper = http1::Builder::new()
         .header_read_timeout(None)
         .title_case_headers(true)
-        .max_headers(site.options.max_fields.get() as usize)
-        .max_buf_size(BUFFER.max(site.caps().head.saturating_add(1)))
+        // And the one that is added.
+        .max_headers(site.options.max_fields.get() as usize + 1)
+        .max_buf_size(BUFFER.max(site.caps().head.saturating_add(added.len() + 1)))
         .serve_connection(io, call);
     let mut leaving = false;
     let turn = poll_fn(|cx| {
@@ -173,5 +179,8 @@ async fn tell(connection: &mut Connection, problem: Problem) -> io::Result<()> {
     connection.write_all(&out).await
 }
 
+/// Without this field hyper sends no trailers, which clients of those who do are tested with; RFC 9110
+/// (6.5.1) lets a server send them to anybody who may do without.
+const TAKES_TRAILERS: &[u8] = b"te: trailers\r\n";
 /// What is kept of answers for a peer, and read ahead of a body.
 const BUFFER: usize = 64 << 10;

@@ -20,6 +20,7 @@ mod record;
 mod request;
 mod response;
 mod server;
+mod spelling;
 mod watch;
 
 use std::future::Future;
@@ -31,8 +32,9 @@ pub use finish::mark;
 pub use negotiate::{Offer, choose, choose_coding};
 pub use problem::{Problem, escape_html};
 pub use request::{Client, Head, Request, RequestBody, decode};
-pub use response::{Response, respond, turn_away};
+pub use response::{Interim, Response, respond, turn_away};
 pub use server::Server;
+pub use spelling::{Spelling, spell};
 
 /// What answers requests. One value answers all of a listener, on all loops.
 pub trait Handler: Send + Sync + 'static {

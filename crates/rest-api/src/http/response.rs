@@ -9,6 +9,10 @@ use super::{Answer, Body, Problem};
 /// An answer.
 pub type Response = hyper::Response<Body>;
 
+/// In an answer's extensions: a status from 100 to 199 that goes before it, to clients of HTTP/1.1.
+#[derive(Debug, Clone, Copy)]
+pub struct Interim(pub StatusCode);
+
 /// An answer with a body of this type.
 pub fn respond(status: StatusCode, content_type: &'static str, body: impl Into<Body>) -> Response {
     let mut response = Response::new(body.into());

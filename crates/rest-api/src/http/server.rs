@@ -11,10 +11,10 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Instant;
 
-use hyper::Version;
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{self, HeaderValue};
+use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::service::Service;
+use hyper::{HeaderMap, Version};
 use portyard_core::serve::{Connection, Ended, Serving, StreamService};
 use portyard_wire::http::Caps;
 use tokio::time::timeout;
@@ -26,7 +26,7 @@ use super::finish::{finish, request_id};
 use super::head::METHODS;
 use super::record::Record;
 use super::request::{Head, Parts};
-use super::response::allowed;
+use super::response::{Interim, allowed};
 use super::watch::Watch;
 use super::{Answer, Client, Handler, Request, RequestBody, Response, h1, h2, head};
 use crate::metrics::RouteMetrics;
@@ -181,14 +181,18 @@ impl Service<hyper::Request<Incoming>> for Call {
         let (watch, version) = (self.watch.clone(), request.version());
         let under_way = watch.begin();
         let exchange = self.begun.take().unwrap_or_else(|| {
-            let (parts, incoming) = request.into_parts();
+            let (mut parts, incoming) = request.into_parts();
+            let is_verbatim = self.site.handler.is_verbatim();
+            if version < Version::HTTP_2 && is_verbatim {
+                drop_last(&mut parts.headers, &header::TE);
+            }
+            let body = RequestBody::new(incoming, &parts.headers, &self.site.options);
             let parts = Parts {
                 method: parts.method,
                 uri: parts.uri,
-                version: parts.version,
+                version,
                 headers: parts.headers,
             };
-            let body = RequestBody::new(incoming, &parts.headers, &self.site.options);
             exchange(
                 self.site.clone(),
                 self.client.clone(),
@@ -199,6 +203,11 @@ impl Service<hyper::Request<Incoming>> for Call {
         });
         Box::pin(async move {
             let (mut response, record) = exchange.await;
+            if let Some(Interim(status)) = response.extensions_mut().remove()
+                && version == Version::HTTP_11
+            {
+                watch.tell_interim(status);
+            }
             if let Some(upgrade) = response.body_mut().take_upgrade() {
                 *watch.upgrade.borrow_mut() = Some(upgrade);
             } else if version < Version::HTTP_2 && watch.place.draining() {
@@ -281,6 +290,21 @@ impl Site {
             // Whoever reads the body holds it to a limit.
             body: u64::MAX,
         }
+    }
+}
+
+/// Takes back the field that was added behind those of the client.
+fn drop_last(fields: &mut HeaderMap, name: &HeaderName) {
+    let mut values: Vec<_> = fields.get_all(name).iter().cloned().collect();
+    values.pop();
+    let mut values = values.into_iter();
+    match values.next() {
+        // It keeps its place among the others.
+        Some(first) => drop(fields.insert(name, first)),
+        None => drop(fields.remove(name)),
+    }
+    for value in values {
+        fields.append(name, value);
     }
 }
 

@@ -8,7 +8,8 @@ use hyper::{Method, StatusCode};
 
 use super::slow::{duration, seconds};
 use super::{count, go_number, integer, random};
-use crate::http::conditions::{Part, Validators, Verdict, evaluate, part};
+use crate::http::conditions::{Validators, Verdict, evaluate};
+use crate::http::ranges::{Part, part};
 use crate::http::{Body, Response, respond};
 use crate::httpbin::Dialect;
 use crate::httpbin::answer::{self, Given, Refusal};
@@ -285,7 +286,7 @@ fn serve_parts(
         Verdict::Failed => return Ok(answer::plain(StatusCode::PRECONDITION_FAILED, "")),
     }
     let (status, first, end) = match part(&asked.headers, there, length) {
-        Part::Whole => (StatusCode::OK, 0, length),
+        Part::Whole | Part::Several(_) => (StatusCode::OK, 0, length),
         Part::Bytes(first, end) => (StatusCode::PARTIAL_CONTENT, first, end),
         Part::Unsatisfiable => {
             let text = "invalid range: failed to overlap\n";

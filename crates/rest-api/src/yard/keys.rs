@@ -87,8 +87,7 @@ pub async fn change(
     let server = kv_of(member)?;
     let key = named(&request)?;
     let (name, peer) = (&member.config.name, request.client.peer);
-    let id = request.id.clone().unwrap_or_default();
-    let id = &*id;
+    let id = &*request.id().to_owned();
     let said: String = key.chars().take(BEGINS).collect();
     let key = &*said;
     let content_type = request.header(CONTENT_TYPE).unwrap_or_default();

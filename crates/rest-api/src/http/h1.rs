@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 
@@ -13,7 +14,8 @@ use portyard_core::serve::{Connection, Ended};
 use super::body::Upgraded;
 use super::io::Io;
 use super::problem::Problem;
-use super::server::{Call, Next, Site};
+use super::request::Client;
+use super::server::{Call, Exchange, Next, Site};
 use super::watch::Watch;
 
 /// Why hyper is left.
@@ -26,10 +28,17 @@ enum Turn {
     Refuse(Problem),
 }
 
-/// Serves a connection, of which `pending` has come already, until it rests or ends.
-pub async fn serve(connection: Connection, site: Arc<Site>, pending: Vec<u8>) -> io::Result<Next> {
+/// Serves a connection, of which `pending` has come already, until it rests or ends. The first request may
+/// have `begun` to be answered.
+pub async fn serve(
+    connection: Connection,
+    site: Arc<Site>,
+    client: Rc<Client>,
+    pending: Vec<u8>,
+    begun: Option<Exchange>,
+) -> io::Result<Next> {
     let watch = Watch::new(connection.place(), site.options.header.0);
-    let call = Call::new(site.clone(), watch.clone(), &connection);
+    let call = Call::new(site.clone(), watch.clone(), client, begun);
     let added = if site.handler.is_verbatim() {
         TAKES_TRAILERS
     } else {

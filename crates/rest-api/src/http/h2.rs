@@ -14,6 +14,7 @@ use portyard_core::serve::{Connection, Ended};
 use tokio::task::JoinSet;
 
 use super::io::Io;
+use super::request::Client;
 use super::server::{Call, Site};
 use super::watch::Watch;
 
@@ -32,7 +33,8 @@ impl<F: Future<Output = ()> + 'static> Executor<F> for Tasks {
 /// Serves a connection, of which `pending` has come already, to its end.
 pub async fn serve(connection: Connection, site: Arc<Site>, pending: Vec<u8>) -> io::Result<Ended> {
     let watch = Watch::new(connection.place(), site.options.header.0);
-    let call = Call::new(site.clone(), watch.clone(), &connection);
+    let client = Rc::new(Client::of(&connection));
+    let call = Call::new(site.clone(), watch.clone(), client, None);
     let io = Io::plain(connection, watch.clone(), pending);
     let header = u32::try_from(site.options.max_header.0).unwrap_or(u32::MAX);
     let mut hyper = http2::Builder::new(Tasks::default())

@@ -1,10 +1,11 @@
 //! HTTP over a connection of core's: requests in, answers out.
 //!
-//! [`Server`] runs a connection with hyper, HTTP/1.1 or HTTP/2; [`io`] is what hyper reads and writes
-//! through, which lets only well-formed requests pass; [`head`] holds what both versions share of
+//! [`Server`] runs a connection with hyper, HTTP/1.1 or HTTP/2, but for requests that are answered
+//! [`at_once`]; [`io`] is what hyper reads and writes through, which lets only well-formed requests pass; [`head`] holds what both versions share of
 //! strictness. A [`Handler`] gets a [`Request`] and gives a [`Response`], or a [`Problem`], which is
 //! told in the form that the client accepts ([`negotiate`]).
 
+mod at_once;
 mod body;
 pub mod conditions;
 mod cors;

@@ -13,7 +13,7 @@ use hyper::header::{ACCEPT_ENCODING, CONTENT_ENCODING, HeaderName, HeaderValue};
 use hyper::{HeaderMap, Method, StatusCode, Uri, Version};
 use portyard_core::event_loop::EventLoop;
 use portyard_core::listener::{Listener, Streams};
-use portyard_core::serve::Peer;
+use portyard_core::serve::{Connection, Peer};
 use portyard_core::tls::Facts;
 use portyard_wire::http::coding::{Coding, DecodeError, Decoder};
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -43,9 +43,21 @@ pub struct Head {
     /// The header fields.
     pub headers: HeaderMap,
     /// The id by which logs name it, ours and others'.
-    pub id: Option<Rc<str>>,
+    pub id: Option<HeaderValue>,
     /// What counts its answer.
     pub counted: OnceCell<Arc<RouteMetrics>>,
+}
+
+/// What a head is made of.
+pub struct Parts {
+    /// The method.
+    pub method: Method,
+    /// The target.
+    pub uri: Uri,
+    /// The version.
+    pub version: Version,
+    /// The header fields.
+    pub headers: HeaderMap,
 }
 
 /// Who is at the other end of a connection.
@@ -95,6 +107,19 @@ struct Deadline {
     timer: Option<Pin<Box<Sleep>>>,
 }
 
+impl Client {
+    /// Who is at the other end of this one.
+    pub fn of(connection: &Connection) -> Self {
+        Self {
+            peer: connection.peer(),
+            is_encrypted: connection.is_encrypted(),
+            certificate: connection.certificate(),
+            listener: connection.listener().clone(),
+            home: connection.home().clone(),
+        }
+    }
+}
+
 impl Deref for Request {
     type Target = Head;
 
@@ -115,6 +140,12 @@ impl Request {
 }
 
 impl Head {
+    /// The id by which logs name it; empty where the listener gives none.
+    pub fn id(&self) -> &str {
+        let id = self.id.as_ref().and_then(|id| id.to_str().ok());
+        id.unwrap_or_default()
+    }
+
     /// Says what is to count its answer; the first to say so is obeyed.
     pub fn count_as(&self, metrics: &Arc<RouteMetrics>) {
         // Already set: by who knows better.
@@ -168,6 +199,23 @@ impl RequestBody {
                 rate: options.body_rate.0.max(1),
                 at: None,
                 span: options.body.0,
+                timer: None,
+            },
+        }
+    }
+
+    /// None.
+    pub fn none() -> Self {
+        Self {
+            incoming: None,
+            left: 0,
+            decoded_left: 0,
+            coding: Coded::Plain,
+            collected: None,
+            deadline: Deadline {
+                rate: 1,
+                at: None,
+                span: Duration::ZERO,
                 timer: None,
             },
         }

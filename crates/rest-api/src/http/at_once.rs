@@ -24,8 +24,7 @@ use portyard_wire::http::Head;
 use super::record::Record;
 use super::request::{Client, Parts};
 use super::server::{Exchange, Site, exchange};
-use super::spelling::Spelled;
-use super::{Interim, RequestBody, Response};
+use super::{RequestBody, Response};
 
 /// What has become of bytes that came together.
 pub struct Turn {
@@ -121,20 +120,18 @@ fn request(site: &Site, bytes: &Bytes) -> Option<(Parts, usize)> {
     Some((parts, length))
 }
 
-/// Whether an answer, whose body is at hand, is framed by its length, says nothing about the connection, and
-/// has nothing before it or in its names that hyper alone writes.
+/// Whether an answer, whose body is at hand, is framed by its length, says nothing about the connection and
+/// has nothing of its own to it but the reason's phrase.
 fn is_plain(response: &Response) -> bool {
     let (status, fields) = (response.status(), response.headers());
-    let extra = response.extensions();
-    if extra.get::<Interim>().is_some() || extra.get::<Spelled>().is_some() {
-        return false;
-    }
+    let own = response.extensions();
+    let phrases = usize::from(own.get::<ReasonPhrase>().is_some());
     let has_body = !status.is_informational()
         && !matches!(
             status,
             StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::NOT_MODIFIED
         );
-    has_body && !fields.keys().any(|name| FRAMING.contains(name))
+    has_body && own.len() == phrases && !fields.keys().any(|name| FRAMING.contains(name))
 }
 
 /// Appends an answer as hyper writes it: names with capitals, then the length and the date.

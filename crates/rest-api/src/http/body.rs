@@ -5,6 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
+use std::ops::Range;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -13,6 +14,7 @@ use hyper::HeaderMap;
 use hyper::body::{Bytes, Frame, SizeHint};
 use portyard_core::serve::{Connection, Ended};
 
+use super::ranges::Multipart;
 use super::record::Record;
 use super::watch::UnderWay;
 
@@ -34,8 +36,13 @@ enum Kind {
     Empty,
     Whole(Bytes),
     Stream(Pin<Box<dyn hyper::body::Body<Data = Bytes, Error = io::Error>>>),
+    /// So many bytes, any part of which can be made.
+    Cuttable(u64, Cutter),
     Upgrade(Option<Upgrade>),
 }
+
+/// Makes the bytes of a content from one up to another, which is not in it.
+type Cutter = Box<dyn FnMut(Range<u64>) -> Body>;
 
 /// What takes the connection over after an answer with status 101.
 pub type Upgrade = Box<dyn FnOnce(Upgraded) -> Pin<Box<dyn Future<Output = Ended>>>>;
@@ -76,6 +83,27 @@ impl Body {
         })
     }
 
+    /// So many bytes, of which `make` makes those that are asked for when they are: all, or parts.
+    pub fn cuttable(length: u64, make: impl FnMut(Range<u64>) -> Self + 'static) -> Self {
+        Kind::Cuttable(length, Box::new(make)).into()
+    }
+
+    /// Of so many bytes in all: text and a part of what `make` makes, in turn, and then `end`.
+    pub fn in_turn(
+        length: u64,
+        parts: impl Iterator<Item = (Bytes, Range<u64>)> + 'static,
+        end: Bytes,
+        make: impl FnMut(Range<u64>) -> Self + 'static,
+    ) -> Self {
+        Self::stream(InTurn {
+            parts: Box::new(parts),
+            part: None,
+            end,
+            left: length,
+            make: Box::new(make),
+        })
+    }
+
     /// Hands the connection over to `upgrade` once the answer, whose status must be 101, is written.
     pub fn upgrade<F>(upgrade: impl FnOnce(Upgraded) -> F + 'static) -> Self
     where
@@ -90,7 +118,43 @@ impl Body {
         match &self.kind {
             Kind::Whole(bytes) => Some(bytes),
             Kind::Empty => Some(&EMPTY),
-            Kind::Stream(_) | Kind::Upgrade(_) => None,
+            Kind::Stream(_) | Kind::Cuttable(..) | Kind::Upgrade(_) => None,
+        }
+    }
+
+    /// Whether a part of it can be had without the rest.
+    pub fn can_be_cut(&self) -> bool {
+        matches!(self.kind, Kind::Empty | Kind::Whole(_) | Kind::Cuttable(..))
+    }
+
+    /// Leaves these bytes of one that can be cut. They must be within it.
+    pub fn cut(&mut self, span: Range<u64>) {
+        if let Some(mut make) = self.take_cutter() {
+            self.kind = make(span).kind;
+        }
+    }
+
+    /// Leaves these parts of one that can be cut. They must be within it.
+    pub fn cut_to(&mut self, parts: Multipart) {
+        if let Some(make) = self.take_cutter() {
+            self.kind = parts.body(make).kind;
+        }
+    }
+
+    /// What makes parts of it; it is empty then.
+    fn take_cutter(&mut self) -> Option<Cutter> {
+        match std::mem::take(&mut self.kind) {
+            Kind::Empty => Some(Box::new(|_| Self::empty())),
+            Kind::Whole(bytes) => Some(Box::new(move |span: Range<u64>| {
+                // It is in memory, so both are within a usize.
+                let at = |place: u64| usize::try_from(place).unwrap_or(usize::MAX);
+                bytes.slice(at(span.start)..at(span.end)).into()
+            })),
+            Kind::Cuttable(_, make) => Some(make),
+            other => {
+                self.kind = other;
+                None
+            }
         }
     }
 
@@ -100,6 +164,7 @@ impl Body {
             Kind::Empty | Kind::Upgrade(_) => Some(0),
             Kind::Whole(bytes) => Some(bytes.len() as u64),
             Kind::Stream(stream) => stream.size_hint().exact(),
+            Kind::Cuttable(length, _) => Some(*length),
         }
     }
 
@@ -136,8 +201,12 @@ impl hyper::body::Body for Body {
         cx: &mut Context<'_>,
     ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let this = self.get_mut();
+        if let Kind::Cuttable(length, make) = &mut this.kind {
+            this.kind = make(0..*length).kind;
+        }
         let polled = match &mut this.kind {
-            Kind::Empty | Kind::Upgrade(_) => Poll::Ready(None),
+            // No cutter makes another of its kind.
+            Kind::Empty | Kind::Cuttable(..) | Kind::Upgrade(_) => Poll::Ready(None),
             Kind::Whole(bytes) => {
                 let bytes = std::mem::take(bytes);
                 this.kind = Kind::Empty;
@@ -167,6 +236,7 @@ impl hyper::body::Body for Body {
             Kind::Empty | Kind::Upgrade(_) => SizeHint::with_exact(0),
             Kind::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Kind::Stream(stream) => stream.size_hint(),
+            Kind::Cuttable(length, _) => SizeHint::with_exact(*length),
         }
     }
 }
@@ -177,6 +247,7 @@ impl Kind {
             Self::Empty | Self::Upgrade(_) => true,
             Self::Whole(bytes) => bytes.is_empty(),
             Self::Stream(stream) => stream.is_end_stream(),
+            Self::Cuttable(length, _) => *length == 0,
         }
     }
 }
@@ -258,6 +329,59 @@ impl hyper::body::Body for Produced {
     fn size_hint(&self) -> SizeHint {
         self.length
             .map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}
+
+/// Parts of a content with text before each.
+struct InTurn {
+    parts: Box<dyn Iterator<Item = (Bytes, Range<u64>)>>,
+    /// The part under way.
+    part: Option<Body>,
+    /// What comes last; empty when it has been sent.
+    end: Bytes,
+    left: u64,
+    make: Cutter,
+}
+
+impl hyper::body::Body for InTurn {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let this = self.get_mut();
+        let bytes = loop {
+            if let Some(part) = &mut this.part {
+                match Pin::new(part).poll_frame(cx) {
+                    Poll::Ready(None) => this.part = None,
+                    Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                        Ok(bytes) if !bytes.is_empty() => break bytes,
+                        // No part has trailers.
+                        _ => {}
+                    },
+                    other => return other,
+                }
+            } else if let Some((head, span)) = this.parts.next() {
+                this.part = Some((this.make)(span));
+                break head;
+            } else if this.end.is_empty() {
+                return Poll::Ready(None);
+            } else {
+                break std::mem::take(&mut this.end);
+            }
+        };
+        this.left = this.left.saturating_sub(bytes.len() as u64);
+        Poll::Ready(Some(Ok(Frame::data(bytes))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.end.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left)
     }
 }
 

@@ -1,10 +1,9 @@
-//! Conditional requests (RFC 9110, 13) and ranges (14), decided from fields alone.
+//! Conditional requests (RFC 9110, 13), decided from fields alone.
 
 use std::time::SystemTime;
 
 use hyper::header::{
-    HeaderName, HeaderValue, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
-    IF_UNMODIFIED_SINCE, RANGE,
+    HeaderName, HeaderValue, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_UNMODIFIED_SINCE,
 };
 use hyper::{HeaderMap, Method};
 
@@ -27,17 +26,6 @@ pub enum Verdict {
     NotModified,
     /// They do not hold: 412.
     Failed,
-}
-
-/// The part of a content that is asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Part {
-    /// All.
-    Whole,
-    /// From a byte up to another, which is not in it.
-    Bytes(u64, u64),
-    /// One that is not there: 416.
-    Unsatisfiable,
 }
 
 /// Evaluates the conditions in their order (RFC 9110, 13.2.2).
@@ -73,63 +61,17 @@ pub fn evaluate(method: &Method, headers: &HeaderMap, there: Validators<'_>) -> 
     Verdict::Go
 }
 
-/// The part of a content of so many bytes that a GET asks for. Several ranges, and what is none, get
-/// all of it, as RFC 9110 (14.2) allows.
-pub fn part(headers: &HeaderMap, there: Validators<'_>, length: u64) -> Part {
-    let Some(range) = headers.get(RANGE).and_then(|range| range.to_str().ok()) else {
-        return Part::Whole;
-    };
-    if let Some(condition) = headers.get(IF_RANGE) {
-        let condition = condition.to_str().unwrap_or_default();
-        let holds = if condition.contains('"') {
-            // A weak tag is no promise of equal bytes.
-            there
-                .etag
-                .is_some_and(|tag| tag == condition && !tag.starts_with("W/"))
-        } else {
-            let asked = httpdate::parse_http_date(condition).ok();
-            asked.is_some() && there.modified.map(whole_second) == asked
-        };
-        if !holds {
-            return Part::Whole;
-        }
-    }
-    parse_range(range, length).unwrap_or(Part::Whole)
-}
-
-fn parse_range(text: &str, length: u64) -> Option<Part> {
-    let (unit, set) = text.split_once('=')?;
-    if !unit.trim().eq_ignore_ascii_case("bytes") || set.contains(',') {
-        return None;
-    }
-    let (first, last) = set.trim().split_once('-')?;
-    let number = |text: &str| -> Option<u64> {
-        let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-        // What overflows is behind every end.
-        digits.then(|| text.parse().unwrap_or(u64::MAX))
-    };
-    if first.is_empty() {
-        let count = number(last)?;
-        if count == 0 || length == 0 {
-            return Some(Part::Unsatisfiable);
-        }
-        return Some(Part::Bytes(length.saturating_sub(count), length));
-    }
-    let first = number(first)?;
-    let end = if last.is_empty() {
-        length
+/// Whether what is there is still what `If-Range` names, so that parts of both fit together (RFC 9110, 13.1.5).
+pub fn is_unchanged(condition: &HeaderValue, there: Validators<'_>) -> bool {
+    let condition = condition.to_str().unwrap_or_default();
+    if condition.contains('"') {
+        // A weak tag is no promise of equal bytes.
+        let is_same = |tag: &str| tag == condition && !tag.starts_with("W/");
+        there.etag.is_some_and(is_same)
     } else {
-        let last = number(last)?;
-        if last < first {
-            return None;
-        }
-        last.saturating_add(1).min(length)
-    };
-    Some(if first >= length {
-        Part::Unsatisfiable
-    } else {
-        Part::Bytes(first, end)
-    })
+        let asked = httpdate::parse_http_date(condition).ok();
+        asked.is_some() && there.modified.map(whole_second) == asked
+    }
 }
 
 /// Whether the list in a field names the tag; `strong`: weak tags match nothing.
@@ -266,45 +208,6 @@ mod tests {
         assert_eq!(evaluate(&Method::PUT, &any, nothing), Failed);
         let none = headers(&[(IF_NONE_MATCH, "*")]);
         assert_eq!(evaluate(&Method::PUT, &none, nothing), Go);
-    }
-
-    #[test]
-    fn a_range_is_one_part_or_all_or_not_there() {
-        for (range, expected) in [
-            ("bytes=0-3", Part::Bytes(0, 4)),
-            ("bytes=3-", Part::Bytes(3, 10)),
-            ("bytes=-3", Part::Bytes(7, 10)),
-            ("bytes=-30", Part::Bytes(0, 10)),
-            ("bytes=5-99999999999999999999", Part::Bytes(5, 10)),
-            ("Bytes = 9-9", Part::Bytes(9, 10)),
-            ("bytes=10-", Part::Unsatisfiable),
-            ("bytes=-0", Part::Unsatisfiable),
-            ("bytes=3-2", Part::Whole),
-            ("bytes=0-1,3-4", Part::Whole),
-            ("bytes=a-b", Part::Whole),
-            ("bytes=--1", Part::Whole),
-            ("lines=0-1", Part::Whole),
-        ] {
-            assert_eq!(
-                part(&headers(&[(RANGE, range)]), there(), 10),
-                expected,
-                "{range}"
-            );
-        }
-        assert_eq!(
-            part(&headers(&[(RANGE, "bytes=-1")]), there(), 0),
-            Part::Unsatisfiable
-        );
-        for (condition, expected) in [
-            ("\"a\"", Part::Bytes(0, 1)),
-            ("\"b\"", Part::Whole),
-            ("W/\"a\"", Part::Whole),
-            (THEN, Part::Bytes(0, 1)),
-            (BEFORE, Part::Whole),
-        ] {
-            let fields = headers(&[(RANGE, "bytes=0-0"), (IF_RANGE, condition)]);
-            assert_eq!(part(&fields, there(), 10), expected, "{condition}");
-        }
     }
 
     #[test]

@@ -7,15 +7,15 @@ use std::task::{Context, Poll};
 
 use hyper::body::{Bytes, Frame, SizeHint};
 use hyper::header::{
-    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE,
-    ETAG, HeaderName, HeaderValue, LAST_MODIFIED, STRICT_TRANSPORT_SECURITY, VARY,
-    X_CONTENT_TYPE_OPTIONS,
+    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderName,
+    HeaderValue, LAST_MODIFIED, RANGE, STRICT_TRANSPORT_SECURITY, VARY, X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::{HeaderMap, Method, StatusCode};
 use portyard_wire::http::coding::{Coding, Encoder};
 
-use super::conditions::{self, Part, Validators, Verdict};
+use super::conditions::{self, Validators, Verdict};
 use super::negotiate::choose_coding;
+use super::ranges;
 use super::request::{Client, Head};
 use super::server::Site;
 use super::{Body, Response};
@@ -115,51 +115,22 @@ fn condition(head: &Head, response: &mut Response) {
     }
 }
 
-/// The range that is asked for, of a body that is at hand and has a strong tag.
+/// The ranges that are asked for, of a body that can be cut and has a strong tag.
 fn select(head: &Head, response: &mut Response) {
     let fields = response.headers();
     let is_strong = fields
         .get(ETAG)
         .is_some_and(|tag| tag.as_bytes().starts_with(b"\""));
-    let untouched = response.status() == StatusCode::OK
-        && !fields.contains_key(CONTENT_ENCODING)
-        && !fields.contains_key(ACCEPT_RANGES);
-    let Some(bytes) = response.body().bytes().filter(|_| is_strong && untouched) else {
-        return;
-    };
-    let (bytes, length) = (bytes.clone(), bytes.len() as u64);
-    response
-        .headers_mut()
-        .insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-    if head.method != Method::GET {
+    let is_whole = response.status() == StatusCode::OK && !fields.contains_key(ACCEPT_RANGES);
+    if !is_strong || !is_whole || !response.body().can_be_cut() {
         return;
     }
-    let part = conditions::part(&head.headers, validators(response.headers()), length);
-    if let Part::Bytes(from, to) = part {
-        // Both are within the body, which is in memory.
-        let at = |offset: u64| usize::try_from(offset).unwrap_or(usize::MAX);
-        *response.body_mut() = bytes.slice(at(from)..at(to)).into();
-    }
-    mark(part, length, &head.headers, response);
-}
-
-/// Says in an answer which part of so many bytes it has.
-pub fn mark(part: Part, length: u64, asked: &HeaderMap, response: &mut Response) {
-    let range = match part {
-        Part::Whole => return,
-        Part::Bytes(from, to) => {
-            *response.status_mut() = StatusCode::PARTIAL_CONTENT;
-            format!("bytes {from}-{}/{length}", to - 1)
-        }
-        Part::Unsatisfiable => {
-            let detail = format!("there are {length} bytes, and none in that range");
-            let problem = super::Problem::new(StatusCode::RANGE_NOT_SATISFIABLE, detail);
-            *response = problem.respond(asked);
-            format!("bytes */{length}")
-        }
-    };
-    if let Ok(range) = HeaderValue::from_str(&range) {
-        response.headers_mut().insert(CONTENT_RANGE, range);
+    let bytes = HeaderValue::from_static("bytes");
+    response.headers_mut().insert(ACCEPT_RANGES, bytes);
+    // Of other methods ranges mean nothing (RFC 9110, 14.2).
+    if head.method == Method::GET && head.headers.contains_key(RANGE) {
+        let fields = response.headers().clone();
+        ranges::cut(&head.headers, validators(&fields), response);
     }
 }
 

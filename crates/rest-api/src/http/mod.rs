@@ -16,6 +16,7 @@ mod head;
 mod io;
 mod negotiate;
 mod problem;
+pub mod ranges;
 mod record;
 mod request;
 mod response;
@@ -28,7 +29,6 @@ use std::pin::Pin;
 
 pub use body::{Body, Sender, Upgraded};
 pub use cors::CorsConfig;
-pub use finish::mark;
 pub use negotiate::{Offer, choose, choose_coding};
 pub use problem::{Problem, escape_html};
 pub use request::{Client, Head, Request, RequestBody, decode};

@@ -182,16 +182,17 @@ impl Service<hyper::Request<Incoming>> for Call {
         let under_way = watch.begin();
         let exchange = self.begun.take().unwrap_or_else(|| {
             let (mut parts, incoming) = request.into_parts();
-            if version < Version::HTTP_2 && self.site.handler.is_verbatim() {
+            let is_verbatim = self.site.handler.is_verbatim();
+            if version < Version::HTTP_2 && is_verbatim {
                 drop_last(&mut parts.headers, &header::TE);
             }
+            let body = RequestBody::new(incoming, &parts.headers, &self.site.options);
             let parts = Parts {
                 method: parts.method,
                 uri: parts.uri,
-                version: parts.version,
+                version,
                 headers: parts.headers,
             };
-            let body = RequestBody::new(incoming, &parts.headers, &self.site.options);
             exchange(
                 self.site.clone(),
                 self.client.clone(),

@@ -51,14 +51,9 @@ impl Spelling {
     }
 }
 
-/// In an answer's extensions: it has a spelling. Of hyper's own type nobody but hyper can say that.
-#[derive(Debug, Clone, Copy)]
-pub struct Spelled;
-
 /// Makes HTTP/1.1 spell the names of an answer's fields so; others begin each word with a capital.
 pub fn spell(response: &mut Response, spelling: &Spelling) {
     response.extensions_mut().extend(spelling.0.clone());
-    response.extensions_mut().insert(Spelled);
 }
 
 /// A request that has come, and a peer who takes everything.

@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
@@ -10,10 +11,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use hyper::StatusCode;
 use hyper::header::{
-    ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_TYPE, ETAG, HeaderValue, LAST_MODIFIED, LOCATION, VARY,
+    CONTENT_ENCODING, CONTENT_TYPE, ETAG, HeaderValue, LAST_MODIFIED, LOCATION, VARY,
 };
-use hyper::{Method, StatusCode};
 use nix::dir::{Dir, Type};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
@@ -22,10 +23,8 @@ use serde_json::json;
 
 use super::config::{DirectoryConfig, FileConfig};
 use super::pattern::{Captures, Pattern};
-use crate::http::conditions::{self, Part, Validators, Verdict};
 use crate::http::{
-    Answer, Body, Offer, Problem, Request, Response, choose, choose_coding, escape_html, mark,
-    respond,
+    Answer, Body, Offer, Problem, Request, Response, choose, choose_coding, escape_html, respond,
 };
 
 /// The handler.
@@ -161,62 +160,33 @@ impl Files {
             Some(content_type) => content_type.clone(),
             None => HeaderValue::from_static(type_of(&name)),
         };
-        Ok(self.give(request, offload, content, content_type))
+        Ok(self.give(offload, content, content_type))
     }
 
-    /// A file, as far as the client wants it.
-    fn give(
-        &self,
-        request: &Request,
-        offload: Offload,
-        content: Content,
-        content_type: HeaderValue,
-    ) -> Response {
-        let validators = Validators {
-            etag: Some(&content.etag),
-            modified: content.modified,
-        };
-        let part = match conditions::evaluate(&request.method, &request.headers, validators) {
-            Verdict::Go if request.method == Method::GET => {
-                conditions::part(&request.headers, validators, content.length)
-            }
-            // What they come to is told where all answers go out.
-            _ => Part::Whole,
-        };
-        let (from, to) = match part {
-            Part::Whole => (0, content.length),
-            Part::Bytes(from, to) => (from, to),
-            Part::Unsatisfiable => (0, 0),
-        };
-        let (etag, modified, length) = (content.etag.clone(), content.modified, content.length);
-        let coding = content.coding;
-        let body = match content.bytes {
-            Some(bytes) => {
-                // It is in memory, so both are within a usize.
-                let at = |offset: u64| usize::try_from(offset).unwrap_or(usize::MAX);
-                Body::from(hyper::body::Bytes::from(bytes).slice(at(from)..at(to)))
-            }
-            None => stream(offload, content.file, from, to),
+    /// A file. As far as the client wants it is looked at where all answers go out.
+    fn give(&self, offload: Offload, content: Content, content_type: HeaderValue) -> Response {
+        let body = if let Some(bytes) = content.bytes {
+            Body::from(bytes)
+        } else {
+            let file = Arc::new(content.file);
+            Body::cuttable(content.length, move |span| {
+                stream(offload.clone(), file.clone(), span)
+            })
         };
         let mut response = Response::new(body);
-        mark(part, length, &request.headers, &mut response);
         let fields = response.headers_mut();
-        if part != Part::Unsatisfiable {
-            fields.insert(CONTENT_TYPE, content_type);
-            if let Some(coding) = coding {
-                fields.insert(CONTENT_ENCODING, HeaderValue::from_static(coding));
-            }
+        fields.insert(CONTENT_TYPE, content_type);
+        if let Some(coding) = content.coding {
+            fields.insert(CONTENT_ENCODING, HeaderValue::from_static(coding));
         }
         if self.precompressed {
             fields.append(VARY, HeaderValue::from_static("accept-encoding"));
         }
-        fields.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-        if let Ok(etag) = HeaderValue::from_str(&etag) {
+        if let Ok(etag) = HeaderValue::from_str(&content.etag) {
             fields.insert(ETAG, etag);
         }
-        let date =
-            modified.map(|modified| HeaderValue::from_str(&httpdate::fmt_http_date(modified)));
-        if let Some(Ok(date)) = date {
+        let date = content.modified.map(httpdate::fmt_http_date);
+        if let Some(Ok(date)) = date.as_deref().map(HeaderValue::from_str) {
             fields.insert(LAST_MODIFIED, date);
         }
         response
@@ -345,12 +315,13 @@ fn busy_problem(busy: portyard_core::offload::Busy) -> Problem {
         .with(hyper::header::RETRY_AFTER, HeaderValue::from_static("1"))
 }
 
-/// Bytes `from` up to `to` of a file, read piece by piece on the pool.
-fn stream(offload: Offload, file: File, from: u64, to: u64) -> Body {
-    Body::produce(Some(to - from), |mut sender| async move {
-        let (file, mut at) = (Arc::new(file), from);
-        while at < to {
-            let (file, wanted) = (file.clone(), (to - at).min(PIECE));
+/// These bytes of a file, read piece by piece on the pool.
+fn stream(offload: Offload, file: Arc<File>, span: Range<u64>) -> Body {
+    let length = span.end - span.start;
+    Body::produce(Some(length), move |mut sender| async move {
+        let mut at = span.start;
+        while at < span.end {
+            let (file, wanted) = (file.clone(), (span.end - at).min(PIECE));
             let read = offload.go_on(move || {
                 let mut bytes = vec![0; usize::try_from(wanted).unwrap_or(0)];
                 // A file that has shrunk cannot keep what its length promised.

@@ -21,8 +21,9 @@ mod values;
 
 use std::sync::Arc;
 
-pub use config::{KeyConfig, KeyScheme, RouteConfig};
+pub use config::{KeyConfig, KeyScheme, KvConfig, RouteConfig};
 pub use key::KeyCheck;
+pub use kv::Kv;
 pub use pattern::{Captures, Pattern};
 pub use route::{Allowed, Route};
 pub use rpc::{Caller, problem_of};

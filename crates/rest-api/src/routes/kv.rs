@@ -66,7 +66,7 @@ impl Kv {
     }
 
     /// Answers.
-    pub async fn answer(&self, request: Request, captures: &Captures) -> Answer {
+    pub async fn answer(&self, mut request: Request, captures: &Captures) -> Answer {
         let watches = self.watch
             && request.method == Method::GET
             && choose(&request.headers, WATCHED) == Some(1);
@@ -82,6 +82,16 @@ impl Kv {
             return watch::key(&self.server, key, &request).await;
         }
         let reads = matches!(request.method, Method::GET | Method::HEAD);
+        // A request that is wrong in itself is refused whatever it supposes (RFC 9110, 13.2.1).
+        let value = match request.method {
+            Method::PUT => Some(read_value(&mut request).await?),
+            _ => None,
+        };
+        let seconds = match request.parameter("ttl").map(|seconds| seconds.parse()) {
+            Some(Ok(seconds)) => Some(seconds),
+            Some(Err::<f64, _>(_)) => return Err(bad("ttl is no number of seconds")),
+            None => None,
+        };
         let mut caller = Caller::connect(&self.server).await?;
         if reads {
             let entry = entry(&mut caller, &key).await?.ok_or_else(no_such_key)?;
@@ -100,7 +110,7 @@ impl Kv {
         // have been faster.
         let has_condition = request.headers.contains_key(hyper::header::IF_MATCH)
             || request.headers.contains_key(hyper::header::IF_NONE_MATCH);
-        if request.method == Method::DELETE {
+        let Some(value) = value else {
             let there = there.ok_or_else(no_such_key)?;
             if has_condition {
                 let arguments = vec![key.as_str().into(), there.value];
@@ -111,15 +121,10 @@ impl Kv {
                 call(&mut caller, "delete", vec![key.as_str().into()]).await?;
             }
             return Ok(empty(StatusCode::NO_CONTENT));
-        }
+        };
         let is_new = there.is_none();
-        let seconds = request.parameter("ttl");
-        let value = read_value(request).await?;
         match (seconds, has_condition) {
             (Some(seconds), false) => {
-                let seconds: f64 = seconds
-                    .parse()
-                    .map_err(|_| bad("ttl is no number of seconds"))?;
                 let arguments = vec![key.as_str().into(), value, Value::Double(seconds)];
                 call(&mut caller, "setex", arguments).await?;
             }
@@ -282,7 +287,7 @@ fn give(request: &Request, entry: &Entry) -> Answer {
 }
 
 /// JSON, text or bytes, as the client says.
-async fn read_value(mut request: Request) -> Result<Value, Problem> {
+async fn read_value(request: &mut Request) -> Result<Value, Problem> {
     let bytes = request.body.collect().await?;
     let content_type = request.header(CONTENT_TYPE).unwrap_or_default();
     let name = content_type

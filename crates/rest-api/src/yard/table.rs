@@ -301,7 +301,7 @@ pub const OPERATIONS: &[Operation] = &[
         ("set-value", "set"),
         "Sets a value of a kv-rpc",
         &[DAEMON, KEY, IF_MATCH, IF_NONE_MATCH],
-        Some("The value."),
+        Some("The value: any JSON, but for whole numbers that do not fit into 64 bits."),
         &[
             Reply {
                 status: 201,

@@ -505,3 +505,28 @@ fn a_connection_that_rests_costs_less_than_two_kilobytes() {
     });
     drop((warm, held));
 }
+
+#[test]
+fn a_body_that_nobody_reads_is_no_end_unless_it_is_long_or_late() {
+    let daemon = start("", "");
+    let head = "POST /hello HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let client = connect(&daemon);
+    for _ in 0..20 {
+        client.send(head);
+        client.send("4\r\ndata\r\n");
+        client.send("0\r\n\r\n");
+        let answer = answer(&client);
+        assert_eq!((answer.status, answer.field("connection")), (405, None));
+    }
+    let long = "POST /hello HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n";
+    let waits =
+        "POST /hello HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n";
+    for request in [head, long, waits] {
+        let client = connect(&daemon);
+        client.send(request);
+        let answer = answer(&client);
+        let told = (answer.status, answer.field("connection"));
+        assert_eq!(told, (405, Some("close")), "{request}");
+        assert_eq!(client.end(), End::Fin);
+    }
+}

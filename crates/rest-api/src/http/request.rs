@@ -1,6 +1,6 @@
 //! A request as a handler sees it.
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::future::{Future, poll_fn};
 use std::ops::Deref;
 use std::pin::Pin;
@@ -16,7 +16,7 @@ use portyard_core::listener::{Listener, Streams};
 use portyard_core::serve::{Connection, Peer};
 use portyard_core::tls::Facts;
 use portyard_wire::http::coding::{Coding, DecodeError, Decoder};
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::Problem;
 use crate::metrics::RouteMetrics;
@@ -87,7 +87,12 @@ pub struct RequestBody {
     /// All of it, where it had to be read before.
     collected: Option<Bytes>,
     deadline: Deadline,
+    /// Who gets what is not read.
+    left_to: Option<Rc<Cell<Option<Incoming>>>>,
 }
+
+/// What nobody has read of a body once it is dropped.
+pub struct Unread(Option<Rc<Cell<Option<Incoming>>>>);
 
 /// The coding of a body.
 enum Coded {
@@ -201,6 +206,7 @@ impl RequestBody {
                 span: options.body.0,
                 timer: None,
             },
+            left_to: None,
         }
     }
 
@@ -218,7 +224,14 @@ impl RequestBody {
                 span: Duration::ZERO,
                 timer: None,
             },
+            left_to: None,
         }
+    }
+
+    /// Keeps what is not read of it.
+    pub fn unread(&mut self) -> Unread {
+        self.left_to = self.incoming.is_some().then(Rc::default);
+        Unread(self.left_to.clone())
     }
 
     /// Puts a body that has been read back as it came.
@@ -380,6 +393,44 @@ impl RequestBody {
     }
 }
 
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        if let Some(left_to) = self.left_to.take() {
+            left_to.set(self.incoming.take());
+        }
+    }
+}
+
+impl Unread {
+    /// Reads it, if it is little and comes soon, so that another request may come behind it. Whether that is
+    /// so; `waits`: the client sends it only when told to.
+    pub async fn finish(self, waits: bool) -> bool {
+        let Some(mut incoming) = self.0.and_then(|left| left.take()) else {
+            return true;
+        };
+        if incoming.is_end_stream() {
+            return true;
+        }
+        if waits || incoming.size_hint().lower() > UNREAD_MAX {
+            return false;
+        }
+        let reading = async {
+            let mut size = 0;
+            while let Some(frame) = poll_fn(|cx| Pin::new(&mut incoming).poll_frame(cx)).await {
+                let Ok(frame) = frame else {
+                    return false;
+                };
+                size += frame.data_ref().map_or(0, |data| data.len() as u64);
+                if size > UNREAD_MAX {
+                    return false;
+                }
+            }
+            true
+        };
+        timeout(UNREAD_SPAN, reading).await.unwrap_or(false)
+    }
+}
+
 impl Coded {
     /// What the fields say.
     fn of(headers: &HeaderMap) -> Self {
@@ -474,6 +525,10 @@ pub fn decode(text: &str) -> String {
 
 /// Ten minutes.
 const SAVED_MAX: u64 = 600_000;
+/// What is read of a body that nobody wants: what a client may have sent before it sees an answer.
+const UNREAD_MAX: u64 = 256 << 10;
+/// For so long: an answer waits meanwhile.
+const UNREAD_SPAN: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {

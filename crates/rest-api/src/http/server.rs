@@ -229,10 +229,11 @@ pub fn exchange(
     site: Arc<Site>,
     client: Rc<Client>,
     parts: Parts,
-    body: RequestBody,
+    mut body: RequestBody,
     started: Instant,
 ) -> Exchange {
     Box::pin(async move {
+        let unread = body.unread();
         let options = &site.options;
         let head = Rc::new(Head {
             id: (options.request_id)
@@ -247,11 +248,20 @@ pub fn exchange(
         let answer = answer(&site, head.clone(), body, client.clone()).await;
         let handler = &site.handler;
         let answer = answer.unwrap_or_else(|problem| handler.tell(problem, &head));
-        let response = if handler.is_verbatim() {
+        let mut response = if handler.is_verbatim() {
             answer
         } else {
             finish(&site, &head, &client, answer)
         };
+        let waits = head.headers.contains_key(header::EXPECT);
+        if head.version < Version::HTTP_2
+            && !response.headers().contains_key(header::CONNECTION)
+            && !unread.finish(waits).await
+        {
+            // hyper ends the connection then, which the client is to know (RFC 9112, 9.6).
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(header::CONNECTION, close);
+        }
         let status = response.status();
         let counted = head.counted.get().unwrap_or(&site.unrouted);
         counted.answered(status, started.elapsed());

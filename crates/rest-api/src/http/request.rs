@@ -1,6 +1,6 @@
 //! A request as a handler sees it.
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::future::{Future, poll_fn};
 use std::ops::Deref;
 use std::pin::Pin;
@@ -46,7 +46,20 @@ pub struct Head {
     pub id: Option<Rc<str>>,
     /// What counts its answer.
     pub counted: OnceCell<Arc<RouteMetrics>>,
+    /// Who has shown a key.
+    pub user: OnceCell<User>,
 }
+
+/// Who has shown a key, and how.
+pub struct User {
+    /// The name of the key.
+    pub name: String,
+    /// The scheme of the authentication.
+    pub scheme: &'static str,
+}
+
+/// When something of a body came last.
+pub type Progress = Rc<Cell<Instant>>;
 
 /// Who is at the other end of a connection.
 pub struct Client {
@@ -68,13 +81,15 @@ pub struct Client {
 /// What is compressed comes out decompressed, unless [`RequestBody::keep_coded`] is asked for.
 pub struct RequestBody {
     incoming: Option<Incoming>,
-    /// What may still come, coded and decoded alike.
+    /// How many bytes it may have, and how many may still come, coded and decoded alike.
+    most: u64,
     left: u64,
     decoded_left: u64,
     coding: Coded,
     /// All of it, where it had to be read before.
     collected: Option<Bytes>,
     deadline: Deadline,
+    progress: Option<Progress>,
 }
 
 /// The coding of a body.
@@ -160,6 +175,7 @@ impl RequestBody {
     pub fn new(incoming: Incoming, headers: &HeaderMap, options: &Options) -> Self {
         Self {
             incoming: (!incoming.is_end_stream()).then_some(incoming),
+            most: options.max_body.0,
             left: options.max_body.0,
             decoded_left: options.max_body.0,
             coding: Coded::of(headers),
@@ -170,7 +186,34 @@ impl RequestBody {
                 span: options.body.0,
                 timer: None,
             },
+            progress: None,
         }
+    }
+
+    /// None.
+    pub fn none() -> Self {
+        Self {
+            incoming: None,
+            most: 0,
+            left: 0,
+            decoded_left: 0,
+            coding: Coded::Plain,
+            collected: None,
+            deadline: Deadline {
+                rate: 1,
+                at: None,
+                span: Duration::ZERO,
+                timer: None,
+            },
+            progress: None,
+        }
+    }
+
+    /// Tells from now on when something of it has come; `None` if there is none.
+    pub fn progress(&mut self) -> Option<Progress> {
+        let now = || Rc::new(Cell::new(Instant::now()));
+        let is_there = self.incoming.is_some();
+        is_there.then(|| self.progress.get_or_insert_with(now).clone())
     }
 
     /// Puts a body that has been read back as it came.
@@ -201,9 +244,14 @@ impl RequestBody {
 
     /// Lets it have at most so many bytes, and refuses at once a body that says it has more.
     pub fn limit(&mut self, bytes: u64) -> Result<(), Problem> {
-        (self.left, self.decoded_left) = (bytes, bytes);
-        if self.length().is_some_and(|length| length > bytes) {
-            return Err(too_large(bytes));
+        (self.most, self.left, self.decoded_left) = (bytes, bytes, bytes);
+        self.check()
+    }
+
+    /// Refuses a body that says it has more bytes than it may have.
+    pub fn check(&self) -> Result<(), Problem> {
+        if self.length().is_some_and(|length| length > self.left) {
+            return Err(too_large(self.left));
         }
         Ok(())
     }
@@ -280,7 +328,11 @@ impl RequestBody {
                 }
                 frame.map(Ok)
             });
-            match frame.await {
+            let frame = frame.await;
+            if let Some(progress) = &self.progress {
+                progress.set(Instant::now());
+            }
+            match frame {
                 Err(()) => {
                     return Err(Problem::new(
                         StatusCode::REQUEST_TIMEOUT,
@@ -306,7 +358,7 @@ impl RequestBody {
                         continue;
                     };
                     self.left = (self.left.checked_sub(data.len() as u64))
-                        .ok_or_else(|| too_large(self.left).closing())?;
+                        .ok_or_else(|| too_large(self.most).closing())?;
                     self.deadline.earn(data.len());
                     return Ok(Some(data));
                 }
@@ -316,8 +368,7 @@ impl RequestBody {
 
     /// All of it, at most as much as is allowed.
     pub async fn collect(&mut self) -> Result<Bytes, Problem> {
-        let limit = self.left;
-        self.limit(limit)?;
+        self.check()?;
         let Some(first) = self.next().await? else {
             return Ok(Bytes::new());
         };

@@ -44,7 +44,7 @@ pub struct Site {
     /// What browsers are told of TLS.
     pub hsts: Option<HeaderValue>,
     /// What counts requests that reach no route.
-    unrouted: Arc<RouteMetrics>,
+    pub unrouted: Arc<RouteMetrics>,
 }
 
 impl Server {
@@ -96,7 +96,10 @@ async fn serve(mut connection: Connection, site: Arc<Site>) -> io::Result<Ended>
             } else {
                 match Box::pin(timeout(site.options.header.0, reading)).await {
                     Ok(length) => length?,
-                    Err(_) => return h1::refuse(&mut connection, h1::too_slow()).await,
+                    Err(_) => {
+                        let refusing = h1::refuse(&mut connection, &site, h1::too_slow());
+                        return Box::pin(refusing).await;
+                    }
                 }
             };
             if length == 0 {
@@ -163,6 +166,7 @@ impl Service<hyper::Request<Incoming>> for Call {
                 version: parts.version,
                 headers: parts.headers,
                 counted: OnceCell::new(),
+                user: OnceCell::new(),
             });
             let answer = answer(&site, head.clone(), body, client.clone()).await;
             let handler = &site.handler;
@@ -180,20 +184,30 @@ impl Service<hyper::Request<Incoming>> for Call {
                 let close = HeaderValue::from_static("close");
                 response.headers_mut().insert(header::CONNECTION, close);
             }
+            let is_h2 = head.version == Version::HTTP_2;
             let status = response.status();
             let counted = head.counted.get().unwrap_or(&site.unrouted);
             counted.answered(status, started.elapsed());
             let record = options
                 .access_log
                 .then(|| Box::new(Record::new(head, client, status, started)));
-            Ok(response.map(|body| body.answers(under_way, record)))
+            Ok(response.map(|body| {
+                let body = body.answers(under_way, record);
+                if is_h2 { body.paced() } else { body }
+            }))
         })
     }
 }
 
-async fn answer(site: &Site, head: Rc<Head>, mut body: RequestBody, client: Rc<Client>) -> Answer {
-    let checked =
-        head::check(&head, &site.options).and_then(|()| body.limit(site.options.max_body.0));
+async fn answer(site: &Site, head: Rc<Head>, body: RequestBody, client: Rc<Client>) -> Answer {
+    let limited = || {
+        if site.handler.limits_bodies() {
+            Ok(())
+        } else {
+            body.check()
+        }
+    };
+    let checked = head::check(&head, &site.options).and_then(|()| limited());
     if let Err(problem) = checked {
         client.listener.metrics.bad_input.inc();
         return Err(problem);

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION};
+use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HeaderName, HeaderValue, LOCATION};
 use hyper::http::uri::Authority;
 use hyper::{StatusCode, Version};
 use nix::sys::signal::{Signal, killpg};
@@ -45,9 +45,17 @@ struct Running {
 /// The head of what a program writes.
 #[derive(Debug, PartialEq, Eq)]
 struct Head {
+    /// That which is said, or that which goes without saying.
     status: StatusCode,
+    has_status: bool,
     fields: Vec<(HeaderName, HeaderValue)>,
+    /// How much follows, if the program says so.
+    length: Option<u64>,
 }
+
+/// A path here that is to answer instead (RFC 3875, 6.2.2), in an answer's extensions.
+#[derive(Clone)]
+pub struct Elsewhere(pub String);
 
 impl Cgi {
     /// Reads what is run.
@@ -86,6 +94,8 @@ impl Cgi {
 
     /// Answers.
     pub async fn answer(&self, mut request: Request, captures: &Captures) -> Answer {
+        // It is told the coding as well.
+        request.body.keep_coded();
         // The program is told a length, as RFC 3875 wants, so what comes in chunks is put together.
         let length = if let Some(length) = request.body.length() {
             length
@@ -95,7 +105,6 @@ impl Cgi {
             request.body.replace_plain(body);
             length
         };
-        request.body.keep_coded();
         let mut running = self.start(&request, captures, length)?;
         let deadline = Instant::now() + self.run;
         let (stdin, stdout) = (running.child.stdin.take(), running.child.stdout.take());
@@ -133,8 +142,13 @@ impl Cgi {
             Ok(head) => head?,
             Err(_) => return Err(too_long()),
         };
+        if let Some(to) = head.elsewhere() {
+            let mut response = Response::new(Body::empty());
+            response.extensions_mut().insert(Elsewhere(to.to_owned()));
+            return Ok(response);
+        }
         let left = self.max_output;
-        let stream = Body::produce(head.length(), |mut sender| async move {
+        let stream = Body::produce(head.length, |mut sender| async move {
             // The program lives as long as this does.
             let _running = running;
             let mut left = left;
@@ -262,6 +276,10 @@ impl Cgi {
         if let Some(facts) = &request.client.certificate {
             set("SSL_CLIENT_S_DN", &facts.subject);
         }
+        if let Some(user) = request.user.get() {
+            set("AUTH_TYPE", user.scheme);
+            set("REMOTE_USER", &user.name);
+        }
         if length > 0 {
             set("CONTENT_LENGTH", &length.to_string());
         }
@@ -283,7 +301,8 @@ impl Cgi {
                 .map(|value| String::from_utf8_lossy(value.as_bytes()))
                 .collect();
             let variable = format!("HTTP_{}", name.to_ascii_uppercase().replace('-', "_"));
-            set(&variable, &values.join(", "));
+            let between = if *key == COOKIE { "; " } else { ", " };
+            set(&variable, &values.join(between));
         }
         set("PATH", "/usr/local/bin:/usr/bin:/bin");
         for (name, value) in &self.environment {
@@ -334,7 +353,7 @@ async fn read_more(
 
 /// The head at the front of a program's output and how long it is; `None` while it is not complete.
 fn parse_head(bytes: &[u8]) -> Result<Option<(Head, usize)>, &'static str> {
-    let (mut status, mut fields, mut at) = (None, Vec::new(), 0);
+    let (mut status, mut fields, mut told, mut at) = (None, Vec::new(), None, 0);
     loop {
         let Some(length) = bytes[at..].iter().position(|byte| *byte == b'\n') else {
             return Ok(None);
@@ -374,28 +393,47 @@ fn parse_head(bytes: &[u8]) -> Result<Option<(Head, usize)>, &'static str> {
         }
         let value =
             HeaderValue::from_bytes(value).map_err(|_| "a field of its head has no good value")?;
+        if name == CONTENT_LENGTH {
+            let digits = value.to_str().ok().filter(|text| !text.starts_with('+'));
+            let length: u64 = digits
+                .and_then(|text| text.parse().ok())
+                .ok_or("its Content-Length is none")?;
+            if told.is_some_and(|told| told != length) {
+                return Err("it has two lengths");
+            }
+            told = Some(length);
+            continue;
+        }
         fields.push((name, value));
     }
     let redirects = fields.iter().any(|(name, _)| *name == LOCATION);
+    if fields.is_empty() && status.is_none() {
+        return Err("its head has no field; Content-Type is owed");
+    }
+    let has_status = status.is_some();
     let status = status.unwrap_or(if redirects {
         StatusCode::FOUND
     } else {
         StatusCode::OK
     });
-    if fields.is_empty() {
-        return Err("its head has no field; Content-Type is owed");
-    }
-    Ok(Some((Head { status, fields }, at)))
+    let head = Head {
+        status,
+        has_status,
+        fields,
+        length: told,
+    };
+    Ok(Some((head, at)))
 }
 
 impl Head {
-    /// How much follows, if the program says so.
-    fn length(&self) -> Option<u64> {
-        let field = self
-            .fields
-            .iter()
-            .find(|(name, _)| *name == CONTENT_LENGTH)?;
-        field.1.to_str().ok()?.parse().ok()
+    /// The path here that is to answer instead: where nothing but a Location says so, which has no host.
+    fn elsewhere(&self) -> Option<&str> {
+        let [(name, to)] = &self.fields[..] else {
+            return None;
+        };
+        let to = to.to_str().ok()?;
+        let is_path = to.starts_with('/') && !to.starts_with("//");
+        (*name == LOCATION && !self.has_status && is_path).then_some(to)
     }
 }
 
@@ -437,8 +475,29 @@ mod tests {
                 assert_eq!(parse_head(&text.as_bytes()[..n]), Ok(None), "{n}");
             }
         }
-        let (head, _) = parse_head(b"Location: /x\n\n").unwrap().unwrap();
-        assert_eq!(head.status, StatusCode::FOUND);
+        let (head, _) = parse_head(b"Content-Length: 3\nContent-Length: 3\nA: b\n\n")
+            .unwrap()
+            .unwrap();
+        assert_eq!((head.length, head.fields.len()), (Some(3), 1));
+    }
+
+    #[test]
+    fn a_path_alone_leads_elsewhere_here_and_all_else_is_for_the_client() {
+        for (text, status, to) in [
+            ("Location: /x?y\n\n", 302, Some("/x?y")),
+            ("Location: http://a/x\n\n", 302, None),
+            ("Location: //a/x\n\n", 302, None),
+            ("Status: 303\nLocation: /x\n\n", 303, None),
+            ("Location: /x\nContent-Type: a/b\n\n", 302, None),
+            ("Status: 204\n\n", 204, None),
+        ] {
+            let (head, _) = parse_head(text.as_bytes()).unwrap().unwrap();
+            assert_eq!(
+                (head.status.as_u16(), head.elsewhere()),
+                (status, to),
+                "{text:?}"
+            );
+        }
     }
 
     #[test]
@@ -450,6 +509,9 @@ mod tests {
             "Status: 100\n\n",
             "A b: c\n\n",
             "A: \u{1}\n\n",
+            "A: b\nContent-Length: x\n\n",
+            "A: b\nContent-Length: +3\n\n",
+            "A: b\nContent-Length: 3\nContent-Length: 4\n\n",
         ] {
             assert!(parse_head(text.as_bytes()).is_err(), "{text:?}");
         }

@@ -218,9 +218,10 @@ fn request_line(line: &[u8]) -> Result<(&str, &str, bool), HttpError> {
     Ok((text(method)?, text(target)?, is_1_1))
 }
 
-fn field(line: &[u8]) -> Result<(&[u8], &[u8]), HttpError> {
+/// The name and the value of a line that is a field.
+pub(super) fn field(line: &[u8]) -> Result<(&[u8], &[u8]), HttpError> {
     let colon = memchr::memchr(b':', line).ok_or(HttpError::Field)?;
-    let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
+    let (name, value) = (&line[..colon], trim(&line[colon + 1..]));
     // A line that begins with a blank would be a folded one; a blank before the colon hides a name.
     if name.is_empty() || !name.iter().copied().all(is_token) {
         return Err(HttpError::Field);
@@ -229,6 +230,22 @@ fn field(line: &[u8]) -> Result<(&[u8], &[u8]), HttpError> {
         return Err(HttpError::Field);
     }
     Ok((name, value))
+}
+
+/// Without the blanks around it. A form feed is none (RFC 9110, 5.6.3).
+fn trim(mut bytes: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] = bytes {
+        bytes = rest;
+    }
+    trim_end(bytes)
+}
+
+/// Without the blanks behind it.
+pub(super) fn trim_end(mut bytes: &[u8]) -> &[u8] {
+    while let [rest @ .., b' ' | b'\t'] = bytes {
+        bytes = rest;
+    }
+    bytes
 }
 
 /// RFC 9110, 5.6.2.
@@ -346,6 +363,9 @@ mod tests {
             ("X: y\nZ: a\r\n", HttpError::Field),
             ("X: y\rZ: a\r\n", HttpError::Field),
             ("X: \0\r\n", HttpError::Field),
+            ("X: \x0cy\r\n", HttpError::Field),
+            ("Content-Length: 1\x0c\r\n", HttpError::Field),
+            ("Transfer-Encoding: chunked\x0c\r\n", HttpError::Field),
             (": y\r\n", HttpError::Field),
             ("X\r\n", HttpError::Field),
         ] {

@@ -86,14 +86,15 @@ pub async fn serve(connection: Connection, site: Arc<Site>, pending: Vec<u8>) ->
         Turn::Refuse(problem) => Ok(Next::End(refuse(&mut connection, &site, problem).await?)),
         Turn::Done(result) => {
             let upgrade = watch.upgrade.borrow_mut().take();
-            if let (Ok(()), Some(upgrade)) = (&result, upgrade) {
+            let refused = watch.refusal.get().is_some();
+            // Who has not waited for the answer has sent what is no request, and is lost.
+            if let (Ok(()), Some(upgrade), false) = (&result, upgrade, refused) {
                 let upgraded = Upgraded {
                     connection,
                     pending,
                 };
                 return Ok(Next::Upgrade(upgrade, upgraded));
             }
-            let refused = watch.refusal.get().is_some();
             match result {
                 Err(error) if !refused => {
                     tracing::debug!(%error, "HTTP/1.1");

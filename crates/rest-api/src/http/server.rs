@@ -94,13 +94,12 @@ async fn serve(mut connection: Connection, site: Arc<Site>) -> io::Result<Ended>
             let length = if is_first {
                 reading.await?
             } else {
-                match Box::pin(timeout(site.options.header.0, reading)).await {
-                    Ok(length) => length?,
-                    Err(_) => {
-                        let refusing = h1::refuse(&mut connection, &site, h1::too_slow());
-                        return Box::pin(refusing).await;
-                    }
-                }
+                let read = Box::pin(timeout(site.options.header.0, reading)).await;
+                let Ok(length) = read else {
+                    let refusing = h1::refuse(&mut connection, &site, h1::too_slow());
+                    return Box::pin(refusing).await;
+                };
+                length?
             };
             if length == 0 {
                 connection.finish().await;

@@ -1,9 +1,12 @@
 //! Runs a program for each request (RFC 3875).
 
 use std::collections::BTreeMap;
+use std::future::{Future as _, poll_fn};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::process::Stdio;
+use std::task::Poll;
 use std::time::Duration;
 
 use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HeaderName, HeaderValue, LOCATION};
@@ -112,7 +115,7 @@ impl Cgi {
             return Err(Problem::internal("the program has no pipes"));
         };
         let mut body = request.body;
-        // A program may answer before it has read everything, or read nothing at all.
+        // A program may answer before it has read everything, which goes on then, or read nothing at all.
         let feeding = async move {
             while let Some(piece) = body.next().await? {
                 if stdin.write_all(&piece).await.is_err() {
@@ -125,9 +128,9 @@ impl Cgi {
         let mut feeding = Box::pin(feeding);
         let mut pending = Vec::new();
         let reading = read_head(&mut stdout, &mut pending);
+        let mut is_fed = false;
         let head = async {
             tokio::pin!(reading);
-            let mut is_fed = false;
             loop {
                 tokio::select! {
                     head = &mut reading => return head,
@@ -153,17 +156,30 @@ impl Cgi {
             let _running = running;
             let mut left = left;
             let mut piece = pending;
-            loop {
-                left = left
-                    .checked_sub(piece.len() as u64)
-                    .ok_or(io::ErrorKind::FileTooLarge)?;
-                sender.send(std::mem::take(&mut piece)).await;
-                piece = Vec::with_capacity(PIECE);
-                let read = timeout_at(deadline, stdout.read_buf(&mut piece)).await;
-                if read.map_err(|_| io::ErrorKind::TimedOut)?? == 0 {
-                    return Ok(());
+            let mut writing = pin!(async {
+                loop {
+                    left = left
+                        .checked_sub(piece.len() as u64)
+                        .ok_or(io::ErrorKind::FileTooLarge)?;
+                    sender.send(std::mem::take(&mut piece)).await;
+                    piece = Vec::with_capacity(PIECE);
+                    let read = timeout_at(deadline, stdout.read_buf(&mut piece)).await;
+                    if read.map_err(|_| io::ErrorKind::TimedOut)?? == 0 {
+                        return Ok(());
+                    }
                 }
-            }
+            });
+            // A sender may be polled once for each piece, so this is no loop.
+            poll_fn(|cx| {
+                if !is_fed && let Poll::Ready(fed) = feeding.as_mut().poll(cx) {
+                    is_fed = true;
+                    if fed.is_err() {
+                        return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+                    }
+                }
+                writing.as_mut().poll(cx)
+            })
+            .await
         });
         let mut response = Response::new(stream);
         *response.status_mut() = head.status;

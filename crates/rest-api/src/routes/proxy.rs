@@ -142,9 +142,14 @@ impl Proxy {
             };
         }
         let (mut head, incoming) = answer.into_parts();
+        if !fields::is_framed(&head.headers) {
+            tracing::warn!(to = %self.lines.to(), "an answer has two lengths, or an unknown coding");
+            return Err(broken());
+        }
         fields::back(&mut head.headers, head.version);
         let mut response = Response::new(Body::stream(Relayed {
             incoming,
+            is_head: method == Method::HEAD,
             line: Some(line),
             stall: self.stall,
             silence: None,
@@ -255,6 +260,8 @@ fn is_idempotent(method: &Method) -> bool {
 /// An answer on its way, and the connection that brings it.
 struct Relayed {
     incoming: Incoming,
+    /// There is none, but the length of what GET would get may be unknown.
+    is_head: bool,
     line: Option<Line>,
     stall: Duration,
     /// Runs out when nothing has come for too long.
@@ -299,7 +306,11 @@ impl hyper::body::Body for Relayed {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        if self.is_head {
+            SizeHint::default()
+        } else {
+            self.incoming.size_hint()
+        }
     }
 }
 

@@ -1,9 +1,9 @@
 //! The fields of requests and answers that are passed on.
 
 use hyper::header::{
-    CONNECTION, COOKIE, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH,
-    IF_RANGE, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
-    VIA,
+    CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, IF_MATCH,
+    IF_NONE_MATCH, IF_RANGE, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER,
+    TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use hyper::{Method, Version};
 
@@ -65,6 +65,20 @@ pub fn onward(request: &Request, host: HeaderValue) -> HeaderMap {
     }
     via(&mut headers, request.version);
     headers
+}
+
+/// Whether an answer's end can be found in one way alone (RFC 9112, 6.3), and is found here so: hyper would read
+/// chunks beside a length, and give out what is still in another coding.
+pub fn is_framed(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => true,
+        (Some(coding), None) => {
+            coding.as_bytes().eq_ignore_ascii_case(b"chunked")
+                && !headers.contains_key(CONTENT_LENGTH)
+        }
+        _ => false,
+    }
 }
 
 /// The fields for the client: the server's, but for those of its connection.

@@ -63,7 +63,7 @@ pub const SERVICES: &[Service] = &[
     ),
     rest("http", 18080, "curl 'http://{host}:{port}/hello?name=you'"),
     rest("httpbin", 18081, "curl http://{host}:{port}/get"),
-    rest("yard", 18082, "curl http://{host}:{port}/api/v1/yard"),
+    rest("yard", 18082, "portyard yard {endpoint}"),
     Service {
         daemon: "fd-broker",
         name: "hand-off",

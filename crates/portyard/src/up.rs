@@ -1,9 +1,9 @@
 //! `portyard up`: the whole yard in one command.
 //!
 //! In order: find the daemons ([`roster`]), open their sockets ([`sockets`]), start each with its
-//! sockets as systemd would ([`child`], [`exec_activated`]), wait until each says READY
-//! ([`notify`]), print what listens where ([`banner`]), and keep them running ([`keeper`], with the
-//! rules of [`policy`]) until a signal drains them.
+//! sockets as systemd would ([`child`], [`exec_activated`]) and a configuration in which rest-api is told
+//! of all ([`outfit`]), wait until each says READY ([`notify`]), print what listens where ([`banner`]),
+//! and keep them running ([`keeper`], with the rules of [`policy`]) until a signal drains them.
 
 mod banner;
 mod child;
@@ -11,6 +11,7 @@ pub mod exec_activated;
 mod keeper;
 mod log;
 mod notify;
+mod outfit;
 mod policy;
 mod roster;
 mod sockets;
@@ -22,9 +23,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use self::banner::Row;
+use self::banner::Board;
 use self::keeper::{Keeper, Phase};
 use self::log::Log;
+use self::outfit::Outfit;
 use crate::stop::{Outcome, Stop};
 
 /// Start every daemon of the yard and keep it running.
@@ -67,17 +69,19 @@ async fn open_yard(args: &Args) -> Outcome {
     for plan in plans {
         berths.push(sockets::open(plan)?);
     }
-    let rows: Vec<Row> = berths.iter().flat_map(Row::of).collect();
+    let board = Board::of(&berths);
     let directory = notify::directory()?;
+    let outfits = Outfit::of_all(&berths, directory.path())?;
     let log = Log::start()?;
     let (phase, watched) = watch::channel(Phase::Open);
     let (ready, readiness) = mpsc::channel(berths.len().max(1));
     let mut keepers = JoinSet::new();
     let count = berths.len();
-    for berth in berths {
+    for (berth, outfit) in berths.into_iter().zip(outfits) {
         let notices = notify::Inbox::open(directory.path(), berth.daemon)?;
         let keeper = Keeper {
             berth,
+            outfit,
             notices,
             log: log.clone(),
             phase: watched.clone(),
@@ -85,7 +89,16 @@ async fn open_yard(args: &Args) -> Outcome {
         };
         keepers.spawn(keeper.keep());
     }
-    let result = keep_open(&mut signals, keepers, &phase, readiness, count, &rows, &log).await;
+    let result = keep_open(
+        &mut signals,
+        keepers,
+        &phase,
+        readiness,
+        count,
+        &board,
+        &log,
+    )
+    .await;
     log.close().await;
     result.map(|()| Exit::Ok).map_err(Stop::Fatal)
 }
@@ -97,7 +110,7 @@ async fn keep_open(
     phase: &watch::Sender<Phase>,
     mut readiness: mpsc::Receiver<&'static str>,
     count: usize,
-    rows: &[Row],
+    board: &Board,
     log: &Log,
 ) -> Result<(), Fatal> {
     let mut ready: Vec<&str> = Vec::new();
@@ -110,7 +123,7 @@ async fn keep_open(
                 } else {
                     ready.push(daemon);
                     if ready.len() == count {
-                        banner::print(rows);
+                        board.print();
                     }
                 }
             }
@@ -175,8 +188,12 @@ Start every daemon of the yard and keep it running.
 Looks for echo-tcp, time-udp, kv-rpc, rest-api and fd-broker beside this program, opens the
 sockets that each daemon's built-in configuration names, and starts the daemons with these sockets
 the way systemd does (LISTEN_FDS, LISTEN_FDNAMES, LISTEN_PID, NOTIFY_SOCKET). When all are ready,
-standard output shows what listens where and what to type to use it; their logs and ours go to
-standard error, each line with the daemon's name before it.
+standard output shows what listens where and what to type to use it, and the address of the yard's
+page, on which rest-api shows all of them; their logs and ours go to standard error, each line with
+the daemon's name before it.
+
+Each daemon gets an admin endpoint, a Unix socket that no other user reaches, and rest-api is told of
+all: 'portyard yard', /yard, /api/v1/yard and /metrics show them. Actions are off: this is for seeing.
 
 A daemon that ends unexpectedly is started again, after 100 ms, then twice as long each time up
 to 10 s, and from 100 ms again once it has been well for 10 s. Meanwhile its sockets stay open:

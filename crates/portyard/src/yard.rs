@@ -5,6 +5,7 @@ mod table;
 
 use std::io::{IsTerminal as _, stdout};
 use std::thread::sleep;
+use std::time::Duration;
 
 use portyard_core::config::Span;
 use portyard_core::endpoint::{Endpoint, Transport};
@@ -14,9 +15,10 @@ use portyard_core::files::FilePlace;
 use crate::connect::Target;
 use crate::http::login;
 use crate::out::{Out, complain};
-use crate::stop::Outcome;
+use crate::stop::{Outcome, Stop};
 use crate::trust;
 use fetch::Fetcher;
+use table::Window;
 
 /// Show the state of all daemons of a machine.
 ///
@@ -25,6 +27,9 @@ use fetch::Fetcher;
 /// been up, its connections, and what it takes, refuses, receives and sends each second. Below stand
 /// limits that are met at this moment, certificates that end within 30 days, and why a daemon does not
 /// answer.
+///
+/// On a terminal, --watch shows it in place, and as much of it as fits into the window: daemons that are
+/// not ready come first then, and what is least needed is left out.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -47,7 +52,7 @@ pub struct Args {
     #[arg(long)]
     watch: bool,
     /// How long to wait between two times.
-    #[arg(long, value_name = "SPAN", default_value = "2s", requires = "watch")]
+    #[arg(long, value_name = "SPAN", default_value = "2s", requires = "watch", value_parser = every)]
     every: Span,
     /// How long to wait for an answer.
     #[arg(long, value_name = "SPAN", default_value = "10s")]
@@ -69,7 +74,7 @@ pub fn run(args: &Args) -> Outcome {
         timeout: args.timeout.0,
         token: args.token.as_ref().map(login::token).transpose()?,
     };
-    let clears = args.watch && !args.json && stdout().is_terminal();
+    let in_place = args.watch && !args.json && stdout().is_terminal();
     let mut exit = Exit::Ok;
     loop {
         match fetcher.fetch() {
@@ -78,14 +83,13 @@ pub fn run(args: &Args) -> Outcome {
                 let mut out = Out::new();
                 if args.json {
                     out.json(&told)?;
+                } else if in_place {
+                    show(&mut out, &table::fitted(&told, window()))?;
                 } else {
-                    if clears {
-                        out.bytes(CLEAR)?;
-                    }
                     for line in table::lines(&told) {
-                        out.peer_line(line.as_bytes(), LINE_MAX)?;
+                        out.line(line)?;
                     }
-                    if args.watch && !clears {
+                    if args.watch {
                         out.line("")?;
                     }
                 }
@@ -98,7 +102,16 @@ pub fn run(args: &Args) -> Outcome {
             }
             // A watch goes on: that is what it is for.
             Err(fatal) if args.watch && fatal.exit != Exit::NoPermission => {
-                complain(&fatal.to_string());
+                if in_place {
+                    let mut out = Out::new();
+                    show(
+                        &mut out,
+                        &[table::cut(&fatal.to_string(), window().columns)],
+                    )?;
+                    out.flush()?;
+                } else {
+                    complain(&fatal.to_string());
+                }
             }
             Err(fatal) => return Err(fatal.into()),
         }
@@ -109,7 +122,38 @@ pub fn run(args: &Args) -> Outcome {
     }
 }
 
-/// Cursor to the top, and nothing below it.
-const CLEAR: &[u8] = b"\x1b[H\x1b[J";
-/// A line of the table with an endpoint and an error in it.
-const LINE_MAX: usize = 2048;
+/// Writes lines over those of the time before, without a moment at which there are none.
+fn show(out: &mut Out, lines: &[String]) -> Result<(), Stop> {
+    out.bytes(HOME)?;
+    for line in lines {
+        out.bytes(line.as_bytes())?;
+        out.bytes(NEXT)?;
+    }
+    out.bytes(CLEAR)
+}
+
+fn window() -> Window {
+    let size = terminal_size::terminal_size();
+    let (columns, rows) = size.map_or((80, 24), |(columns, rows)| (columns.0, rows.0));
+    Window {
+        columns: usize::from(columns),
+        rows: usize::from(rows),
+    }
+}
+
+/// A watch asks a server for as long as nobody ends it.
+fn every(text: &str) -> Result<Span, String> {
+    let span: Span = text.parse().map_err(|error| format!("{error}"))?;
+    if span.0 < EVERY_LEAST {
+        return Err(format!("at least {EVERY_LEAST:?}"));
+    }
+    Ok(span)
+}
+
+/// The cursor to the top.
+const HOME: &[u8] = b"\x1b[H";
+/// Nothing behind this on the line, and to the next.
+const NEXT: &[u8] = b"\x1b[K\r\n";
+/// Nothing below.
+const CLEAR: &[u8] = b"\x1b[J";
+const EVERY_LEAST: Duration = Duration::from_millis(50);

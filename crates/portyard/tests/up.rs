@@ -16,12 +16,14 @@ use std::time::Duration;
 use common::{PATIENCE, portyard, run};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use portyard_testkit::eventually;
 use tempfile::TempDir;
 
 /// A running yard and what it prints.
 struct Yard {
     child: Child,
     directory: TempDir,
+    _state: TempDir,
     stdout: Receiver<String>,
     stderr: Receiver<String>,
 }
@@ -32,12 +34,20 @@ impl Yard {
         for (name, script) in daemons {
             install(directory.path(), name, script);
         }
+        Self::start_in(directory)
+    }
+
+    /// With the daemons that are in the directory, and data and sockets elsewhere.
+    fn start_in(directory: TempDir) -> Self {
+        let state = tempfile::tempdir().unwrap();
         let mut child = portyard()
             .arg("up")
             .arg("--bin-dir")
             .arg(directory.path())
             // What a supervisor of ours left behind must not reach the daemons.
             .env("WATCHDOG_USEC", "1")
+            .env("XDG_STATE_HOME", state.path())
+            .env("XDG_RUNTIME_DIR", state.path())
             .env("LISTEN_PID", "1")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -49,6 +59,7 @@ impl Yard {
         Self {
             child,
             directory,
+            _state: state,
             stdout,
             stderr,
         }
@@ -115,12 +126,13 @@ fn lines(pipe: impl Read + Send + 'static) -> Receiver<String> {
 }
 
 fn install(directory: &Path, name: &str, script: &str) {
+    let script = format!("#!/usr/bin/env python3\n{PRELUDE}\n{script}");
+    install_as_is(directory, name, &script);
+}
+
+fn install_as_is(directory: &Path, name: &str, script: &str) {
     let path = directory.join(name);
-    std::fs::write(
-        &path,
-        format!("#!/usr/bin/env python3\n{PRELUDE}\n{script}"),
-    )
-    .unwrap();
+    std::fs::write(&path, script).unwrap();
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
 }
 
@@ -155,7 +167,9 @@ def config(*listeners):
             if name: print(f'name = \x22{name}\x22')
             print('listen =', str(listen).replace(chr(39), chr(34)))
         sys.exit(0)
-    assert sys.argv[1:] == [], sys.argv
+    [option, path] = sys.argv[1:]
+    assert option == '--config', sys.argv
+    assert 'admin' in open(path).read(), path
 def passed(names):
     assert os.environ['LISTEN_PID'] == str(os.getpid()), 'LISTEN_PID'
     assert os.environ['LISTEN_FDNAMES'] == ':'.join(names), os.environ['LISTEN_FDNAMES']
@@ -229,6 +243,97 @@ fn daemons_get_their_sockets_as_from_systemd_and_drain_on_a_signal() {
         "{log}"
     );
     assert!(log.contains("time-udp  | closed (SIGTERM)"), "{log}");
+}
+
+#[test]
+fn the_yard_of_up_shows_every_daemon_on_its_page_at_once_and_steers_none() {
+    let directory = tempfile::tempdir().unwrap();
+    for daemon in ["echo-tcp", "time-udp", "kv-rpc", "rest-api", "fd-broker"] {
+        // The real one, on whatever ports are free.
+        let real = common::beside(daemon);
+        let real = real.display();
+        // rest-api asks before this one is there.
+        let late = if daemon == "time-udp" {
+            "sleep 0.7;"
+        } else {
+            ""
+        };
+        let script = format!(
+            "#!/bin/sh\nif [ \"$*\" != --print-config ]; then {late} exec {real} \"$@\"; fi\n\
+             {real} \"$@\" | sed -E 's/(127\\.0\\.0\\.1):[0-9]+/\\1:0/'\n"
+        );
+        install_as_is(directory.path(), daemon, &script);
+    }
+    let yard = Yard::start_in(directory);
+    let table = yard.table();
+    assert_eq!(table.len(), 30, "{table:?}");
+    let page = until(&yard.stdout, "/yard");
+    let page = page.split_whitespace().last().unwrap();
+    let fetch = |path: &str| {
+        let url = page.replace("/yard", path);
+        let program =
+            "import sys, urllib.request as u; print(u.urlopen(sys.argv[1]).read().decode())";
+        common::python(program, &[&url])
+    };
+    let told = || serde_json::from_str::<serde_json::Value>(&fetch("/api/v1/yard")).unwrap();
+    eventually("all are known", || {
+        let told = told();
+        let daemons = told["daemons"].as_array().unwrap();
+        daemons.iter().all(|daemon| daemon["state"] == "ready")
+    });
+    let told = told();
+    let daemons = told["daemons"].as_array().unwrap();
+    let all: Vec<_> = daemons.iter().map(|daemon| &daemon["program"]).collect();
+    assert_eq!(
+        all,
+        ["echo-tcp", "time-udp", "kv-rpc", "rest-api", "fd-broker"]
+    );
+    assert_eq!(told["steering"]["enabled"], false);
+    let keys: Vec<_> = daemons.iter().map(|daemon| &daemon["keys"]).collect();
+    assert_eq!(keys, [false, false, true, false, false]);
+    for (daemon, change) in daemons.iter().zip(0..) {
+        assert_eq!(daemon["actions"], serde_json::json!([]));
+        // Daemons that start beside it have not been missed.
+        assert_eq!(told["changes"][change]["from"], "unknown", "{told}");
+    }
+    let metrics = fetch("/metrics");
+    assert_eq!(metrics.matches("portyard_yard_up{").count(), 5);
+    assert!(!metrics.contains("\"} 0\nportyard_yard_up"), "{metrics}");
+    assert!(fetch("/yard").contains("<h1>The yard</h1>"));
+    assert!(fetch("/api/v1/yard/kv-rpc/keys").contains("\"keys\": []"));
+    let endpoint = endpoint_of(&table, "yard");
+    assert_eq!(
+        run(&["yard", &endpoint], b"")
+            .expect(0)
+            .text()
+            .lines()
+            .count(),
+        6
+    );
+
+    // One that has crashed is found again where it was.
+    let pid = daemons[0]["pid"].as_i64().unwrap();
+    kill(Pid::from_raw(pid.try_into().unwrap()), Signal::SIGKILL).unwrap();
+    until(&yard.stderr, "ready again");
+    eventually("it is back", || {
+        let echo: serde_json::Value =
+            serde_json::from_str(&fetch("/api/v1/yard/echo-tcp")).unwrap();
+        echo["state"] == "ready" && echo["pid"] != pid
+    });
+    yard.signal(Signal::SIGTERM);
+    assert_eq!(yard.end().0, Some(0));
+}
+
+#[test]
+fn a_configuration_that_was_tidied_away_is_there_again_at_the_next_start() {
+    let script = ECHO.replace(
+        "while True:\n    c, _",
+        "if first_time('tidied'):\n    os.unlink(sys.argv[2])\n    os.abort()\nwhile True:\n    c, _",
+    );
+    let yard = Yard::start(&[("echo-tcp", &script)]);
+    until(&yard.stderr, "ready again");
+    yard.signal(Signal::SIGTERM);
+    assert_eq!(yard.end().0, Some(0));
 }
 
 #[test]

@@ -67,6 +67,83 @@ fn the_state_of_all_is_a_table_or_json_and_the_exit_code() {
     assert_eq!(gone.code, Some(69), "{}", gone.stderr);
 }
 
+/// What a terminal of 80 columns and 24 lines is shown, by Python's pty.
+const WATCHED: &str = r"
+import fcntl, os, pty, signal, struct, sys, termios
+pid, terminal = pty.fork()
+if pid == 0:
+    os.execv(sys.argv[1], sys.argv[1:])
+fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack('HHHH', 24, 80, 0, 0))
+seen = b''
+while seen.count(b'\x1b[J') < 4: seen += os.read(terminal, 65536)
+os.kill(pid, signal.SIGTERM); os.waitpid(pid, 0)
+# The first may have been drawn before the terminal had its size.
+frame = seen.split(b'\x1b[J')[2].decode()
+assert frame.startswith('\x1b[H'), repr(frame)
+lines = frame[3:].split('\x1b[K\r\r\n')
+assert lines.pop() == ''
+print(*lines, sep='\n')
+";
+
+#[test]
+fn a_watch_fits_into_the_window_with_what_needs_a_look_first() {
+    let rest = daemon("rest-api", |dir| {
+        let members: String = (0..40)
+            .map(|nth| {
+                let admin = if nth == 30 { "admin" } else { "nobody" };
+                let admin = dir.join(admin);
+                format!(
+                    "[[yard]]\nname = \"{nth}-{}\"\nadmin = \"unix:{}\"\nevery = \"200ms\"\n",
+                    "n".repeat(40),
+                    admin.display()
+                )
+            })
+            .collect();
+        format!(
+            "admin.listen = \"unix:{}\"\n[[listener]]\nservice = \"yard\"\n\
+             listen = [\"tcp://127.0.0.1:0\"]\n{members}",
+            dir.join("admin").display()
+        )
+    });
+    let endpoint = rest.endpoint("yard");
+    eventually("all are known", || {
+        let told = run(&["yard", &endpoint], b"");
+        told.text().matches(" unreachable ").count() == 39
+    });
+    let us = env!("CARGO_BIN_EXE_portyard");
+    let watch = |endpoint: &str| {
+        let arguments = [us, "yard", endpoint, "--watch", "--every", "50ms"];
+        common::python(WATCHED, &arguments)
+    };
+    let shown = watch(&endpoint);
+    let lines: Vec<&str> = shown.lines().collect();
+    assert_eq!(lines.len(), 23, "{shown}");
+    assert!(
+        lines.iter().all(|line| line.chars().count() <= 80),
+        "{shown}"
+    );
+    assert!(
+        lines[0].starts_with("NAME ") && lines[0].contains("TAKEN/s"),
+        "{shown}"
+    );
+    assert!(
+        lines[1..15].iter().all(|line| line.contains("unreach")),
+        "{shown}"
+    );
+    assert!(lines[22].ends_with("make the window higher"), "{shown}");
+    // A yard that is away is told of in place, not once more below.
+    drop(rest);
+    let shown = watch(&endpoint);
+    assert_eq!(shown.lines().count(), 1, "{shown}");
+    assert!(shown.starts_with("nothing answers at"), "{shown}");
+}
+
+#[test]
+fn a_pause_of_nothing_is_no_pause() {
+    let run = run(&["yard", "--watch", "--every", "0s"], b"").expect(64);
+    assert!(run.stderr.contains("at least 50ms"), "{}", run.stderr);
+}
+
 const KEY: &str = "a key that is long enough for anybody";
 
 /// A rest-api whose yard is for holders of [`KEY`] alone.

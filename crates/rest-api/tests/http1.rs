@@ -204,6 +204,54 @@ fn pipelined_requests_are_answered_in_order() {
 }
 
 #[test]
+fn answers_at_once_and_those_that_take_time_keep_their_order_and_are_made_once() {
+    let routes = "[[route]]\npath = \"/run\"\nname = \"run\"\nrate = \"1/h\"\nburst = 2\ncgi = { program = \"/usr/bin/printf\", \
+        arguments = [\"Content-Type: text/plain\\n\\nran\"] }\n\
+        [[route]]\npath = \"/took\"\nmethods = [\"POST\"]\ntemplate = { body = \"taken\" }\n";
+    let daemon = start("access_log = true", routes);
+    let client = connect(&daemon);
+    let get = |path| format!("GET {path} HTTP/1.1\r\nHost: a\r\nAccept: text/plain\r\n\r\n");
+    let post = "POST /took HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello";
+    let hello = get("/hello");
+    for (requests, answers) in [
+        (
+            vec![&*hello, &get("/run"), &hello, post, &hello],
+            vec![
+                "Hello, world!\n",
+                "ran",
+                "Hello, world!\n",
+                "taken",
+                "Hello, world!\n",
+            ],
+        ),
+        (vec![&*get("/run"), &hello], vec!["ran", "Hello, world!\n"]),
+        (
+            vec![post, post, &hello],
+            vec!["taken", "taken", "Hello, world!\n"],
+        ),
+    ] {
+        client.send(requests.concat());
+        for text in answers {
+            assert_eq!(answer(&client).text(), text);
+        }
+    }
+    let count = |route| {
+        daemon.count(&format!(
+            "portyard_http_requests_total{{route=\"{route}\",class=\"2xx\"}}"
+        ))
+    };
+    assert_eq!((count("run"), count("/hello")), (2, 5));
+    eventually("each has its line", || {
+        let log = daemon.log();
+        let whole = log
+            .lines()
+            .filter(|line| line.contains("whole=true"))
+            .count();
+        whole == 10
+    });
+}
+
+#[test]
 fn heads_and_targets_have_caps() {
     let daemon = start(
         "max_header = \"4KiB\"\nmax_uri = \"1KiB\"\nmax_fields = 20",

@@ -433,6 +433,131 @@ fn all_five_daemons_are_shown_and_the_one_that_is_killed() {
 }
 
 #[test]
+fn a_key_is_changed_in_the_browser_by_who_may_and_numbers_stay_as_they_are() {
+    let store = neighbour(
+        "kv-rpc",
+        "[store]\nengine = \"memory\"\n[[listener]]\nservice = \"json-rpc\"\n\
+         listen = [\"tcp://127.0.0.1:0\"]\n",
+    );
+    let server = Client::connect(&store.endpoint("json-rpc"));
+    let call = |method: &str, params: &str| {
+        server.send(format!(
+            "{{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"{method}\",\"params\":[{params}]}}\n"
+        ));
+        server.receive_line()
+    };
+    call(
+        "set",
+        "\"a,\\\"value\\\":\", {\"big\":9007199254740993,\"real\":[1.0,{},[]]}",
+    );
+    let daemon = yard(STEERED, &[("kv-rpc", &store)]);
+    let browser = Browser::start(&["--window-size=1000,1000"]);
+    browser.open(&url_of(&daemon, "/yard"));
+    let keys = format!("{}.querySelector('[data-action=keys]')", card("kv-rpc"));
+    let open = || {
+        browser.wait_for(
+            "keys are offered",
+            &format!("{keys} !== null && !{keys}.hidden"),
+        );
+        browser.run(&format!("{keys}.click()"));
+        browser.wait_for(
+            "a key is shown",
+            "!!document.querySelector('#browser-rows button')",
+        );
+        browser.run("document.querySelector('#browser-rows button').click()");
+        browser.wait_for("its value is", "!document.getElementById('editor').hidden");
+    };
+    open();
+    let laid_out =
+        "{\n  \"big\": 9007199254740993,\n  \"real\": [\n    1.0,\n    {},\n    []\n  ]\n}";
+    assert_eq!(
+        browser.run("return document.getElementById('editor-value').value"),
+        laid_out
+    );
+    let shown = browser.run("return document.getElementById('browser-value').textContent");
+    assert!(
+        shown.as_str().unwrap().contains("9007199254740993"),
+        "{shown}"
+    );
+    // Without the key it asks for it; with it, the value is what was written, to the digit.
+    browser.run("document.getElementById('editor-save').click()");
+    browser.wait_for(
+        "the key is asked for",
+        "document.activeElement.id === 'key'",
+    );
+    browser.press(&format!("{KEY}{ENTER}"));
+    open();
+    browser.run("document.getElementById('editor-value').focus()");
+    // The cursor stands at the end.
+    browser.run("const it = document.getElementById('editor-value'); it.setSelectionRange(it.value.length - 1, it.value.length - 1)");
+    browser.press(", \"more\": 2.0");
+    browser.picture("key-is-changed.png");
+    browser.run("document.getElementById('editor-save').click()");
+    let said = "document.getElementById('browser-said').textContent";
+    browser.wait_for("it is saved", &format!("{said}.startsWith('Saved a,')"));
+    let told = call("get", "\"a,\\\"value\\\":\"");
+    assert!(
+        told.contains("{\"big\":9007199254740993,\"real\":[1.0,{},[]],\"more\":2.0}"),
+        "{told}"
+    );
+    // What somebody else has changed meanwhile is not written over.
+    call("set", "\"a,\\\"value\\\":\", 5");
+    browser.run("document.getElementById('editor-save').click()");
+    browser.wait_for(
+        "it is refused",
+        "document.getElementById('editor-said').textContent.includes('changed meanwhile')",
+    );
+    // The browser notes the refusal; nothing else.
+    assert_eq!(browser.complaints().len(), 1);
+    browser.run("document.getElementById('browser-new').click()");
+    browser.press(&format!("new{TAB}true"));
+    browser.run("document.getElementById('editor-save').click()");
+    browser.wait_for("another is there", &format!("{said} === 'Saved new'"));
+    browser.run("document.getElementById('editor-delete').click()");
+    browser.wait_for("it asks", "document.getElementById('dialog').open");
+    browser.run("document.getElementById('dialog-yes').click()");
+    browser.wait_for("it is gone", &format!("{said} === 'Deleted new'"));
+    assert!(call("get", "\"new\"").contains("error"));
+    assert_eq!(browser.complaints(), Vec::<Value>::new());
+}
+
+#[test]
+fn of_many_daemons_those_are_shown_that_are_asked_for() {
+    let echo = neighbour("echo-tcp", ECHO);
+    let time = neighbour(
+        "time-udp",
+        "[[listener]]\nservice = \"daytime\"\nlisten = [\"udp://127.0.0.1:0\"]\n",
+    );
+    let names: Vec<String> = (0..30).map(|nth| format!("echo-{nth}")).collect();
+    let mut members: Vec<(&str, &portyard_testkit::Daemon)> =
+        names.iter().map(|name| (&**name, &echo)).collect();
+    members.push(("clock", &time));
+    let daemon = yard("", &members);
+    let browser = Browser::start(&["--window-size=500,900"]);
+    browser.open(&url_of(&daemon, "/yard"));
+    browser.wait_for(
+        "all are ready",
+        "document.getElementById('summary').textContent === '31 of 31 ready'",
+    );
+    let shown = "[...document.querySelectorAll('.card')].filter((one) => !one.hidden).length";
+    assert_eq!(browser.run(&format!("return {shown}")), 31);
+    time.kill();
+    browser.run("document.getElementById('filter-text').focus()");
+    browser.press("unreachable");
+    browser.wait_for("one is left", &format!("{shown} === 1"));
+    assert_eq!(
+        browser.run("return document.getElementById('filter-said').textContent"),
+        "1 of 31 shown"
+    );
+    assert_eq!(
+        browser.run("return document.documentElement.scrollWidth <= innerWidth"),
+        true
+    );
+    browser.picture("many-and-one-is-asked-for.png");
+    assert_eq!(browser.complaints(), Vec::<Value>::new());
+}
+
+#[test]
 fn the_page_fits_a_phone_in_the_dark_and_is_walked_by_tab() {
     let echo = neighbour("echo-tcp", ECHO);
     let daemon = yard("", &[("echo-tcp", &echo)]);

@@ -147,6 +147,27 @@ fn the_metrics_of_all_are_one_page_with_each_family_once() {
     once.sort_unstable();
     once.dedup();
     assert_eq!(once.len(), families.len());
+    // What a browser shows, and programs read that know nothing newer.
+    for accept in ["text/html,application/xml;q=0.9,*/*;q=0.8", "text/plain"] {
+        let page = ask(&daemon, "GET", "/metrics", &format!("Accept: {accept}\r\n"));
+        assert_eq!(
+            page.field("content-type"),
+            Some("text/plain; version=0.0.4; charset=utf-8")
+        );
+        let text = page.text();
+        assert!(
+            text.contains("# TYPE portyard_connections_accepted_total counter\n"),
+            "{text}"
+        );
+        assert!(
+            !text.contains("# EOF") && !text.contains(" info\n"),
+            "{text}"
+        );
+    }
+    assert_eq!(
+        ask(&daemon, "GET", "/metrics", "Accept: image/png\r\n").status,
+        406
+    );
     echo.kill();
     let text = ask(&daemon, "GET", "/metrics", "").text();
     assert!(
@@ -372,6 +393,86 @@ fn the_keys_of_a_store_are_looked_at_page_by_page() {
     assert_eq!(
         ask(&daemon, "GET", "/api/v1/yard/echo/keys", "").status,
         404
+    );
+}
+
+#[test]
+fn a_value_is_changed_by_the_holder_of_the_key_and_only_where_it_is_as_supposed() {
+    let (store, echo) = (neighbour("kv-rpc", STORE), neighbour("echo-tcp", ECHO));
+    let daemon = yard(STEERED, &[("store", &store), ("echo", &echo)]);
+    let events = Client::connect(&daemon.endpoint("yard"));
+    events.send("GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let change = |method: &str, query: &str, fields: &str, body: &str| {
+        let client = Client::connect(&daemon.endpoint("yard"));
+        client.send(format!(
+            "{method} /api/v1/yard/store/value{query} HTTP/1.1\r\nHost: localhost\r\n{fields}\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        ));
+        common::read(&client, false)
+    };
+    let get = || ask(&daemon, "GET", "/api/v1/yard/store/value?key=a%20b", "");
+    let key = with_key();
+    for fields in ["", "Authorization: Bearer wrong\r\n"] {
+        assert_eq!(change("PUT", "?key=a%20b", fields, "7").status, 401);
+        assert_eq!(change("DELETE", "?key=a%20b", fields, "").status, 401);
+    }
+    assert_eq!(get().status, 404);
+    let foreign = format!("{key}Origin: http://evil.example\r\n");
+    assert_eq!(change("PUT", "?key=a%20b", &foreign, "7").status, 403);
+    assert_eq!(change("PUT", "", &key, "7").status, 400);
+    assert_eq!(change("PUT", "?key=a%20b", &key, "{").status, 400);
+    assert_eq!(
+        change("PUT", "?key=a%20b", &key, "{\"on\": [1, null]}").status,
+        201
+    );
+    let told = get();
+    let value: Value = serde_json::from_slice(&told.body).unwrap();
+    assert_eq!(value["value"], serde_json::json!({ "on": [1, null] }));
+    let tag = told.field("etag").unwrap();
+    // New only, and nothing that somebody else has changed meanwhile.
+    let new = format!("{key}If-None-Match: *\r\n");
+    assert_eq!(change("PUT", "?key=a%20b", &new, "8").status, 412);
+    let same = format!("{key}If-Match: {tag}\r\n");
+    assert_eq!(change("PUT", "?key=a%20b", &same, "8").status, 204);
+    assert_eq!(change("PUT", "?key=a%20b", &same, "9").status, 412);
+    assert_eq!(change("DELETE", "?key=a%20b", &same, "").status, 412);
+    assert_eq!(change("DELETE", "?key=a%20b", &key, "").status, 204);
+    assert_eq!(change("DELETE", "?key=a%20b", &key, "").status, 404);
+    assert_eq!(get().status, 404);
+    let form = format!("{key}Content-Length: 0\r\n");
+    assert_eq!(
+        ask(&daemon, "PUT", "/api/v1/yard/store/value?key=a", &form).status,
+        415
+    );
+    let path = "/api/v1/yard/echo/value?key=a";
+    assert_eq!(ask(&daemon, "DELETE", path, &key).status, 404);
+    daemon.wait_for_log("a value was changed");
+    assert!(
+        !daemon.log().contains("null"),
+        "values stay out of it: {}",
+        daemon.log()
+    );
+    loop {
+        if events.receive_line().starts_with("event: action") {
+            let data = events.receive_line();
+            let told: Value = serde_json::from_str(data.strip_prefix("data: ").unwrap()).unwrap();
+            assert_eq!(told["by"], "key ada");
+            assert_eq!(
+                (&told["done"]["action"], &told["done"]["said"]),
+                (&"set".into(), &"a b".into())
+            );
+            break;
+        }
+    }
+    // Who may not act may look.
+    let daemon = yard("", &[("store", &store)]);
+    let refused = ask(&daemon, "DELETE", "/api/v1/yard/store/value?key=x", &key);
+    assert_eq!(refused.status, 403, "{}", refused.text());
+    let methods = ask(&daemon, "OPTIONS", "/api/v1/yard/store/value?key=x", "");
+    assert_eq!(
+        methods.field("allow"),
+        Some("DELETE, GET, HEAD, OPTIONS, PUT")
     );
 }
 

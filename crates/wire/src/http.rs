@@ -19,7 +19,7 @@ mod response;
 
 pub use body::Body;
 pub use challenge::Challenge;
-pub use checker::Checker;
+pub use checker::{Checker, Passed};
 pub use content_range::ContentRange;
 pub use head::{Caps, Head};
 pub use response::{ResponseHead, reason};

@@ -52,7 +52,7 @@ pub mod client_hello;
 pub mod command;
 pub mod ctime;
 pub mod daytime;
-mod decimal;
+pub mod decimal;
 pub mod escape;
 pub mod fib;
 pub mod framing;

@@ -2,54 +2,82 @@
 
 use portyard_core::endpoint::Endpoint;
 
-use super::sockets::Berth;
+use super::sockets::{Berth, Passed};
 use crate::catalog;
 use crate::out::Out;
 use crate::stop::Stop;
 
+/// Everything that is told when the yard is open.
+#[derive(Debug)]
+pub struct Board {
+    rows: Vec<Row>,
+    /// Where the page is that shows all daemons.
+    page: Option<Endpoint>,
+}
+
 /// One line of the table.
 #[derive(Debug)]
-pub struct Row {
+struct Row {
     daemon: &'static str,
     name: String,
     endpoint: Endpoint,
     try_it: String,
 }
 
-impl Row {
-    /// The rows of one daemon.
-    pub fn of(berth: &Berth) -> Vec<Self> {
-        let daemon = berth.daemon;
-        berth
-            .sockets
+impl Board {
+    /// What is told of these daemons.
+    pub fn of(berths: &[Berth]) -> Self {
+        let sockets = berths
             .iter()
-            .map(|passed| {
-                let endpoint = passed.bound.endpoint.clone();
-                Self {
-                    daemon,
-                    name: passed.name.clone(),
-                    try_it: catalog::try_line(daemon, &passed.service, &endpoint)
-                        .unwrap_or_default(),
-                    endpoint,
-                }
-            })
-            .collect()
+            .flat_map(|berth| berth.sockets.iter().map(|passed| (berth.daemon, passed)));
+        let page = sockets
+            .clone()
+            .find(|(daemon, passed)| *daemon == "rest-api" && passed.service == "yard");
+        Self {
+            page: page.map(|(_, passed)| passed.bound.endpoint.clone()),
+            rows: sockets
+                .map(|(daemon, passed)| Row::of(daemon, passed))
+                .collect(),
+        }
+    }
+
+    /// Prints it to standard output. The yard stays open if nobody reads it.
+    pub fn print(&self) {
+        let us = std::env::args().next().unwrap_or_default();
+        let _: Result<(), Stop> = self.write(&mut Out::new(), &us);
+    }
+
+    fn write(&self, out: &mut Out, us: &str) -> Result<(), Stop> {
+        out.line("The yard is open. ^C drains and closes it.\n")?;
+        for line in table(&self.rows, us) {
+            out.line(line)?;
+        }
+        if let Some(page) = self.page.as_ref().and_then(page_at) {
+            out.line(format!("\nSee all of it in a browser: {page}"))?;
+        }
+        out.line("")?;
+        out.flush()
     }
 }
 
-/// Prints the table to standard output. The yard stays open if nobody reads it.
-pub fn print(rows: &[Row]) {
-    let us = std::env::args().next().unwrap_or_default();
-    let _: Result<(), Stop> = write(&mut Out::new(), rows, &us);
+impl Row {
+    fn of(daemon: &'static str, passed: &Passed) -> Self {
+        let endpoint = passed.bound.endpoint.clone();
+        Self {
+            daemon,
+            name: passed.name.clone(),
+            try_it: catalog::try_line(daemon, &passed.service, &endpoint).unwrap_or_default(),
+            endpoint,
+        }
+    }
 }
 
-fn write(out: &mut Out, rows: &[Row], us: &str) -> Result<(), Stop> {
-    out.line("The yard is open. ^C drains and closes it.\n")?;
-    for line in table(rows, us) {
-        out.line(line)?;
+/// The address of service yard's page; browsers open none on a Unix socket.
+fn page_at(endpoint: &Endpoint) -> Option<String> {
+    match endpoint {
+        Endpoint::Tcp(at) => Some(format!("http://{at}/yard")),
+        _ => None,
     }
-    out.line("")?;
-    out.flush()
 }
 
 fn table(rows: &[Row], us: &str) -> Vec<String> {
@@ -107,5 +135,7 @@ mod tests {
             ]
         );
         assert_eq!(as_typed("portyard echo x", "portyard"), "portyard echo x");
+        let page = page_at(&Endpoint::tcp_loopback(18082));
+        assert_eq!(page.as_deref(), Some("http://127.0.0.1:18082/yard"));
     }
 }

@@ -14,8 +14,9 @@ use tokio::process::{Child, Command};
 
 use super::sockets::Berth;
 
-/// Starts the daemon of a berth with copies of its sockets and the place for its notices.
-pub fn start(berth: &Berth, notices: &Path) -> io::Result<Child> {
+/// Starts the daemon of a berth with copies of its sockets, its configuration, and the place for its
+/// notices.
+pub fn start(berth: &Berth, config: &Path, notices: &Path) -> io::Result<Child> {
     let mut mappings = Vec::new();
     for (child_fd, passed) in (FIRST_DESCRIPTOR..).zip(&berth.sockets) {
         mappings.push(FdMapping {
@@ -31,6 +32,8 @@ pub fn start(berth: &Berth, notices: &Path) -> io::Result<Child> {
         .arg(std::process::id().to_string())
         .arg("--")
         .arg(&berth.program)
+        .arg("--config")
+        .arg(config)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

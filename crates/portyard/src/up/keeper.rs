@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use super::child;
 use super::log::Log;
 use super::notify::{Inbox, Notice};
+use super::outfit::Outfit;
 use super::policy::{End, Policy, Verdict};
 use super::sockets::Berth;
 
@@ -39,6 +40,8 @@ impl Phase {
 pub struct Keeper {
     /// The daemon and its sockets, open as long as this lives.
     pub berth: Berth,
+    /// Its configuration.
+    pub outfit: Outfit,
     /// What it says.
     pub notices: Inbox,
     /// Where its lines go.
@@ -92,7 +95,11 @@ impl Keeper {
         let daemon = self.berth.daemon;
         // What an earlier process said last is not about this one.
         self.notices.waiting();
-        let mut process = match child::start(&self.berth, self.notices.path()) {
+        let started = self
+            .outfit
+            .lay_out()
+            .and_then(|()| child::start(&self.berth, self.outfit.path(), self.notices.path()));
+        let mut process = match started {
             Ok(process) => process,
             Err(error) => {
                 let message = format!("cannot be started: {error}");

@@ -41,7 +41,8 @@ pub fn directory() -> Result<TempDir, Fatal> {
     preferred
         .into_iter()
         .chain([std::env::temp_dir(), PathBuf::from("/tmp")])
-        .filter(|parent| parent.as_os_str().len() <= MAX_PARENT)
+        // An empty variable is an unset one, and a relative path is none (XDG Base Directory).
+        .filter(|parent| parent.is_absolute() && parent.as_os_str().len() <= MAX_PARENT)
         .find_map(|parent| make(&parent).ok())
         .ok_or_else(|| {
             Fatal::new(

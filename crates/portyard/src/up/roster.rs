@@ -26,6 +26,8 @@ pub struct Plan {
     pub program: PathBuf,
     /// What it wants to listen on.
     pub listeners: Vec<Listener>,
+    /// Its effective configuration, these listeners included.
+    pub defaults: toml::Table,
 }
 
 /// One `[[listener]]` of an effective configuration; the other keys are the daemon's business.
@@ -78,11 +80,12 @@ pub async fn plans(directory: Option<&Path>, only: &[String]) -> Result<Vec<Plan
             continue;
         }
         if program.is_file() {
-            let listeners = ask(&program, daemon.name).await?;
+            let (defaults, listeners) = ask(&program, daemon.name).await?;
             plans.push(Plan {
                 daemon,
                 program,
                 listeners,
+                defaults,
             });
         } else if asked_for {
             return Err(missing(daemon.name, &directory));
@@ -92,6 +95,13 @@ pub async fn plans(directory: Option<&Path>, only: &[String]) -> Result<Vec<Plan
         return Err(missing("a daemon", &directory));
     }
     Ok(plans)
+}
+
+/// The daemons but this one, as `--only` takes them.
+pub fn others(daemon: &str) -> String {
+    let others = DAEMONS.iter().map(|other| other.name);
+    let others: Vec<&str> = others.filter(|other| *other != daemon).collect();
+    others.join(",")
 }
 
 fn beside_us() -> Result<PathBuf, Fatal> {
@@ -114,7 +124,7 @@ fn missing(what: &str, directory: &Path) -> Fatal {
 }
 
 /// Has the daemon print its effective configuration and reads the listeners.
-async fn ask(program: &Path, name: &str) -> Result<Vec<Listener>, Fatal> {
+async fn ask(program: &Path, name: &str) -> Result<(toml::Table, Vec<Listener>), Fatal> {
     let config = |what: String| Fatal::new(Exit::Config, format!("{name} --print-config: {what}"));
     let (status, output, complaint) = match timeout(PATIENCE, print_config(program)).await {
         Ok(Ok(printed)) => printed,
@@ -130,17 +140,23 @@ async fn ask(program: &Path, name: &str) -> Result<Vec<Listener>, Fatal> {
     if !status.success() {
         let exit = child::exit_code(status);
         let complaint = escape(complaint.trim_ascii(), MAX_SHOWN);
-        let message = format!("{name} --print-config failed ({status}): {complaint}");
+        let others = others(name);
+        let message = format!(
+            "nothing was started: {name} --print-config failed ({status}): {complaint}. Put that \
+             right, or start the others with --only {others}"
+        );
         return Err(Fatal::new(exit, message));
     }
     let text = String::from_utf8(output).map_err(|_| config("the output is no UTF-8".into()))?;
-    let printed: Printed = toml::from_str(&text).map_err(|error| {
+    let odd = |error: toml::de::Error| {
         config(format!(
             "the output is not as expected: {}; are daemon and client of one version?",
             escape(error.message().as_bytes(), MAX_SHOWN)
         ))
-    })?;
-    Ok(printed.listeners)
+    };
+    let table: toml::Table = toml::from_str(&text).map_err(odd)?;
+    let printed: Printed = table.clone().try_into().map_err(odd)?;
+    Ok((table, printed.listeners))
 }
 
 async fn print_config(program: &Path) -> io::Result<(ExitStatus, Vec<u8>, Vec<u8>)> {

@@ -7,7 +7,7 @@ use portyard_core::endpoint::{Endpoint, Transport};
 use portyard_core::exit::{Exit, Fatal};
 use portyard_core::listen::{self, Bound, Inherited, ListenError};
 
-use super::roster::Plan;
+use super::roster::{Plan, others};
 
 /// A daemon and the sockets that wait for it.
 #[derive(Debug)]
@@ -16,6 +16,8 @@ pub struct Berth {
     pub daemon: &'static str,
     /// Its binary.
     pub program: std::path::PathBuf,
+    /// Its built-in configuration.
+    pub defaults: toml::Table,
     /// What it gets on descriptors 3, 4, and so on.
     pub sockets: Vec<Passed>,
 }
@@ -73,6 +75,7 @@ pub fn open(plan: Plan) -> Result<Berth, Fatal> {
     Ok(Berth {
         daemon,
         program: plan.program,
+        defaults: plan.defaults,
         sockets,
     })
 }
@@ -85,8 +88,9 @@ fn cannot_open(daemon: &str, name: &str, transport: Transport, error: &ListenErr
             ..
         } if cause.kind() == io::ErrorKind::AddrInUse => format!(
             "nothing was started: {endpoint} ({name} of {daemon}) is taken by another program; \
-             {} shows which. Stop it, or start the others with --only",
-            who_has(endpoint, transport)
+             {} shows which. Stop it, or start the others with --only {}",
+            who_has(endpoint, transport),
+            others(daemon)
         ),
         _ => format!("nothing was started: {name} of {daemon}: {error}"),
     };
@@ -130,6 +134,7 @@ mod tests {
                 name: Some(name.into()),
                 listen: vec![listen.parse().unwrap()],
             }],
+            defaults: toml::Table::new(),
         }
     }
 
@@ -146,6 +151,10 @@ mod tests {
         );
         assert!(
             message.contains(&format!("'ss -Hlunp sport = :{port}'")),
+            "{message}"
+        );
+        assert!(
+            message.ends_with("--only echo-tcp,kv-rpc,rest-api,fd-broker"),
             "{message}"
         );
     }

@@ -1,24 +1,113 @@
-//! The state of the yard as lines of text. Pure; what is missing is left empty.
+//! The state of the yard as lines of text. Pure; what is missing is left empty, and nothing in it is
+//! obeyed by a terminal.
 
+use portyard_wire::escape::escape;
 use serde_json::Value;
+use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr};
+
+/// How much there is room for.
+#[derive(Debug, Clone, Copy)]
+pub struct Window {
+    /// Characters of a line.
+    pub columns: usize,
+    /// Lines.
+    pub rows: usize,
+}
 
 /// The table, and below it what somebody should look at.
 pub fn lines(told: &Value) -> Vec<String> {
-    let mut rows = vec![HEAD.map(String::from).to_vec()];
-    let mut notes = Vec::new();
+    let (rows, notes) = rows_and_notes(told);
+    if rows.is_empty() {
+        return vec![NOBODY.into()];
+    }
+    let widths = widths(&rows);
+    let all = std::iter::once(head()).chain(rows.into_iter().map(|row| row.cells));
+    let all = all.map(|cells| line(&cells, &widths, &[]));
+    all.chain(notes).collect()
+}
+
+/// The same in a window: without what is least needed of each line, and if there are too many lines with
+/// those first that somebody should look at.
+pub fn fitted(told: &Value, window: Window) -> Vec<String> {
+    let (mut rows, mut notes) = rows_and_notes(told);
+    // The cursor has a line.
+    let room = window.rows.saturating_sub(1).max(2);
+    let count = rows.len();
+    if count == 0 {
+        return vec![cut(NOBODY, window.columns)];
+    }
+    if 1 + rows.len() + notes.len() > room {
+        rows.sort_by_key(|row| row.is_ready);
+        // A line says what is left out.
+        let least = notes.len().min(room / 3);
+        rows.truncate(room.saturating_sub(2 + least).max(1));
+        let left = room.saturating_sub(2 + rows.len());
+        let (more, others) = (count - rows.len(), notes.len().saturating_sub(left));
+        notes.truncate(left);
+        let mut said = Vec::new();
+        if more > 0 {
+            said.push(format!("{more} more of {count} daemons"));
+        }
+        if others > 0 {
+            said.push(format!("{others} more notes"));
+        }
+        notes.push(format!("… {}: make the window higher", said.join(", ")));
+    }
+    let widths = widths(&rows);
+    let mut left_out: Vec<usize> = Vec::new();
+    let needed = |left_out: &[usize]| {
+        let kept = widths.iter().enumerate();
+        let kept = kept.filter(|(place, _)| !left_out.contains(place));
+        kept.map(|(_, width)| width + GAP.len()).sum::<usize>() - GAP.len()
+    };
+    for column in LEAST_NEEDED {
+        if needed(&left_out) > window.columns {
+            left_out.push(column);
+        }
+    }
+    let all = std::iter::once(head()).chain(rows.into_iter().map(|row| row.cells));
+    let all = all.map(|cells| line(&cells, &widths, &left_out));
+    all.chain(notes)
+        .map(|line| cut(&line, window.columns))
+        .collect()
+}
+
+/// What of a line fits into so many columns.
+pub fn cut(line: &str, columns: usize) -> String {
+    if line.width() <= columns {
+        return line.into();
+    }
+    let mut width = 1;
+    let fits = line.chars().take_while(|char| {
+        width += char.width().unwrap_or(0);
+        width <= columns
+    });
+    fits.chain(['…']).collect()
+}
+
+struct Row {
+    cells: Vec<String>,
+    is_ready: bool,
+}
+
+fn rows_and_notes(told: &Value) -> (Vec<Row>, Vec<String>) {
+    let (mut rows, mut notes) = (Vec::new(), Vec::new());
     for daemon in items(&told["daemons"]) {
-        rows.push(row(daemon));
+        rows.push(Row {
+            cells: row(daemon),
+            is_ready: daemon["state"] == "ready",
+        });
         let name = text(&daemon["name"]);
-        if let Some(error) = daemon["error"].as_str() {
-            notes.push(format!("{name}: {error}"));
+        if daemon["error"].is_string() {
+            notes.push(format!("{name}: {}", text(&daemon["error"])));
         }
         for limit in items(&daemon["limits"]).filter(|limit| limit["now"] == true) {
-            let listener = limit["listener"]
-                .as_str()
-                .filter(|listener| !listener.is_empty());
-            let place = listener
-                .map(|listener| format!(" of {listener}"))
-                .unwrap_or_default();
+            let listener = text(&limit["listener"]);
+            let place = if listener.is_empty() {
+                listener
+            } else {
+                format!(" of {listener}")
+            };
             notes.push(format!(
                 "{name}: limit {}{place} is met ({})",
                 text(&limit["reason"]),
@@ -28,10 +117,11 @@ pub fn lines(told: &Value) -> Vec<String> {
         for one in items(&daemon["certificates"]) {
             let days = one["days_left"].as_i64().unwrap_or(i64::MAX);
             if days <= SOON {
-                let when = if days < 0 {
-                    "has ended".to_owned()
-                } else {
-                    format!("ends in {days} days")
+                let when = match days {
+                    ..=-1 => "has ended".to_owned(),
+                    0 => "ends today".to_owned(),
+                    1 => "ends in 1 day".to_owned(),
+                    _ => format!("ends in {days} days"),
                 };
                 notes.push(format!(
                     "{name}: {} {} of {} {when} ({})",
@@ -43,30 +133,38 @@ pub fn lines(told: &Value) -> Vec<String> {
             }
         }
     }
-    if rows.len() == 1 {
-        return vec!["No daemon is named: add tables [[yard]] to rest-api's configuration.".into()];
-    }
-    let mut widths = [0; HEAD.len()];
-    for row in &rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = cell.chars().count().max(*width);
+    (rows, notes)
+}
+
+fn head() -> Vec<String> {
+    HEAD.map(String::from).to_vec()
+}
+
+fn widths(rows: &[Row]) -> [usize; HEAD.len()] {
+    let mut widths = HEAD.map(UnicodeWidthStr::width);
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(&row.cells) {
+            *width = cell.width().max(*width);
         }
     }
-    let line = |row: Vec<String>| {
-        let cells = row.iter().zip(widths).enumerate();
-        let padded = cells.map(|(place, (cell, width))| {
-            let gap = " ".repeat(width - cell.chars().count());
-            // Words on the left, figures on the right.
-            if place < WORDS {
-                format!("{cell}{gap}")
-            } else {
-                format!("{gap}{cell}")
-            }
-        });
-        let line = padded.collect::<Vec<_>>().join("  ");
-        line.trim_end().to_owned()
-    };
-    rows.into_iter().map(line).chain(notes).collect()
+    widths
+}
+
+fn line(cells: &[String], widths: &[usize], left_out: &[usize]) -> String {
+    let kept = cells.iter().zip(widths).enumerate();
+    let padded =
+        kept.filter(|(place, _)| !left_out.contains(place))
+            .map(|(place, (cell, width))| {
+                let gap = " ".repeat(width - cell.width());
+                // Words on the left, figures on the right.
+                if place < WORDS {
+                    format!("{cell}{gap}")
+                } else {
+                    format!("{gap}{cell}")
+                }
+            });
+    let line = padded.collect::<Vec<_>>().join(GAP);
+    line.trim_end().to_owned()
 }
 
 /// Whether every daemon serves.
@@ -124,7 +222,7 @@ fn span(seconds: u64) -> String {
 }
 
 fn text(value: &Value) -> String {
-    value.as_str().unwrap_or_default().to_owned()
+    escape(value.as_str().unwrap_or_default().as_bytes(), TEXT_MAX)
 }
 
 fn items(value: &Value) -> impl Iterator<Item = &Value> {
@@ -142,6 +240,12 @@ const HEAD: [&str; 9] = [
     "IN B/s",
     "OUT B/s",
 ];
+const NOBODY: &str = "No daemon is named: add tables [[yard]] to rest-api's configuration.";
+const GAP: &str = "  ";
+/// Columns that can be left out: the program, bytes, since when.
+const LEAST_NEEDED: [usize; 4] = [2, 8, 7, 3];
+/// Characters of a text that a daemon tells.
+const TEXT_MAX: usize = 512;
 /// Columns of words.
 const WORDS: usize = 3;
 /// Days before the end of a certificate from which it is told.
@@ -182,6 +286,74 @@ mod tests {
             ]
         );
         assert!(!is_ready(&told));
+    }
+
+    #[test]
+    fn a_window_shows_first_what_needs_a_look_and_is_never_too_small() {
+        let daemon = |nth: usize| {
+            let (state, error) = match nth {
+                40 | 41 => (
+                    "unreachable",
+                    json!("nothing listens there; is it running?"),
+                ),
+                _ => ("ready", json!(null)),
+            };
+            json!({ "name": format!("daemon-{nth}"), "state": state, "program": "fd-broker",
+                "version": "1.0.0", "uptime_seconds": 7200, "error": error })
+        };
+        let told = json!({ "daemons": (0..50).map(daemon).collect::<Vec<_>>() });
+        for (columns, rows) in [(80, 24), (40, 10), (10, 5), (1, 1), (0, 0), (300, 24)] {
+            let lines = fitted(&told, Window { columns, rows });
+            assert!(lines.len() < rows.max(4), "{lines:#?}");
+            assert!(
+                lines.iter().all(|line| line.width() <= columns.max(1)),
+                "{lines:#?}"
+            );
+        }
+        let lines = fitted(
+            &told,
+            Window {
+                columns: 80,
+                rows: 24,
+            },
+        );
+        assert_eq!(lines.len(), 23);
+        assert_eq!(
+            lines[..3],
+            [
+                "NAME       STATE        UP  CONNECTIONS  TAKEN/s  REFUSED/s  IN B/s  OUT B/s",
+                "daemon-40  unreachable   -            -        -          -       -        -",
+                "daemon-41  unreachable   -            -        -          -       -        -",
+            ]
+        );
+        assert_eq!(
+            lines[20..],
+            [
+                "daemon-40: nothing listens there; is it running?",
+                "daemon-41: nothing listens there; is it running?",
+                "… 31 more of 50 daemons: make the window higher",
+            ]
+        );
+        // Where there is room, nothing is left out, and the order is that of the configuration.
+        let all = fitted(
+            &told,
+            Window {
+                columns: 200,
+                rows: 99,
+            },
+        );
+        assert_eq!(all, super::lines(&told));
+    }
+
+    #[test]
+    fn columns_line_up_whatever_is_told() {
+        let told = json!({ "daemons": [
+            { "name": "a", "state": "ready", "program": "日本", "version": "\u{1b}[31m" },
+            { "name": "b", "state": "ready", "program": "echo-tcp", "version": "1" },
+        ]});
+        let lines = lines(&told);
+        assert!(lines[1].contains("日本 \\x1b[31m"), "{lines:?}");
+        assert_eq!(lines[1].width(), lines[2].width());
     }
 
     #[test]

@@ -12,11 +12,7 @@ pub fn answer(request: &Request) -> Answer {
     let name = name.as_deref().unwrap_or("world");
     let form = choose(&request.headers, FORMS).ok_or_else(|| Problem::not_acceptable(FORMS))?;
     let text = match form {
-        0 => format!(
-            "<!DOCTYPE html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>Hello</title>\
-             <p>Hello, {}!</p></html>\n",
-            escape_html(name)
-        ),
+        0 => [HTML[0], &escape_html(name), HTML[1]].concat(),
         1 => format!("Hello, {name}!\n"),
         _ => format!("{}\n", json!({ "hello": name })),
     };
@@ -27,6 +23,11 @@ pub fn answer(request: &Request) -> Answer {
     Ok(response)
 }
 
+/// What stands around the name.
+const HTML: [&str; 2] = [
+    "<!DOCTYPE html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>Hello</title><p>Hello, ",
+    "!</p></html>\n",
+];
 const FORMS: &[Offer] = &[
     Offer::new("text/html; charset=utf-8", &[]),
     Offer::new("text/plain; charset=utf-8", &[]),

@@ -1,8 +1,8 @@
 //! What every answer goes through on its way out: conditions, ranges, compression, safe fields.
 
+use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
-use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use hyper::body::{Bytes, Frame, SizeHint};
@@ -29,7 +29,11 @@ pub fn finish(site: &Site, head: &Head, client: &Client, mut response: Response)
         let name = HeaderValue::from_static("accept-encoding");
         response.headers_mut().append(VARY, name);
     }
-    if response.status() == StatusCode::OK && (is_head || head.method == Method::GET) {
+    let may_differ = || has_validator(response.headers());
+    if response.status() == StatusCode::OK
+        && (is_head || head.method == Method::GET)
+        && may_differ()
+    {
         condition(head, &mut response);
         select(head, &mut response);
     }
@@ -38,12 +42,8 @@ pub fn finish(site: &Site, head: &Head, client: &Client, mut response: Response)
     }
     let fields = response.headers_mut();
     fields.insert(X_CONTENT_TYPE_OPTIONS, NOSNIFF);
-    if let Some(id) = head
-        .id
-        .as_deref()
-        .and_then(|id| HeaderValue::from_str(id).ok())
-    {
-        fields.insert(REQUEST_ID, id);
+    if let Some(id) = &head.id {
+        fields.insert(REQUEST_ID, id.clone());
     }
     if let Some(cors) = &site.cors {
         cors.tell(&head.headers, fields);
@@ -81,12 +81,17 @@ fn validators(response: &HeaderMap) -> Validators<'_> {
     }
 }
 
+/// Whether an answer says by what its client may know it again.
+fn has_validator(fields: &HeaderMap) -> bool {
+    // There are few, and most have neither: to compare names costs less than to look two of them up.
+    fields
+        .keys()
+        .any(|name| name == ETAG || name == LAST_MODIFIED)
+}
+
 /// 304 or 412 instead of what the client has, or does not want.
 fn condition(head: &Head, response: &mut Response) {
     let fields = response.headers();
-    if !fields.contains_key(ETAG) && !fields.contains_key(LAST_MODIFIED) {
-        return;
-    }
     match conditions::evaluate(&head.method, &head.headers, validators(fields)) {
         Verdict::Go => {}
         Verdict::NotModified => {
@@ -133,16 +138,18 @@ fn select(head: &Head, response: &mut Response) {
 fn is_codable(response: &Response) -> bool {
     let (status, fields) = (response.status(), response.headers());
     let is_part = status == StatusCode::PARTIAL_CONTENT;
+    let is_short = |length| length < COMPRESS_MIN;
+    if !is_part && response.body().length().is_some_and(is_short) {
+        return false;
+    }
     let has_body = !status.is_informational()
         && status != StatusCode::NO_CONTENT
         && status != StatusCode::NOT_MODIFIED;
-    let is_short = |length| length < COMPRESS_MIN;
     let is_fixed = fields
         .get(CACHE_CONTROL)
         .and_then(|value| value.to_str().ok())
         .is_some_and(|value| value.contains("no-transform"));
     has_body
-        && (is_part || !response.body().length().is_some_and(is_short))
         && !fields.contains_key(CONTENT_ENCODING)
         && !is_fixed
         && fields.get(CONTENT_TYPE).is_some_and(is_compressible)
@@ -265,50 +272,65 @@ impl hyper::body::Body for Compressed {
     }
 }
 
-/// A request's number, for the log of whoever sent it.
-pub struct Ids {
+/// Numbers of requests, for the log of whoever sent them.
+struct Ids {
     /// Of this process.
-    prefix: String,
-    next: std::cell::Cell<u64>,
+    prefix: [u8; PREFIX],
+    next: u64,
 }
 
 thread_local! {
-    static IDS: Ids = Ids::new();
+    static IDS: RefCell<Ids> = RefCell::new(Ids::new());
 }
 
 impl Ids {
     fn new() -> Self {
         use std::hash::{BuildHasher, RandomState};
-        let prefix = format!("{:012x}", RandomState::new().hash_one(0) >> 16);
-        Self {
-            prefix,
-            next: std::cell::Cell::new(0),
-        }
+        let mut prefix = [b'-'; PREFIX];
+        hex(
+            RandomState::new().hash_one(0) >> 16,
+            &mut prefix[..PREFIX - 1],
+        );
+        Self { prefix, next: 0 }
+    }
+
+    fn next(&mut self) -> Option<HeaderValue> {
+        let number = self.next;
+        self.next = number.wrapping_add(1);
+        let mut id = [0; PREFIX + 16];
+        id[..PREFIX].copy_from_slice(&self.prefix);
+        let digits = (64 - number.leading_zeros()).div_ceil(4).max(1) as usize;
+        hex(number, &mut id[PREFIX..PREFIX + digits]);
+        HeaderValue::from_bytes(&id[..PREFIX + digits]).ok()
+    }
+}
+
+/// Writes as many hexadecimal digits of a number as there is room for.
+fn hex(mut number: u64, digits: &mut [u8]) {
+    for digit in digits.iter_mut().rev() {
+        *digit = b"0123456789abcdef"[(number % 16) as usize];
+        number /= 16;
     }
 }
 
 /// The client's own id of a request where it has a good one, else a new one.
-pub fn request_id(headers: &HeaderMap) -> Rc<str> {
-    let given = headers.get(&REQUEST_ID).and_then(|id| id.to_str().ok());
-    let is_good = |id: &&str| {
+pub fn request_id(headers: &HeaderMap) -> Option<HeaderValue> {
+    let is_good = |id: &&HeaderValue| {
         (1..=ID_MAX).contains(&id.len())
             && id
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+                .as_bytes()
+                .iter()
+                .all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(b))
     };
-    match given.filter(is_good) {
-        Some(id) => id.into(),
-        None => IDS.with(|ids| {
-            let number = ids.next.get();
-            ids.next.set(number.wrapping_add(1));
-            format!("{}-{number:x}", ids.prefix).into()
-        }),
-    }
+    let given = headers.get(&REQUEST_ID).filter(is_good).cloned();
+    given.or_else(|| IDS.with_borrow_mut(Ids::next))
 }
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 const ID_MAX: usize = 64;
+/// Twelve digits and a dash.
+const PREFIX: usize = 13;
 /// Less is not worth the bytes that a coding adds.
 const COMPRESS_MIN: u64 = 512;
 /// What is compressed in one go; more, piece by piece.

@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, SystemTime};
@@ -15,7 +16,8 @@ use super::body::Upgraded;
 use super::io::Io;
 use super::problem::Problem;
 use super::record;
-use super::server::{Call, Next, Site};
+use super::request::Client;
+use super::server::{Call, Exchange, Next, Site};
 use super::watch::Watch;
 
 /// Why hyper is left.
@@ -28,17 +30,30 @@ enum Turn {
     Refuse(Problem),
 }
 
-/// Serves a connection, of which `pending` has come already, until it rests or ends.
-pub async fn serve(connection: Connection, site: Arc<Site>, pending: Vec<u8>) -> io::Result<Next> {
+/// Serves a connection, of which `pending` has come already, until it rests or ends. The first request may
+/// have `begun` to be answered.
+pub async fn serve(
+    connection: Connection,
+    site: Arc<Site>,
+    client: Rc<Client>,
+    pending: Vec<u8>,
+    begun: Option<Exchange>,
+) -> io::Result<Next> {
     let watch = Watch::new(connection.place(), site.options.header.0);
-    let call = Call::new(site.clone(), watch.clone(), &connection);
-    let io = Io::strict(connection, watch.clone(), site.caps(), &pending);
+    let call = Call::new(site.clone(), watch.clone(), client, begun);
+    let added = if site.handler.is_verbatim() {
+        TAKES_TRAILERS
+    } else {
+        b""
+    };
+    let io = Io::strict(connection, watch.clone(), site.caps(), added, &pending);
     drop(pending);
     let mut hyper = http1::Builder::new()
         .header_read_timeout(None)
         .title_case_headers(true)
-        .max_headers(site.options.max_fields.get() as usize)
-        .max_buf_size(BUFFER.max(site.caps().head.saturating_add(1)))
+        // And the one that is added.
+        .max_headers(site.options.max_fields.get() as usize + 1)
+        .max_buf_size(BUFFER.max(site.caps().head.saturating_add(added.len() + 1)))
         .serve_connection(io, call);
     let mut leaving = false;
     let turn = poll_fn(|cx| {
@@ -178,5 +193,8 @@ async fn tell(connection: &mut Connection, problem: Problem) -> io::Result<()> {
     connection.write_all(&out).await
 }
 
+/// Without this field hyper sends no trailers, which clients of those who do are tested with; RFC 9110
+/// (6.5.1) lets a server send them to anybody who may do without.
+const TAKES_TRAILERS: &[u8] = b"te: trailers\r\n";
 /// What is kept of answers for a peer, and read ahead of a body.
 const BUFFER: usize = 64 << 10;

@@ -17,6 +17,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::body::Pull;
 use super::io::Io;
+use super::request::Client;
 use super::server::{Call, Site};
 use super::watch::Watch;
 
@@ -71,7 +72,8 @@ async fn unless_stalled(request: impl Future<Output = ()>, stall: Duration) {
 /// Serves a connection, of which `pending` has come already, to its end.
 pub async fn serve(connection: Connection, site: Arc<Site>, pending: Vec<u8>) -> io::Result<Ended> {
     let watch = Watch::new(connection.place(), site.options.header.0);
-    let call = Call::new(site.clone(), watch.clone(), &connection);
+    let client = Rc::new(Client::of(&connection));
+    let call = Call::new(site.clone(), watch.clone(), client, None);
     let stall = connection.listener().settings().limits.write_stall.0;
     let io = Io::plain(connection, watch.clone(), pending);
     let header = u32::try_from(site.options.max_header.0).unwrap_or(u32::MAX);

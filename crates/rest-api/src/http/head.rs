@@ -131,9 +131,11 @@ fn is_ours(host: &str, hosts: &[String]) -> bool {
 /// A host with an optional port and without a user (RFC 3986, 3.2).
 fn is_host(text: &str) -> bool {
     // Most are, and need no parser.
-    let (name, port) = text.split_once(':').unwrap_or((text, "0"));
     let is_plain = |b: u8| b.is_ascii_alphanumeric() || b == b'.' || b == b'-';
-    if !name.is_empty() && name.bytes().all(is_plain) && is_port(port) {
+    let end = text.bytes().position(|b| !is_plain(b));
+    let (name, rest) = text.split_at(end.unwrap_or(text.len()));
+    let port = rest.strip_prefix(':').unwrap_or(rest);
+    if !name.is_empty() && (rest.is_empty() || is_port(port)) {
         return true;
     }
     let Ok(authority) = text.parse::<Authority>() else {

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use hyper::rt::{Read, ReadBufCursor, Write};
 use portyard_core::serve::Connection;
-use portyard_wire::http::{Caps, Checker};
+use portyard_wire::http::{Caps, Checker, Passed};
 use tokio::io::AsyncWrite;
 
 use super::watch::Watch;
@@ -18,6 +18,8 @@ pub struct Io {
     watch: Rc<Watch>,
     /// Of HTTP/1.1; HTTP/2 checks its frames itself.
     checker: Option<Checker>,
+    /// What each head gets before its last line.
+    added: &'static [u8],
     /// Bytes that hyper may have.
     ready: Vec<u8>,
     /// How many of them it has had.
@@ -29,12 +31,20 @@ pub struct Io {
 }
 
 impl Io {
-    /// HTTP/1.1, of which `pending` has come already.
-    pub fn strict(connection: Connection, watch: Rc<Watch>, caps: Caps, pending: &[u8]) -> Self {
+    /// HTTP/1.1, of which `pending` has come already. `added` are whole lines that hyper sees behind
+    /// the fields of each request.
+    pub fn strict(
+        connection: Connection,
+        watch: Rc<Watch>,
+        caps: Caps,
+        added: &'static [u8],
+        pending: &[u8],
+    ) -> Self {
         let mut io = Self {
             connection,
             watch,
             checker: Some(Checker::new(caps)),
+            added,
             ready: Vec::new(),
             taken: 0,
             out: Vec::new(),
@@ -50,6 +60,7 @@ impl Io {
             connection,
             watch,
             checker: None,
+            added: b"",
             ready: pending,
             taken: 0,
             out: Vec::new(),
@@ -102,6 +113,16 @@ impl Io {
         let Some(checker) = &mut self.checker else {
             hand_on(bytes);
             return;
+        };
+        let added = self.added;
+        let hand_on = |passed: Passed<'_>| match passed {
+            Passed::Head(head) if !added.is_empty() => {
+                let (fields, end) = head.split_at(head.len() - END.len());
+                for part in [fields, added, end] {
+                    hand_on(part);
+                }
+            }
+            Passed::Head(part) | Passed::Body(part) => hand_on(part),
         };
         if let Err(error) = checker.check(bytes, hand_on) {
             self.watch.refusal.set(Some(error));
@@ -178,6 +199,10 @@ impl Write for Io {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        this.watch.flushed.set(false);
+        if let Some(interim) = this.watch.interim.take() {
+            this.out.extend_from_slice(&interim);
+        }
         if this.out.len() + bytes.len() <= OUT && (this.has_more() || !this.out.is_empty()) {
             this.out.extend_from_slice(bytes);
             return Poll::Ready(Ok(bytes.len()));
@@ -193,6 +218,8 @@ impl Write for Io {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        // hyper asks for this once it has written all that it has.
+        this.watch.flushed.set(true);
         if this.has_more() {
             return Poll::Ready(Ok(()));
         }
@@ -209,5 +236,7 @@ impl Write for Io {
     }
 }
 
+/// The line behind the fields of a head.
+const END: &[u8] = b"\r\n";
 /// Answers that go together, at the most.
 const OUT: usize = 64 << 10;

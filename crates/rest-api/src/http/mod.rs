@@ -1,10 +1,11 @@
 //! HTTP over a connection of core's: requests in, answers out.
 //!
-//! [`Server`] runs a connection with hyper, HTTP/1.1 or HTTP/2; [`io`] is what hyper reads and writes
-//! through, which lets only well-formed requests pass; [`head`] holds what both versions share of
+//! [`Server`] runs a connection with hyper, HTTP/1.1 or HTTP/2, but for requests that are answered
+//! [`at_once`]; [`io`] is what hyper reads and writes through, which lets only well-formed requests pass; [`head`] holds what both versions share of
 //! strictness. A [`Handler`] gets a [`Request`] and gives a [`Response`], or a [`Problem`], which is
 //! told in the form that the client accepts ([`negotiate`]).
 
+mod at_once;
 mod body;
 pub mod conditions;
 mod cors;
@@ -20,6 +21,7 @@ mod record;
 mod request;
 mod response;
 mod server;
+mod spelling;
 mod watch;
 
 use std::future::Future;
@@ -30,8 +32,9 @@ pub use cors::CorsConfig;
 pub use negotiate::{Offer, choose, choose_coding};
 pub use problem::{Problem, escape_html};
 pub use request::{Client, Head, Progress, Request, RequestBody, User, decode};
-pub use response::{Response, respond, turn_away};
+pub use response::{Interim, Response, respond, turn_away};
 pub use server::Server;
+pub use spelling::{Spelling, spell};
 
 /// What answers requests. One value answers all of a listener, on all loops.
 pub trait Handler: Send + Sync + 'static {

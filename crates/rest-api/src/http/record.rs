@@ -35,6 +35,16 @@ impl Record {
             is_whole: false,
         }
     }
+
+    /// All of the answer, with a body of so many bytes, has been made.
+    pub fn made(&mut self, bytes: usize) {
+        self.sent = bytes as u64;
+    }
+
+    /// It has been sent, too.
+    pub fn sent(mut self) {
+        self.is_whole = true;
+    }
 }
 
 /// Tells of what is no request, and so has no record.
@@ -67,7 +77,7 @@ impl Drop for Record {
             target = %head.uri, version, host = text(HOST), status = self.status.as_u16(),
             bytes = self.sent, whole = self.is_whole,
             milliseconds = self.started.elapsed().as_secs_f64() * 1e3,
-            id = head.id.as_deref().unwrap_or_default(),
+            id = head.id(),
             user = head.user.get().map_or("", |user| &user.name), agent = text(USER_AGENT),
             referer = text(REFERER), "request"
         );

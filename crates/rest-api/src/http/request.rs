@@ -13,7 +13,7 @@ use hyper::header::{ACCEPT_ENCODING, CONTENT_ENCODING, HeaderName, HeaderValue};
 use hyper::{HeaderMap, Method, StatusCode, Uri, Version};
 use portyard_core::event_loop::EventLoop;
 use portyard_core::listener::{Listener, Streams};
-use portyard_core::serve::Peer;
+use portyard_core::serve::{Connection, Peer};
 use portyard_core::tls::Facts;
 use portyard_wire::http::coding::{Coding, DecodeError, Decoder};
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -43,7 +43,7 @@ pub struct Head {
     /// The header fields.
     pub headers: HeaderMap,
     /// The id by which logs name it, ours and others'.
-    pub id: Option<Rc<str>>,
+    pub id: Option<HeaderValue>,
     /// What counts its answer.
     pub counted: OnceCell<Arc<RouteMetrics>>,
     /// Who has shown a key.
@@ -60,6 +60,18 @@ pub struct User {
 
 /// When something of a body came last.
 pub type Progress = Rc<Cell<Instant>>;
+
+/// What a head is made of.
+pub struct Parts {
+    /// The method.
+    pub method: Method,
+    /// The target.
+    pub uri: Uri,
+    /// The version.
+    pub version: Version,
+    /// The header fields.
+    pub headers: HeaderMap,
+}
 
 /// Who is at the other end of a connection.
 pub struct Client {
@@ -110,6 +122,19 @@ struct Deadline {
     timer: Option<Pin<Box<Sleep>>>,
 }
 
+impl Client {
+    /// Who is at the other end of this one.
+    pub fn of(connection: &Connection) -> Self {
+        Self {
+            peer: connection.peer(),
+            is_encrypted: connection.is_encrypted(),
+            certificate: connection.certificate(),
+            listener: connection.listener().clone(),
+            home: connection.home().clone(),
+        }
+    }
+}
+
 impl Deref for Request {
     type Target = Head;
 
@@ -130,6 +155,12 @@ impl Request {
 }
 
 impl Head {
+    /// The id by which logs name it; empty where the listener gives none.
+    pub fn id(&self) -> &str {
+        let id = self.id.as_ref().and_then(|id| id.to_str().ok());
+        id.unwrap_or_default()
+    }
+
     /// Says what is to count its answer; the first to say so is obeyed.
     pub fn count_as(&self, metrics: &Arc<RouteMetrics>) {
         // Already set: by who knows better.

@@ -1,7 +1,7 @@
 //! An answer, and the usual ways to make one.
 
-use hyper::StatusCode;
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use hyper::{HeaderMap, StatusCode};
 
 use super::request::Head;
 use super::{Answer, Body, Problem};
@@ -9,13 +9,18 @@ use super::{Answer, Body, Problem};
 /// An answer.
 pub type Response = hyper::Response<Body>;
 
+/// In an answer's extensions: a status from 100 to 199 that goes before it, to clients of HTTP/1.1.
+#[derive(Debug, Clone, Copy)]
+pub struct Interim(pub StatusCode);
+
 /// An answer with a body of this type.
 pub fn respond(status: StatusCode, content_type: &'static str, body: impl Into<Body>) -> Response {
     let mut response = Response::new(body.into());
     *response.status_mut() = status;
-    response
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    // Room for what is added on the way out.
+    let mut fields = HeaderMap::with_capacity(FIELDS);
+    fields.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    *response.headers_mut() = fields;
     response
 }
 
@@ -54,3 +59,6 @@ fn list(methods: &[&str]) -> String {
     all.dedup();
     all.join(", ")
 }
+
+/// Fields of most answers.
+const FIELDS: usize = 6;

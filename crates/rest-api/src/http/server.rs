@@ -1,29 +1,32 @@
 //! The service of a listener that speaks HTTP.
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::convert::Infallible;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
+use std::mem;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Instant;
 
-use hyper::Version;
-use hyper::body::Incoming;
-use hyper::header::{self, HeaderValue};
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::service::Service;
+use hyper::{HeaderMap, Version};
 use portyard_core::serve::{Connection, Ended, Serving, StreamService};
 use portyard_wire::http::Caps;
 use tokio::time::timeout;
 
+use super::at_once::{self, Then, Turn};
 use super::body::Upgraded;
 use super::cors::Cors;
 use super::finish::{finish, request_id};
 use super::head::METHODS;
 use super::record::Record;
-use super::request::Head;
-use super::response::allowed;
+use super::request::{Head, Parts};
+use super::response::{Interim, allowed};
 use super::watch::Watch;
 use super::{Answer, Client, Handler, Request, RequestBody, Response, h1, h2, head};
 use crate::metrics::RouteMetrics;
@@ -80,9 +83,11 @@ pub enum Next {
     End(Ended),
 }
 
-/// Serves a connection to its end. Between requests it holds nothing but the connection.
+/// Serves a connection to its end. Between requests it holds nothing but the connection, and who is at the
+/// other end of it.
 async fn serve(mut connection: Connection, site: Arc<Site>) -> io::Result<Ended> {
     let mut pending = Vec::new();
+    let mut client = None;
     if connection.protocol() == Some(b"h2") {
         return Box::pin(h2::serve(connection, site, pending)).await;
     }
@@ -109,7 +114,30 @@ async fn serve(mut connection: Connection, site: Arc<Site>) -> io::Result<Ended>
         if pending.starts_with(PREFACE) {
             return Box::pin(h2::serve(connection, site, pending)).await;
         }
-        match Box::pin(h1::serve(connection, site.clone(), pending)).await? {
+        let client = client.get_or_insert_with(|| Rc::new(Client::of(&connection)));
+        let turn = poll_fn(|cx| {
+            let bytes = Bytes::from(mem::take(&mut pending));
+            Poll::Ready(at_once::answer(cx, &site, client, &connection, &bytes))
+        });
+        let Turn {
+            out,
+            records,
+            rest,
+            next,
+        } = turn.await;
+        pending = rest;
+        if !out.is_empty() {
+            connection.write_all(&out).await?;
+            for record in records {
+                record.sent();
+            }
+        }
+        let begun = match next {
+            Then::GoOn => continue,
+            Then::Hyper(begun) => begun,
+        };
+        let client = client.clone();
+        match Box::pin(h1::serve(connection, site.clone(), client, pending, begun)).await? {
             Next::Rest(same, rest) => {
                 (connection, pending) = (same, rest);
                 connection.place().freed();
@@ -122,25 +150,26 @@ async fn serve(mut connection: Connection, site: Arc<Site>) -> io::Result<Ended>
 
 /// A connection's requests, as hyper hands them over.
 pub struct Call {
-    pub site: Arc<Site>,
-    pub watch: Rc<Watch>,
-    pub client: Rc<Client>,
+    site: Arc<Site>,
+    watch: Rc<Watch>,
+    client: Rc<Client>,
+    /// The answer to the first of them, where it has begun already.
+    begun: Cell<Option<Exchange>>,
 }
 
 impl Call {
-    /// For the requests of a connection.
-    pub fn new(site: Arc<Site>, watch: Rc<Watch>, connection: &Connection) -> Self {
-        let client = Client {
-            peer: connection.peer(),
-            is_encrypted: connection.is_encrypted(),
-            certificate: connection.certificate(),
-            listener: connection.listener().clone(),
-            home: connection.home().clone(),
-        };
+    /// For the requests of a connection, of which the first may have `begun` to be answered.
+    pub fn new(
+        site: Arc<Site>,
+        watch: Rc<Watch>,
+        client: Rc<Client>,
+        begun: Option<Exchange>,
+    ) -> Self {
         Self {
             site,
             watch,
-            client: Rc::new(client),
+            client,
+            begun: Cell::new(begun),
         }
     }
 }
@@ -151,51 +180,93 @@ impl Service<hyper::Request<Incoming>> for Call {
     type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>>>>;
 
     fn call(&self, request: hyper::Request<Incoming>) -> Self::Future {
-        let (site, watch, client) = (self.site.clone(), self.watch.clone(), self.client.clone());
+        let (watch, version) = (self.watch.clone(), request.version());
         let under_way = watch.begin();
-        Box::pin(async move {
-            let started = Instant::now();
-            let (parts, incoming) = request.into_parts();
-            let options = &site.options;
-            let body = RequestBody::new(incoming, &parts.headers, options);
-            let head = Rc::new(Head {
-                id: options.request_id.then(|| request_id(&parts.headers)),
+        let exchange = self.begun.take().unwrap_or_else(|| {
+            let (mut parts, incoming) = request.into_parts();
+            let is_verbatim = self.site.handler.is_verbatim();
+            if version < Version::HTTP_2 && is_verbatim {
+                drop_last(&mut parts.headers, &header::TE);
+            }
+            let body = RequestBody::new(incoming, &parts.headers, &self.site.options);
+            let parts = Parts {
                 method: parts.method,
                 uri: parts.uri,
-                version: parts.version,
+                version,
                 headers: parts.headers,
-                counted: OnceCell::new(),
-                user: OnceCell::new(),
-            });
-            let answer = answer(&site, head.clone(), body, client.clone()).await;
-            let handler = &site.handler;
-            let answer = answer.unwrap_or_else(|problem| handler.tell(problem, &head));
-            let mut response = if handler.is_verbatim() {
-                answer
-            } else {
-                finish(&site, &head, &client, answer)
             };
+            exchange(
+                self.site.clone(),
+                self.client.clone(),
+                parts,
+                body,
+                Instant::now(),
+            )
+        });
+        Box::pin(async move {
+            let (mut response, record) = exchange.await;
+            if let Some(Interim(status)) = response.extensions_mut().remove()
+                && version == Version::HTTP_11
+            {
+                watch.tell_interim(status);
+            }
             if let Some(upgrade) = response.body_mut().take_upgrade() {
                 *watch.upgrade.borrow_mut() = Some(upgrade);
-            } else if head.version < Version::HTTP_2 && watch.place.draining() {
+            } else if version < Version::HTTP_2 && watch.place.draining() {
                 // RFC 9112, 9.6: a client that is never silent learns it from its next answer, behind which
                 // hyper ends the connection.
                 let close = HeaderValue::from_static("close");
                 response.headers_mut().insert(header::CONNECTION, close);
             }
-            let is_h2 = head.version == Version::HTTP_2;
-            let status = response.status();
-            let counted = head.counted.get().unwrap_or(&site.unrouted);
-            counted.answered(status, started.elapsed());
-            let record = options
-                .access_log
-                .then(|| Box::new(Record::new(head, client, status, started)));
+            let is_h2 = version == Version::HTTP_2;
             Ok(response.map(|body| {
                 let body = body.answers(under_way, record);
                 if is_h2 { body.paced() } else { body }
             }))
         })
     }
+}
+
+/// A request being answered: its answer, and the line that it gets in the log.
+pub type Exchange = Pin<Box<dyn Future<Output = (Response, Option<Box<Record>>)>>>;
+
+/// Answers a request, whose head had come by `started`.
+pub fn exchange(
+    site: Arc<Site>,
+    client: Rc<Client>,
+    parts: Parts,
+    body: RequestBody,
+    started: Instant,
+) -> Exchange {
+    Box::pin(async move {
+        let options = &site.options;
+        let head = Rc::new(Head {
+            id: (options.request_id)
+                .then(|| request_id(&parts.headers))
+                .flatten(),
+            method: parts.method,
+            uri: parts.uri,
+            version: parts.version,
+            headers: parts.headers,
+            counted: OnceCell::new(),
+            user: OnceCell::new(),
+        });
+        let answer = answer(&site, head.clone(), body, client.clone()).await;
+        let handler = &site.handler;
+        let answer = answer.unwrap_or_else(|problem| handler.tell(problem, &head));
+        let response = if handler.is_verbatim() {
+            answer
+        } else {
+            finish(&site, &head, &client, answer)
+        };
+        let status = response.status();
+        let counted = head.counted.get().unwrap_or(&site.unrouted);
+        counted.answered(status, started.elapsed());
+        let record = options
+            .access_log
+            .then(|| Box::new(Record::new(head, client, status, started)));
+        (response, record)
+    })
 }
 
 async fn answer(site: &Site, head: Rc<Head>, body: RequestBody, client: Rc<Client>) -> Answer {
@@ -232,6 +303,21 @@ impl Site {
             // Whoever reads the body holds it to a limit.
             body: u64::MAX,
         }
+    }
+}
+
+/// Takes back the field that was added behind those of the client.
+fn drop_last(fields: &mut HeaderMap, name: &HeaderName) {
+    let mut values: Vec<_> = fields.get_all(name).iter().cloned().collect();
+    values.pop();
+    let mut values = values.into_iter();
+    match values.next() {
+        // It keeps its place among the others.
+        Some(first) => drop(fields.insert(name, first)),
+        None => drop(fields.remove(name)),
+    }
+    for value in values {
+        fields.append(name, value);
     }
 }
 

@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
+use hyper::StatusCode;
 use portyard_core::serve::Place;
 use portyard_wire::http::HttpError;
 
@@ -29,6 +30,10 @@ pub struct Watch {
     pub refusal: Cell<Option<HttpError>>,
     /// What takes the connection over after an answer with status 101.
     pub upgrade: RefCell<Option<Upgrade>>,
+    /// Of HTTP/1.1: hyper has nothing left that it has not written.
+    pub flushed: Cell<bool>,
+    /// What goes out before all that hyper writes next.
+    pub interim: Cell<Option<Vec<u8>>>,
 }
 
 /// A request that is being answered. Dropped when its answer has been made, or nobody wants it.
@@ -47,6 +52,8 @@ impl Watch {
             blocked: Cell::new(false),
             refusal: Cell::new(None),
             upgrade: RefCell::new(None),
+            flushed: Cell::new(true),
+            interim: Cell::new(None),
         })
     }
 
@@ -66,6 +73,16 @@ impl Watch {
     /// How many requests have begun.
     pub fn begun(&self) -> u64 {
         self.begun.get()
+    }
+
+    /// Tells the client of HTTP/1.1 a status from 100 to 199 before the answer that is made next (RFC 9110,
+    /// 15.2). Left out where it would come in the midst of an earlier answer: nobody may rely on it.
+    pub fn tell_interim(&self, status: StatusCode) {
+        if self.flushed.get() {
+            let reason = status.canonical_reason().unwrap_or_default();
+            let line = format!("HTTP/1.1 {} {reason}\r\n\r\n", status.as_u16());
+            self.interim.set(Some(line.into_bytes()));
+        }
     }
 
     /// Tells the loop whether we work or wait for the peer, after a turn of the connection's task.

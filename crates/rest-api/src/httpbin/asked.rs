@@ -252,7 +252,12 @@ impl Asked {
 
     /// The URL that was asked for.
     pub fn url(&self) -> String {
-        let (scheme, host, prefix) = (self.claimed_scheme(), self.shown_host(), self.prefix());
+        let (scheme, host) = (self.claimed_scheme(), self.shown_host());
+        let prefix = match self.dialect {
+            Dialect::Python => self.prefix(),
+            // The original has taken its prefix away by then.
+            Dialect::Go => "",
+        };
         let mut url = format!("{scheme}://{host}{prefix}");
         match self.dialect {
             Dialect::Python => {

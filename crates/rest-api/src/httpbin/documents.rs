@@ -19,6 +19,26 @@ pub const IMAGES: &[(&str, &str, &[u8])] = &[
     ("webp", "image/webp", include_bytes!("static/anchor.webp")),
     ("svg", "image/svg+xml", include_bytes!("static/anchor.svg")),
 ];
+/// 300 in Go's dialect, likewise.
+pub const CHOICES: &str = r#"<!doctype html>
+<head>
+<title>Multiple Choices</title>
+</head>
+<body>
+<ul>
+<li><a href="{prefix}/image/jpeg">/image/jpeg</a></li>
+<li><a href="{prefix}/image/png">/image/png</a></li>
+<li><a href="{prefix}/image/svg">/image/svg</a></li>
+</body>
+</html>"#;
+/// 308 in Go's dialect, likewise.
+pub const MOVED: &str = r#"<!doctype html>
+<head>
+<title>Permanent Redirect</title>
+</head>
+<body>Permanently redirected to <a href="{prefix}/image/jpeg">{prefix}/image/jpeg</a>
+</body>
+</html>"#;
 /// `/deny`.
 pub const DENY: &str = r"
       .--------.

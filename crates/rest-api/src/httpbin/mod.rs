@@ -34,7 +34,7 @@ use hyper::header::{
 use hyper::{HeaderMap, Method, StatusCode};
 use serde::{Deserialize, Serialize};
 
-use crate::http::{Answering, Body, Handler, Head, Problem, Request, Response};
+use crate::http::{Answering, Body, Handler, Head, Problem, Request, Response, Spelling, spell};
 use crate::metrics::{RequestMetrics, RouteMetrics};
 use answer::Refusal;
 use asked::Asked;
@@ -67,6 +67,8 @@ pub struct Site {
     metrics: RequestMetrics,
     /// What counts requests, for each row of the table of endpoints that was asked for.
     counts: Vec<OnceLock<Arc<RouteMetrics>>>,
+    /// How httpbin spells what is not spelled as other fields are.
+    spelling: Spelling,
 }
 
 impl Httpbin {
@@ -82,6 +84,7 @@ impl Httpbin {
             options: options.clone(),
             metrics: metrics.clone(),
             counts: routes::ROUTES.iter().map(|_| OnceLock::new()).collect(),
+            spelling: Spelling::of(UNUSUAL.iter().copied()),
             max_body,
         })))
     }
@@ -137,6 +140,12 @@ impl Site {
         // What somebody chose is what it is called, and nothing else.
         let nosniff = HeaderValue::from_static("nosniff");
         fields.entry(X_CONTENT_TYPE_OPTIONS).or_insert(nosniff);
+        if dialect == Dialect::Python && response.extensions().is_empty() {
+            let fields = response.headers();
+            if UNUSUAL.iter().any(|name| fields.contains_key(*name)) {
+                spell(&mut response, &self.spelling);
+            }
+        }
         answer::name_reason(&mut response, dialect);
         if dialect == Dialect::Go && head.method == Method::HEAD {
             // Its HEAD writes no body, so that no length is known.
@@ -194,3 +203,6 @@ fn allow_origin(fields: &mut HeaderMap, head: &Head, dialect: Dialect) {
         fields.insert(ACCESS_CONTROL_ALLOW_HEADERS, wanted.clone());
     }
 }
+
+/// Fields whose names httpbin does not spell with a capital at the beginning of each word alone.
+const UNUSUAL: &[&str] = &["ETag", "WWW-Authenticate", "x-more-info"];

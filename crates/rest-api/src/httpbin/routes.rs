@@ -328,7 +328,7 @@ pub static ROUTES: &[Route] = &[
     route("/trailers", GET, ANY, in_time!(events::trailers)),
     route("/bytes/{n}", GET, ANY, at_once!(bytes::bytes)),
     route("/stream-bytes/{n}", GET, ANY, at_once!(bytes::stream)),
-    route("/range/{n}", GET, ANY, at_once!(bytes::range)),
+    route("/range/{n}", GET, ANY, in_time!(bytes::range)),
     route("/links/{n}", GET, ANY, at_once!(documents::links)),
     route("/links/{n}/{n}", GET, ANY, at_once!(documents::links)),
     route("/base64/{}", GET, ANY, at_once!(documents::base64)),

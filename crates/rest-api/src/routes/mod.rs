@@ -26,8 +26,9 @@ use std::sync::Arc;
 use hyper::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
 use hyper::{Method, StatusCode};
 
-pub use config::{KeyConfig, KeyScheme, RouteConfig};
+pub use config::{KeyConfig, KeyScheme, KvConfig, RouteConfig};
 pub use key::KeyCheck;
+pub use kv::Kv;
 pub use pattern::{Captures, Pattern};
 pub use route::{Allowed, Route};
 pub use rpc::{Caller, problem_of};

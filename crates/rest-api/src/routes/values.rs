@@ -37,7 +37,7 @@ fn value(name: &Name, request: &Request, captures: &Captures) -> Option<String> 
                 Some(ip) => ip.to_canonical().to_string(),
                 None => "local".into(),
             },
-            _ => request.id.as_deref().unwrap_or_default().into(),
+            _ => request.id().into(),
         }),
     }
 }

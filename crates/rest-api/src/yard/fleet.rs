@@ -196,6 +196,8 @@ async fn look_after(fleet: Fleet, member: Member) {
     } = member;
     let mut daemon = Daemon::clone(&daemon);
     let (mut before, mut last) = (Before::default(), None);
+    // What nobody has been told of yet may be starting at this moment, as we are.
+    let missed_from = Instant::now() + config.timeout.0.min(STARTING);
     loop {
         let asked = Instant::now();
         let state = daemon.state;
@@ -216,6 +218,10 @@ async fn look_after(fleet: Fleet, member: Member) {
                 if !config.can_be_steered() {
                     daemon.actions.clear();
                 }
+            }
+            Err(_) if daemon.state == State::Unknown && Instant::now() < missed_from => {
+                tokio::time::sleep(SOON).await;
+                continue;
             }
             Err(why) => {
                 last = None;
@@ -298,5 +304,7 @@ const STATUS_MAX: usize = 4 << 20;
 /// Two minutes at the default pace: what a chart of a card's width shows.
 const HISTORY: usize = 60;
 const CHANGES: usize = 50;
-/// What an action does takes a moment.
+/// Those that are started together are there by then.
+const STARTING: Duration = Duration::from_secs(2);
+/// What an action does takes a moment, and so does a start.
 const SOON: Duration = Duration::from_millis(200);

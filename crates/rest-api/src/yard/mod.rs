@@ -24,7 +24,9 @@ mod view;
 
 use std::sync::Arc;
 
-use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
+use hyper::header::{
+    CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, RETRY_AFTER, VARY,
+};
 use hyper::{Method, StatusCode};
 use portyard_core::limits::Gate;
 use serde::Serialize;
@@ -39,7 +41,7 @@ use table::{Call, Guard, OPERATIONS, Operation};
 use view::{Daemon, Steering, Yard};
 
 use crate::http::{
-    Answer, Answering, Body, Handler, Problem, Request, Response, respond, turn_away,
+    Answer, Answering, Body, Handler, Offer, Problem, Request, Response, choose, respond, turn_away,
 };
 use crate::metrics::RouteMetrics;
 use crate::routes::{Captures, Pattern};
@@ -136,13 +138,13 @@ impl YardService {
             Guard::Look => self.watchman.check_look(&mut request).await?,
             Guard::Act => self.watchman.check_act(&mut request).await?,
         };
-        self.call(operation.call, &request, &captures, by).await
+        self.call(operation.call, request, &captures, by).await
     }
 
     async fn call(
         self: Arc<Self>,
         call: Call,
-        request: &Request,
+        request: Request,
         captures: &Captures,
         by: Option<String>,
     ) -> Answer {
@@ -163,27 +165,33 @@ impl YardService {
                     "as many event streams as there may be are open",
                 )?;
                 let gate = self.streams.clone();
-                Ok(events::stream(self, request, gate))
+                Ok(events::stream(self, &request, gate))
             }
             Call::Act(action) => {
                 let member = self.member(captures)?;
                 let worker = captures.get(1).map(|(_, name)| name.as_str());
                 let order = steer::Order { action, worker };
                 let by = by.unwrap_or_default();
-                let done = steer::act(&member, order, request, &by).await?;
+                let done = steer::act(&member, order, &request, &by).await?;
                 self.fleet.note(&done, &by);
                 json(&done)
             }
             Call::Keys => {
                 let member = self.member(captures)?;
-                json(&keys::page(kv_of(&member)?, request).await?)
+                json(&keys::page(kv_of(&member)?, &request).await?)
             }
             Call::Value => {
                 let member = self.member(captures)?;
-                let value = keys::value(kv_of(&member)?, request).await?;
-                Ok(respond(StatusCode::OK, "application/json", value))
+                keys::value(kv_of(&member)?, &request).await
             }
-            Call::Metrics => self.scrape().await,
+            Call::Change(action) => {
+                let member = self.member(captures)?;
+                let by = by.unwrap_or_default();
+                let (done, answer) = keys::change(&member, action, request, &by).await?;
+                self.fleet.note(&done, &by);
+                Ok(answer)
+            }
+            Call::Metrics => self.scrape(&request).await,
             Call::Document => Ok(respond(
                 StatusCode::OK,
                 "application/json",
@@ -220,7 +228,10 @@ impl YardService {
         })
     }
 
-    async fn scrape(&self) -> Answer {
+    async fn scrape(&self, request: &Request) -> Answer {
+        let form = choose(&request.headers, METRICS);
+        let form = form.ok_or_else(|| Problem::not_acceptable(METRICS))?;
+        let format = [pages::Format::OpenMetrics, pages::Format::Plain][form];
         enter(
             &self.scrapes,
             "others fetch the metrics of all at this moment",
@@ -250,11 +261,11 @@ impl YardService {
             .iter()
             .map(|member| member.config.name.as_str())
             .zip(all.iter().map(Option::as_deref));
-        Ok(respond(
-            StatusCode::OK,
-            "application/openmetrics-text; version=1.0.0; charset=utf-8",
-            pages::merge(named),
-        ))
+        let page = pages::merge(named, format);
+        let mut response = respond(StatusCode::OK, METRICS[form].content_type, page);
+        let fields = response.headers_mut();
+        fields.insert(VARY, HeaderValue::from_static("accept"));
+        Ok(response)
     }
 }
 
@@ -320,5 +331,13 @@ const PROTECTION: [(HeaderName, &str); 5] = [
     (HeaderName::from_static("x-frame-options"), "DENY"),
 ];
 const SCRAPES: u32 = 4;
+/// A browser shows text, and offers to keep anything else.
+const METRICS: &[Offer; 2] = &[
+    Offer::new(
+        "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        &[],
+    ),
+    Offer::new("text/plain; version=0.0.4; charset=utf-8", &["text/html"]),
+];
 /// Several times what a daemon with hundreds of listeners shows.
 const METRICS_MAX: usize = 16 << 20;

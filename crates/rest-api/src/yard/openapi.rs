@@ -81,6 +81,12 @@ fn describe(operation: &Operation, options: &YardOptions, schemas: &mut SchemaGe
         "parameters": operation.parameters.iter().map(parameter).collect::<Vec<_>>(),
         "responses": responses,
     });
+    if let Some(about) = operation.body {
+        described["requestBody"] = json!({
+            "description": about, "required": true,
+            "content": { "application/json": { "schema": {} } },
+        });
+    }
     if guarded && options.key.is_some() {
         described["security"] = json!([{ "key": [] }]);
     }
@@ -119,7 +125,11 @@ fn answer(reply: &Reply, schemas: &mut SchemaGenerator) -> Value {
         Shape::Empty => return json!({ "description": reply.about }),
         Shape::Html => ("text/html", json!({ "type": "string" })),
         Shape::Events => ("text/event-stream", json!({ "type": "string" })),
-        Shape::Metrics => ("application/openmetrics-text", json!({ "type": "string" })),
+        Shape::Metrics => {
+            let text = json!({ "schema": { "type": "string" } });
+            let forms = json!({ "application/openmetrics-text": text, "text/plain": text });
+            return json!({ "description": reply.about, "content": forms });
+        }
         Shape::Json => ("application/json", json!({ "type": "object" })),
         Shape::Yard => ("application/json", schema::<Yard>(schemas)),
         Shape::Daemon => ("application/json", schema::<Daemon>(schemas)),

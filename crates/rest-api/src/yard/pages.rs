@@ -3,19 +3,62 @@
 use std::collections::HashMap;
 use std::fmt::Write as _;
 
+/// How a page is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// OpenMetrics 1.0.
+    OpenMetrics,
+    /// What came before it, Prometheus' text format 0.0.4: other programs read it, and browsers show it.
+    Plain,
+}
+
 /// One family of metrics: what describes it, and its samples.
 #[derive(Default)]
 struct Family {
     kind: String,
-    /// The lines `# TYPE`, `# HELP` and `# UNIT`.
-    about: String,
+    help: String,
+    unit: String,
     samples: String,
 }
 
-/// The pages as one page in OpenMetrics' text format. Families of one name become one; a daemon that
+impl Family {
+    /// What it is called in a format, and its type there.
+    fn as_in(&self, name: &str, format: Format) -> (String, &str) {
+        match (format, &*self.kind) {
+            // Here a family is called as its samples.
+            (Format::Plain, "counter") => (format!("{name}_total"), "counter"),
+            (Format::Plain, "info") => (format!("{name}_info"), "gauge"),
+            (Format::Plain, "stateset" | "gaugehistogram" | "unknown" | "") => {
+                (name.to_owned(), "untyped")
+            }
+            (_, kind) => (name.to_owned(), kind),
+        }
+    }
+
+    fn describe(&self, name: &str, format: Format) -> String {
+        let (name, kind) = self.as_in(name, format);
+        let unit = match format {
+            Format::OpenMetrics => &self.unit,
+            Format::Plain => "",
+        };
+        let mut lines = String::new();
+        for (what, said) in [("HELP", &*self.help), ("TYPE", kind), ("UNIT", unit)] {
+            if !said.is_empty() {
+                // Writing into a String does not fail.
+                let _ = writeln!(lines, "# {what} {name} {said}");
+            }
+        }
+        lines
+    }
+}
+
+/// The pages, which are OpenMetrics, as one page. Families of one name become one; a daemon that
 /// takes such a name for another type of metric is left out of that family. `None` stands for a daemon
 /// that has not answered.
-pub fn merge<'a>(pages: impl Iterator<Item = (&'a str, Option<&'a str>)>) -> String {
+pub fn merge<'a>(
+    pages: impl Iterator<Item = (&'a str, Option<&'a str>)>,
+    format: Format,
+) -> String {
     let mut order: Vec<String> = Vec::new();
     let mut families: HashMap<String, Family> = HashMap::new();
     let mut up = String::from(
@@ -33,7 +76,7 @@ pub fn merge<'a>(pages: impl Iterator<Item = (&'a str, Option<&'a str>)>) -> Str
         let mut here = Here::default();
         for line in page.unwrap_or_default().lines() {
             if let Some(about) = line.strip_prefix("# ") {
-                here.about(about, line, &mut order, &mut families);
+                here.about(about, &mut order, &mut families);
             } else if !line.is_empty() {
                 here.sample(daemon, line, &mut families);
             }
@@ -43,11 +86,14 @@ pub fn merge<'a>(pages: impl Iterator<Item = (&'a str, Option<&'a str>)>) -> Str
     for name in order {
         let family = families.remove(&name).unwrap_or_default();
         if !family.samples.is_empty() {
-            all += &family.about;
+            all += &family.describe(&name, format);
             all += &family.samples;
         }
     }
-    all + "# EOF\n"
+    if format == Format::OpenMetrics {
+        all += "# EOF\n";
+    }
+    all
 }
 
 /// Where we are within a page.
@@ -64,7 +110,6 @@ impl Here {
     fn about(
         &mut self,
         about: &str,
-        line: &str,
         order: &mut Vec<String>,
         families: &mut HashMap<String, Family>,
     ) {
@@ -82,18 +127,16 @@ impl Here {
                 families.insert(name.into(), Family::default());
             }
         }
-        let kind = words.next().unwrap_or_default();
+        let said = words.next().unwrap_or_default();
         let Some(family) = families.get_mut(name) else {
             return;
         };
-        if self.describes {
-            if what == "TYPE" {
-                kind.clone_into(&mut family.kind);
-            }
-            family.about += line;
-            family.about.push('\n');
-        } else if what == "TYPE" {
-            self.differs = family.kind != kind;
+        match what {
+            "TYPE" if !self.describes => self.differs = family.kind != said,
+            _ if !self.describes => {}
+            "TYPE" => said.clone_into(&mut family.kind),
+            "HELP" => said.clone_into(&mut family.help),
+            _ => said.clone_into(&mut family.unit),
         }
     }
 
@@ -158,7 +201,8 @@ mod tests {
     fn families_of_one_name_stand_together_and_each_sample_tells_its_daemon() {
         let two = "# HELP b B.\n# TYPE b gauge\nb{} 2\n# HELP a_bytes Bytes.\n\
             # TYPE a_bytes counter\na_bytes_total 6\n# EOF\n";
-        let merged = merge([("one", Some(ONE)), ("two", Some(two)), ("three", None)].into_iter());
+        let all = [("one", Some(ONE)), ("two", Some(two)), ("three", None)];
+        let merged = merge(all.into_iter(), Format::OpenMetrics);
         let expected = "# HELP portyard_yard_up Whether the daemon has shown its metrics.\n\
             # TYPE portyard_yard_up gauge\nportyard_yard_up{daemon=\"one\"} 1\n\
             portyard_yard_up{daemon=\"two\"} 1\nportyard_yard_up{daemon=\"three\"} 0\n\
@@ -171,9 +215,23 @@ mod tests {
     }
 
     #[test]
+    fn the_older_format_calls_families_as_their_samples() {
+        let merged = merge([("one", Some(ONE))].into_iter(), Format::Plain);
+        let expected = "# HELP portyard_yard_up Whether the daemon has shown its metrics.\n\
+            # TYPE portyard_yard_up gauge\nportyard_yard_up{daemon=\"one\"} 1\n\
+            # HELP a_bytes_total Bytes.\n# TYPE a_bytes_total counter\n\
+            a_bytes_total{daemon=\"one\",listener=\"x,daemon=\\\"q\\\"\"} 5\n\
+            # HELP b B.\n# TYPE b gauge\nb{daemon=\"one\"} 1\n\
+            # HELP build_info What.\n# TYPE build_info gauge\n\
+            build_info{daemon=\"one\",version=\"1\",exported_daemon=\"echo-tcp\"} 1\n";
+        assert_eq!(merged, expected);
+    }
+
+    #[test]
     fn a_page_that_means_something_else_by_a_name_does_not_spoil_the_others() {
         let other = "# TYPE b counter\nb_total 7\n# TYPE c gauge\nc 1\nwild 5\n{} x\n# EOF\n";
-        let merged = merge([("one", Some(ONE)), ("two", Some(other))].into_iter());
+        let all = [("one", Some(ONE)), ("two", Some(other))];
+        let merged = merge(all.into_iter(), Format::OpenMetrics);
         assert!(
             !merged.contains("b_total") && !merged.contains("wild"),
             "{merged}"

@@ -28,10 +28,7 @@ pub async fn act(
     let done = attempt(member, order).await;
     let name = &member.config.name;
     let Order { action, worker } = order;
-    let (peer, id) = (
-        request.client.peer,
-        request.id.as_deref().unwrap_or_default(),
-    );
+    let (peer, id) = (request.client.peer, request.id());
     match &done {
         Ok(done) => {
             let said = &done.said;

@@ -20,6 +20,8 @@ pub enum Call {
     Keys,
     /// A value of a kv-rpc.
     Value,
+    /// Changes a value of a kv-rpc: `set` or `delete`.
+    Change(&'static str),
     /// The metrics of all.
     Metrics,
     /// The OpenAPI document.
@@ -29,7 +31,7 @@ pub enum Call {
 /// One row: a method of a path.
 #[derive(Debug)]
 pub struct Operation {
-    /// GET or POST.
+    /// GET, POST, PUT or DELETE.
     pub method: &'static str,
     /// The pattern of its path.
     pub path: &'static str,
@@ -43,6 +45,8 @@ pub struct Operation {
     pub guard: Guard,
     /// Its parameters.
     pub parameters: &'static [Parameter],
+    /// What its body means, if it takes one: any JSON.
+    pub body: Option<&'static str>,
     /// Its answers.
     pub replies: &'static [Reply],
 }
@@ -63,7 +67,7 @@ pub enum Guard {
 pub struct Parameter {
     /// Its name.
     pub name: &'static str,
-    /// `path` or `query`.
+    /// `path`, `query` or `header`.
     pub place: &'static str,
     /// What it means.
     pub about: &'static str,
@@ -134,6 +138,7 @@ pub const OPERATIONS: &[Operation] = &[
         summary: "To the page",
         guard: Guard::None,
         parameters: &[],
+        body: None,
         replies: &[Reply {
             status: 302,
             about: "The page is at /yard.",
@@ -148,6 +153,7 @@ pub const OPERATIONS: &[Operation] = &[
         summary: "The page for people",
         guard: Guard::None,
         parameters: &[],
+        body: None,
         replies: &[Reply {
             status: 200,
             about: "A page without anything from elsewhere; it asks this API.",
@@ -162,6 +168,7 @@ pub const OPERATIONS: &[Operation] = &[
         summary: "All daemons: health, version, listeners, connections, rates, limits, certificates",
         guard: Guard::Look,
         parameters: &[],
+        body: None,
         replies: &[Reply {
             status: 200,
             about: "All daemons, as of when each was last asked.",
@@ -176,6 +183,7 @@ pub const OPERATIONS: &[Operation] = &[
         summary: "One daemon",
         guard: Guard::Look,
         parameters: &[DAEMON],
+        body: None,
         replies: &[
             Reply {
                 status: 200,
@@ -193,6 +201,7 @@ pub const OPERATIONS: &[Operation] = &[
         summary: "What changes, as it does",
         guard: Guard::Look,
         parameters: &[],
+        body: None,
         replies: &[
             Reply {
                 status: 200,
@@ -255,6 +264,7 @@ pub const OPERATIONS: &[Operation] = &[
                 takes: Takes::UpTo(super::keys::LIMIT_MAX),
             },
         ],
+        body: None,
         replies: &[
             Reply {
                 status: 200,
@@ -273,19 +283,12 @@ pub const OPERATIONS: &[Operation] = &[
         id: "value",
         summary: "A value of a kv-rpc, with its revision and end",
         guard: Guard::Look,
-        parameters: &[
-            DAEMON,
-            Parameter {
-                name: "key",
-                place: "query",
-                about: "The key.",
-                takes: Takes::Needed,
-            },
-        ],
+        parameters: &[DAEMON, KEY],
+        body: None,
         replies: &[
             Reply {
                 status: 200,
-                about: "What kv-rpc's method `entry` returns.",
+                about: "What kv-rpc's method `entry` returns; the field ETag tells it from other values.",
                 shape: Shape::Json,
             },
             BAD,
@@ -293,6 +296,39 @@ pub const OPERATIONS: &[Operation] = &[
             BEHIND,
         ],
     },
+    change(
+        "PUT",
+        ("set-value", "set"),
+        "Sets a value of a kv-rpc",
+        &[DAEMON, KEY, IF_MATCH, IF_NONE_MATCH],
+        Some("The value."),
+        &[
+            Reply {
+                status: 201,
+                about: "It is set, where nothing was.",
+                shape: Shape::Empty,
+            },
+            CHANGED,
+            BAD,
+            OFF,
+            NO_DAEMON,
+            SUPPOSED,
+            Reply {
+                status: 415,
+                about: "The value is no JSON.",
+                shape: Shape::Problem,
+            },
+            BEHIND,
+        ],
+    ),
+    change(
+        "DELETE",
+        ("delete-value", "delete"),
+        "Deletes a key of a kv-rpc",
+        &[DAEMON, KEY, IF_MATCH],
+        None,
+        &[CHANGED, BAD, OFF, NO_DAEMON, SUPPOSED, BEHIND],
+    ),
     Operation {
         method: "GET",
         path: "/metrics",
@@ -301,10 +337,11 @@ pub const OPERATIONS: &[Operation] = &[
         summary: "The metrics of all daemons, each sample with the label `daemon`",
         guard: Guard::Look,
         parameters: &[],
+        body: None,
         replies: &[
             Reply {
                 status: 200,
-                about: "In OpenMetrics' text format.",
+                about: "In OpenMetrics' text format, or in Prometheus' own for who accepts only that.",
                 shape: Shape::Metrics,
             },
             BUSY,
@@ -318,6 +355,7 @@ pub const OPERATIONS: &[Operation] = &[
         summary: "This document",
         guard: Guard::None,
         parameters: &[],
+        body: None,
         replies: &[Reply {
             status: 200,
             about: "OpenAPI 3.1.",
@@ -340,6 +378,7 @@ const fn act(
         summary,
         guard: Guard::Act,
         parameters,
+        body: None,
         replies: &[
             Reply {
                 status: 200,
@@ -362,6 +401,27 @@ const fn act(
     }
 }
 
+const fn change(
+    method: &'static str,
+    (id, action): (&'static str, &'static str),
+    summary: &'static str,
+    parameters: &'static [Parameter],
+    body: Option<&'static str>,
+    replies: &'static [Reply],
+) -> Operation {
+    Operation {
+        method,
+        path: "/api/v1/yard/{daemon}/value",
+        call: Call::Change(action),
+        id,
+        summary,
+        guard: Guard::Act,
+        parameters,
+        body,
+        replies,
+    }
+}
+
 const DAEMON: Parameter = Parameter {
     name: "daemon",
     place: "path",
@@ -373,6 +433,39 @@ const WORKER: Parameter = Parameter {
     place: "path",
     about: "The name of a worker, which several may have, or of a pool, which stands for all of its workers.",
     takes: Takes::Worker,
+};
+const KEY: Parameter = Parameter {
+    name: "key",
+    place: "query",
+    about: "The key.",
+    takes: Takes::Needed,
+};
+const IF_MATCH: Parameter = Parameter {
+    name: "If-Match",
+    place: "header",
+    about: "Only if the value still has this tag: the ETag with which it was told.",
+    takes: Takes::Text,
+};
+const IF_NONE_MATCH: Parameter = Parameter {
+    name: "If-None-Match",
+    place: "header",
+    about: "With *: only if nothing is there.",
+    takes: Takes::Text,
+};
+const CHANGED: Reply = Reply {
+    status: 204,
+    about: "It is done.",
+    shape: Shape::Empty,
+};
+const SUPPOSED: Reply = Reply {
+    status: 412,
+    about: "What is there is not what the condition supposes.",
+    shape: Shape::Problem,
+};
+const OFF: Reply = Reply {
+    status: 403,
+    about: "Actions are off here.",
+    shape: Shape::Problem,
 };
 const NO_DAEMON: Reply = Reply {
     status: 404,

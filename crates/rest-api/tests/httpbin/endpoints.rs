@@ -1,6 +1,8 @@
 //! What the endpoints answer, in both dialects.
 
-use super::common::curl;
+use portyard_testkit::Client;
+
+use super::common::{self, curl};
 use super::{ask, get, start, url};
 
 #[test]
@@ -66,7 +68,7 @@ fn a_request_is_told_back_as_go_writes_it() {
   },
   "method": "POST",
   "origin": "127.0.0.1",
-  "url": "http://a.test/go/anything?a=%C3%A4",
+  "url": "http://a.test/anything?a=%C3%A4",
   "data": "{\"x\": 1.0}",
   "files": {},
   "form": {},
@@ -178,22 +180,129 @@ fn what_only_one_original_has_is_in_both_dialects() {
 }
 
 #[test]
-fn trailers_come_behind_the_body_for_who_takes_them() {
+fn trailers_come_behind_the_body_whether_asked_for_or_not() {
     let daemon = start("");
-    let told = curl(&[
-        "-i",
-        "-H",
-        "TE: trailers",
-        &url(&daemon, "/go/trailers?X-A=1&X-B=2"),
-    ]);
-    let (head, rest) = told.split_once("\r\n\r\n").unwrap();
-    assert!(head.contains("Trailer: X-A, X-B"), "{head}");
-    assert!(
-        rest.contains("X-A: 1\r\nX-B: 2\r\n") || rest.contains("x-a: 1"),
-        "{told}"
-    );
+    for prefix in ["", "/go"] {
+        for fields in [&["-H", "TE:"], &["-H", "TE: x;q=0.5, trailers"]] {
+            let url = url(&daemon, &format!("{prefix}/trailers?X-A=1&X-B=2"));
+            let told = curl(&[&["-i", "--raw"], &fields[..], &[&url]].concat());
+            let (head, rest) = told.split_once("\r\n\r\n").unwrap();
+            assert!(head.contains("Trailer: X-A, X-B"), "{head}");
+            assert!(
+                rest.ends_with("\r\n0\r\nX-A: 1\r\nX-B: 2\r\n\r\n"),
+                "{told}"
+            );
+            // Only what the client has said is told back.
+            let said = fields[1].strip_prefix("TE: ");
+            assert_eq!(rest.contains("\"Te\""), said.is_some(), "{told}");
+            assert_eq!(
+                rest.matches("trailers").count(),
+                1 + fields[1].matches("trailers").count()
+            );
+        }
+    }
     let refused = get(&daemon, "/go/trailers?Content-Length=1");
     assert_eq!(refused.status, 400);
+    // HTTP/1.0 has none.
+    let old = curl(&["-i0", &url(&daemon, "/go/trailers?X-A=1")]);
+    assert!(old.ends_with("}\n"), "{old}");
+}
+
+#[test]
+fn a_status_on_the_way_goes_before_the_answer() {
+    let daemon = start("");
+    for (target, before) in [
+        ("/go/status/100", "HTTP/1.1 100 Continue\r\n\r\n"),
+        ("/go/status/103", "HTTP/1.1 103 Early Hints\r\n\r\n"),
+        (
+            "/go/drip?code=102&delay=0&duration=0",
+            "HTTP/1.1 102 Processing\r\n\r\n",
+        ),
+    ] {
+        let client = Client::connect(&daemon.endpoint("httpbin"));
+        // Those that come behind others stay out of them, and may do without.
+        let request = format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n");
+        client.send(request.repeat(3));
+        assert_eq!(
+            String::from_utf8_lossy(&client.receive(before.len())),
+            before,
+            "{target}"
+        );
+        let mut answers = 0;
+        while answers < 3 {
+            let answer = common::answer(&client);
+            answers += u32::from(answer.status == 200);
+            assert!(answer.status == 200 || before.contains(&answer.status.to_string()));
+        }
+    }
+    // 101 would be the end of HTTP, and HTTP/1.0 knows none of them.
+    assert_eq!(get(&daemon, "/go/status/101").status, 400);
+    let old = curl(&["-i0", &url(&daemon, "/go/status/103")]);
+    assert!(old.starts_with("HTTP/1.0 200 "), "{old}");
+}
+
+#[test]
+fn names_of_fields_are_spelled_as_httpbin_spells_them() {
+    let daemon = start("");
+    let told = get(
+        &daemon,
+        "/response-headers?foo=1&FOO=2&eTag=3&content-TYPE=text/plain",
+    );
+    for line in [
+        "Content-Type: application/json",
+        "foo: 1",
+        "FOO: 2",
+        "eTag: 3",
+        "content-TYPE: text/plain",
+        "Access-Control-Allow-Origin: *",
+    ] {
+        assert!(
+            told.head.lines().any(|found| found == line),
+            "{}",
+            told.head
+        );
+    }
+    assert!(get(&daemon, "/etag/a").head.contains("\r\nETag: a\r\n"));
+    let asks = get(&daemon, "/basic-auth/u/p").head;
+    assert!(asks.contains("\r\nWWW-Authenticate: Basic "), "{asks}");
+    // Go begins each word with a capital.
+    let told = get(&daemon, "/go/response-headers?foo=1&FOO=2&eTag=3").head;
+    assert!(
+        told.contains("\r\nFoo: ") && told.contains("\r\nEtag: 3\r\n"),
+        "{told}"
+    );
+}
+
+#[test]
+fn go_leads_out_of_its_prefix_where_it_names_the_host() {
+    let daemon = start("");
+    for (target, location) in [
+        ("/go/redirect/2", "/go/relative-redirect/1"),
+        (
+            "/go/absolute-redirect/2",
+            "http://a.test/absolute-redirect/1",
+        ),
+        ("/go/redirect/1?absolute=true", "http://a.test/get"),
+        ("/go/cookies/set?a=b", "/go/cookies"),
+        ("/go/status/300", "/go/image/jpeg"),
+    ] {
+        let answer = get(&daemon, target);
+        assert_eq!(answer.field("location"), Some(location), "{target}");
+    }
+}
+
+#[test]
+fn a_paced_range_of_go_waits_before_its_head() {
+    let daemon = start("");
+    let started = std::time::Instant::now();
+    let fields = "Range: bytes=10-59\r\n";
+    let answer = ask(&daemon, "GET", "/go/range/100?duration=200ms", fields, "");
+    assert!(started.elapsed() >= std::time::Duration::from_millis(100));
+    assert_eq!((answer.status, answer.body.len()), (206, 50));
+    let bytes = get(&daemon, "/go/range/100000?duration=1ms").body;
+    assert_eq!(bytes.len(), 100_000);
+    let is_row = |(at, byte): (usize, &u8)| usize::from(*byte) == 97 + at % 26;
+    assert!(bytes.iter().enumerate().all(is_row));
 }
 
 #[test]

@@ -16,6 +16,15 @@ pub struct Checker {
     heads: u64,
 }
 
+/// Bytes that may be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Passed<'a> {
+    /// A whole head, with the empty line behind it.
+    Head(&'a [u8]),
+    /// Some of a body.
+    Body(&'a [u8]),
+}
+
 impl Checker {
     /// A checker at the front of a request.
     pub fn new(caps: Caps) -> Self {
@@ -33,19 +42,19 @@ impl Checker {
     pub fn check(
         &mut self,
         mut bytes: &[u8],
-        mut hand_on: impl FnMut(&[u8]),
+        mut hand_on: impl FnMut(Passed<'_>),
     ) -> Result<(), HttpError> {
         while !bytes.is_empty() {
             let taken = if !self.body.is_over() {
                 self.content.clear();
                 let taken = self.body.decode(bytes, &mut self.content)?;
-                hand_on(&bytes[..taken]);
+                hand_on(Passed::Body(&bytes[..taken]));
                 taken
             } else if self.head.is_empty() {
                 if let Some((head, length)) = Head::parse(bytes, &self.caps)? {
                     self.body = head.body;
                     self.heads += 1;
-                    hand_on(&bytes[..length]);
+                    hand_on(Passed::Head(&bytes[..length]));
                     length
                 } else {
                     check_lines(bytes)?;
@@ -71,7 +80,7 @@ impl Checker {
                 if let Some((head, length)) = whole {
                     self.body = head.body;
                     self.heads += 1;
-                    hand_on(&self.head[..length]);
+                    hand_on(Passed::Head(&self.head[..length]));
                     self.head = Vec::new();
                     length - before
                 } else {
@@ -135,8 +144,14 @@ mod tests {
     fn check(text: &str, piece: usize) -> (String, Result<(), HttpError>, Checker) {
         let (mut checker, mut out) = (Checker::new(CAPS), Vec::new());
         let mut pieces = text.as_bytes().chunks(piece);
-        let result =
-            pieces.try_for_each(|piece| checker.check(piece, |part| out.extend_from_slice(part)));
+        let mut keep = |passed: Passed<'_>| match passed {
+            Passed::Head(head) => {
+                assert!(head.ends_with(b"\r\n\r\n"));
+                out.extend_from_slice(head);
+            }
+            Passed::Body(part) => out.extend_from_slice(part),
+        };
+        let result = pieces.try_for_each(|piece| checker.check(piece, &mut keep));
         (String::from_utf8(out).unwrap(), result, checker)
     }
 

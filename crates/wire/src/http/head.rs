@@ -92,6 +92,11 @@ impl<'a> Head<'a> {
         self.fields.iter().filter(named).map(|(_, value)| *value)
     }
 
+    /// All fields in their order, names as they came.
+    pub fn fields(&self) -> &[(&'a [u8], &'a [u8])] {
+        &self.fields
+    }
+
     /// Whether a list-valued field names `token`.
     pub fn lists(&self, name: &str, token: &str) -> bool {
         self.values(name).any(|value| lists(value, token))
@@ -204,7 +209,7 @@ fn request_line(line: &[u8]) -> Result<(&str, &str, bool), HttpError> {
         return Err(HttpError::RequestLine);
     }
     // RFC 3986 has no place for them, a fragment is not sent, and others may cut the target there.
-    if target.iter().any(|byte| b"\"<>#".contains(byte)) {
+    if plain::leading(target, *b"\"<>#", []) < target.len() {
         return Err(HttpError::Target);
     }
     let is_1_1 = match version {
@@ -232,7 +237,7 @@ pub(super) fn field(line: &[u8]) -> Result<(&[u8], &[u8]), HttpError> {
     Ok((name, value))
 }
 
-/// Without the blanks around it. A form feed is none (RFC 9110, 5.6.3).
+/// Without the blanks around it (RFC 9110, 5.6.3): spaces and tabs, and nothing else that might pass for one.
 fn trim(mut bytes: &[u8]) -> &[u8] {
     while let [b' ' | b'\t', rest @ ..] = bytes {
         bytes = rest;
@@ -253,7 +258,7 @@ fn is_token(byte: u8) -> bool {
     TOKEN[usize::from(byte)]
 }
 
-/// Lines that end in CRLF and hold neither CR nor LF.
+/// Lines that end in CRLF. A CR within one is left for who reads it to refuse: it has a place nowhere.
 struct Lines<'a>(&'a [u8]);
 
 impl<'a> Iterator for Lines<'a> {
@@ -263,12 +268,11 @@ impl<'a> Iterator for Lines<'a> {
         if self.0.is_empty() {
             return None;
         }
-        let end = memchr::memchr2(b'\r', b'\n', self.0);
-        let line = end.map(|end| self.0.split_at(end));
+        let line = memchr::memchr(b'\n', self.0).map(|end| self.0.split_at(end));
         match line {
-            Some((line, rest)) if rest.starts_with(b"\r\n") => {
-                self.0 = &rest[2..];
-                Some(Ok(line))
+            Some((line, rest)) if line.ends_with(b"\r") => {
+                self.0 = &rest[1..];
+                Some(Ok(&line[..line.len() - 1]))
             }
             _ => {
                 self.0 = &[];
@@ -363,6 +367,7 @@ mod tests {
             ("X: y\nZ: a\r\n", HttpError::Field),
             ("X: y\rZ: a\r\n", HttpError::Field),
             ("X: \0\r\n", HttpError::Field),
+            ("X: y\r\r\n", HttpError::Field),
             ("X: \x0cy\r\n", HttpError::Field),
             ("Content-Length: 1\x0c\r\n", HttpError::Field),
             ("Transfer-Encoding: chunked\x0c\r\n", HttpError::Field),

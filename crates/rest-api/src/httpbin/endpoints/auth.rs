@@ -189,7 +189,7 @@ fn challenge_python(asked: &Asked, algorithm: Algorithm, stale: bool) -> String 
     let stale = if stale { "True" } else { "False" };
     let algorithm = algorithm.name();
     format!(
-        "Digest realm=\"httpbin\", nonce=\"{nonce}\", opaque=\"{opaque}\", qop=\"{qop}\", \
+        "Digest realm=\"me@kennethreitz.com\", nonce=\"{nonce}\", opaque=\"{opaque}\", qop=\"{qop}\", \
          algorithm={algorithm}, stale={stale}"
     )
 }

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use hyper::StatusCode;
 use hyper::body::Bytes;
 use hyper::header::{ACCEPT_RANGES, CONTENT_RANGE, ETAG, HeaderValue, RANGE};
+use hyper::{Method, StatusCode};
 
 use super::slow::{duration, seconds};
 use super::{count, go_number, integer, random};
@@ -115,10 +115,10 @@ fn piece_size(asked: &Asked) -> Result<usize, Refusal> {
 }
 
 /// `/range/{n}`: a row of letters, of which a part can be asked for.
-pub fn range(asked: &Asked) -> Given {
+pub async fn range(asked: Asked) -> Given {
     match asked.dialect {
-        Dialect::Python => range_python(asked),
-        Dialect::Go => range_go(asked),
+        Dialect::Python => range_python(&asked),
+        Dialect::Go => range_go(&asked).await,
     }
 }
 
@@ -181,35 +181,65 @@ fn python_range(field: &str, total: u64) -> Option<(u64, u64)> {
     (first <= last && last < total).then_some((first, last))
 }
 
-fn range_go(asked: &Asked) -> Given {
+async fn range_go(asked: &Asked) -> Given {
     let total = go_number(asked.parameter(0), "count")?;
     let span = duration(asked, "duration", 0, 0)?;
+    let tag = format!("range{total}");
     let max = asked.max_body();
     let good = u64::try_from(total)
         .ok()
         .filter(|total| (1..=max).contains(total));
     let Some(length) = good else {
         let why = format!("invalid count: {total} not in range [1, {max}]");
-        return Err(Refusal::bad(why));
+        let tag = HeaderValue::try_from(tag).map_err(|_| Refusal::bad("no tag"))?;
+        let accepts = HeaderValue::from_static("bytes");
+        return Err(Refusal::bad(why)
+            .with(ETAG, tag)
+            .with(ACCEPT_RANGES, accepts));
     };
-    let tag = format!("range{length}");
     let there = Validators {
         etag: Some(&tag),
         modified: None,
     };
-    let letters = letters(0, length, length, PIECE, Duration::ZERO);
-    let mut response = match letters.bytes() {
-        // The pause is for the whole row, however much of it is asked for.
-        Some(bytes) if span.is_zero() => serve(asked, there, bytes)?,
-        _ => serve_row(asked, there, length, span)?,
-    };
+    // The pause is for the whole row, however much of it is asked for.
+    let per_byte = span.div_f64(length as f64);
+    let row = |first, end| go_letters(first, end, per_byte);
+    let mut response = serve_parts(asked, there, length, row)?;
     answer::set(&mut response, ETAG, &tag)?;
+    // The head comes with the first piece.
+    if response.status().is_success() && asked.method != Method::HEAD {
+        let piece = response.body().length().unwrap_or_default().min(GO_PIECE);
+        tokio::time::sleep(per_byte.mul_f64(piece as f64)).await;
+    }
     Ok(response)
+}
+
+/// Part of the row of letters: the first piece at once, the others each after its pause.
+fn go_letters(first: u64, end: u64, per_byte: Duration) -> Body {
+    let piece = move |first: u64| (first..end.min(first + GO_PIECE)).map(letter).collect();
+    let whole: Vec<u8> = piece(first);
+    if end - first <= GO_PIECE {
+        return whole.into();
+    }
+    Body::produce(Some(end - first), move |mut sender| async move {
+        sender.send(whole).await;
+        let mut at = first + GO_PIECE;
+        while at < end {
+            let bytes: Vec<u8> = piece(at);
+            at += bytes.len() as u64;
+            tokio::time::sleep(per_byte.mul_f64(bytes.len() as f64)).await;
+            sender.send(bytes).await;
+        }
+        Ok(())
+    })
+}
+
+fn letter(at: u64) -> u8 {
+    b'a' + u8::try_from(at % 26).unwrap_or_default()
 }
 
 /// Part of the row of letters, slowly: `span` is for all of it.
 fn letters(first: u64, end: u64, total: u64, piece: usize, span: Duration) -> Body {
-    let letter = |at: u64| b'a' + u8::try_from(at % 26).unwrap_or_default();
     if span.is_zero() {
         return (first..end).map(letter).collect::<Vec<u8>>().into();
     }
@@ -233,11 +263,6 @@ fn letters(first: u64, end: u64, total: u64, piece: usize, span: Duration) -> Bo
         }
         Ok(())
     })
-}
-
-fn serve_row(asked: &Asked, there: Validators<'_>, length: u64, span: Duration) -> Given {
-    let row = |first, end| letters(first, end, length, PIECE, span);
-    serve_parts(asked, there, length, row)
 }
 
 /// Bytes with conditions and one range, as Go's `ServeContent` has them.
@@ -291,6 +316,8 @@ const OCTETS: &str = "application/octet-stream";
 const PYTHON_MAX: u64 = 100 << 10;
 /// The pieces of a stream, where nothing is said.
 const PIECE: usize = 10 << 10;
+/// What Go copies at once.
+const GO_PIECE: u64 = 32 << 10;
 /// The largest that may be asked for.
 const PIECE_MAX: usize = 1 << 20;
 

@@ -22,7 +22,13 @@ use crate::httpbin::{Dialect, documents, text};
 pub fn index(asked: &Asked) -> Response {
     let page = documents::INDEX.replace("{prefix}", asked.prefix());
     let mut response = answer::html(StatusCode::OK, page);
-    let policy = HeaderValue::from_static("default-src 'none'; style-src 'unsafe-inline'");
+    let policy = HeaderValue::from_static(match asked.dialect {
+        Dialect::Python => "default-src 'none'; style-src 'unsafe-inline'",
+        // The original's, though the page needs none of what that lets in.
+        Dialect::Go => {
+            "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' camo.githubusercontent.com"
+        }
+    });
     response
         .headers_mut()
         .insert(CONTENT_SECURITY_POLICY, policy);
@@ -277,7 +283,7 @@ pub fn base64(asked: &Asked) -> Given {
         }
         (Dialect::Go, None) => Ok(respond(StatusCode::OK, answer::TEXT, result)),
         (Dialect::Go, Some(media)) => {
-            let body = if status::is_dangerous(&media) {
+            let body = if status::is_dangerous(&media, asked.dialect) {
                 text::escape_html(&String::from_utf8_lossy(&result)).into_bytes()
             } else {
                 result

@@ -94,7 +94,12 @@ impl Pace {
 /// `/jsonl`: lines of JSON at a pace.
 pub async fn jsonl(asked: Asked) -> Given {
     let line = echo::lines(&asked);
-    let max = (asked.max_body() / line(999).len() as u64).max(1);
+    // In Python's dialect so many as fit; in Go's so many lines of the original's sample as fit.
+    let size = match asked.dialect {
+        Dialect::Python => line(999).len(),
+        Dialect::Go => GO_LINE.len(),
+    };
+    let max = (asked.max_body() / size as u64).max(1);
     let pace = Pace::of(&asked, 0, |count| {
         Ok(u64::try_from(count).unwrap_or(1).clamp(1, max))
     })?;
@@ -170,8 +175,7 @@ fn event(number: u64) -> Vec<u8> {
     format!("event: ping\ndata: {{\"id\":{number},\"timestamp\":{milliseconds}}}\n\n").into_bytes()
 }
 
-/// `/trailers`: the parameters of the query, behind the body. HTTP/1.1 sends trailers only to clients
-/// that say they take them (`TE: trailers`), as RFC 9110 (6.5.1) asks.
+/// `/trailers`: the parameters of the query, behind the body.
 pub async fn trailers(mut asked: Asked) -> Given {
     let (mut trailers, mut names) = (HeaderMap::new(), Vec::new());
     for (name, value) in asked.arguments() {
@@ -223,5 +227,12 @@ const FORBIDDEN: &[&str] = &[
     "trailer",
     "transfer-encoding",
 ];
+/// What go-httpbin takes for a line of usual length.
+const GO_LINE: &str = concat!(
+    r#"{"id":999,"args":{"sample":["value"]},"headers":{"Host":["example.com"],"#,
+    r#""User-Agent":["sample-agent/1.0"]},"origin":"127.0.0.1","#,
+    r#""url":"http://example.com/jsonl?count=100"}"#,
+    "\n"
+);
 /// The most lines of `/stream`.
 const LINES_MAX: u64 = 100;

@@ -96,7 +96,12 @@ pub fn hostname(asked: &Asked) -> Response {
 
 /// `/version`: which service it is, and no more, as that helps attackers alone.
 pub fn version(asked: &Asked) -> Response {
-    object(asked, |w| echo::member(w, "service", "rest-api"))
+    let service = match asked.dialect {
+        Dialect::Python => "rest-api",
+        // What its clients look for.
+        Dialect::Go => "go-httpbin",
+    };
+    object(asked, |w| echo::member(w, "service", service))
 }
 
 /// `/upload`: counts a body and forgets it.

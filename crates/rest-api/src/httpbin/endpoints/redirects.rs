@@ -60,7 +60,12 @@ fn lead(asked: &Asked, kind: Kind, with_page: bool) -> Given {
             format!("{}://{host}", asked.claimed_scheme())
         }
     };
-    let location = format!("{root}{}{path}", asked.prefix());
+    let prefix = match (kind, asked.dialect) {
+        // The original knows nothing of its prefix where it names its host.
+        (Kind::Absolute, Dialect::Go) => "",
+        _ => asked.prefix(),
+    };
+    let location = format!("{root}{prefix}{path}");
     if with_page || asked.dialect == Dialect::Go {
         answer::redirect(StatusCode::FOUND, &location, asked.dialect)
     } else {
@@ -77,9 +82,16 @@ pub fn to(asked: &Asked) -> Given {
     if url.chars().any(char::is_control) {
         return Err(Refusal::bad("invalid url: it has a control character"));
     }
+    if asked.dialect == Dialect::Go && has_bad_escape(&url) {
+        return Err(Refusal::bad(
+            "invalid url: % must have two hex digits behind it",
+        ));
+    }
     let hosts = &asked.options().redirect_hosts;
     if !is_allowed(&url, hosts, asked.dialect) {
-        let list = hosts.join("\n- ");
+        let mut list = hosts.clone();
+        list.sort();
+        let list = list.join("\n- ");
         let detail = if hosts.is_empty() {
             "Forbidden redirect URL: it must be absolute, or begin with /.".into()
         } else {
@@ -117,6 +129,16 @@ pub fn to(asked: &Asked) -> Given {
     Ok(response)
 }
 
+/// Whether there is a `%` before the query that stands for no byte.
+fn has_bad_escape(url: &str) -> bool {
+    let mut parts = url.split(['?', '#']).next().unwrap_or_default().split('%');
+    parts.next();
+    parts.any(|part| {
+        let digits = part.bytes().take(2).filter(u8::is_ascii_hexdigit);
+        digits.count() < 2
+    })
+}
+
 /// Whether a URL may be led to. With a list of hosts, one that has a host must be on it, and it must be
 /// plain which host it has: browsers take `\` for `/`, and `https:host` for `https://host`.
 fn is_allowed(url: &str, hosts: &[String], dialect: Dialect) -> bool {
@@ -149,6 +171,21 @@ fn is_allowed(url: &str, hosts: &[String], dialect: Dialect) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_no_escape_is_no_url() {
+        for (url, expected) in [
+            ("http://a/%41", false),
+            ("/x?%%", false),
+            ("/x#%", false),
+            ("", false),
+            ("http://foo%%bar", true),
+            ("/%4", true),
+            ("/%4x", true),
+        ] {
+            assert_eq!(has_bad_escape(url), expected, "{url}");
+        }
+    }
 
     #[test]
     fn only_listed_hosts_are_led_to() {

@@ -6,6 +6,7 @@ use hyper::StatusCode;
 use hyper::header::{CONTENT_LENGTH, HeaderName};
 use tokio::time::sleep;
 
+use super::status::on_the_way;
 use super::{go_number, integer};
 use crate::http::{Body, respond};
 use crate::httpbin::Dialect;
@@ -47,6 +48,7 @@ pub async fn drip(asked: Asked) -> Given {
         span,
         bytes,
         status,
+        interim,
     } = plan;
     sleep(delay).await;
     let between = match asked.dialect {
@@ -101,7 +103,10 @@ pub async fn drip(asked: Asked) -> Given {
         *response.body_mut() = Body::empty();
         response.headers_mut().remove(CONTENT_LENGTH);
     }
-    Ok(response)
+    Ok(match interim {
+        Some(interim) => on_the_way(interim, response),
+        None => response,
+    })
 }
 
 /// What is to be dripped.
@@ -110,6 +115,8 @@ struct Drip {
     span: Duration,
     bytes: u64,
     status: StatusCode,
+    /// What is told before that.
+    interim: Option<StatusCode>,
 }
 
 impl Drip {
@@ -125,6 +132,7 @@ impl Drip {
             span,
             bytes: bytes.min(DRIP_MAX),
             status: final_status(code)?,
+            interim: None,
         })
     }
 
@@ -153,11 +161,17 @@ impl Drip {
             let why = format!("too much time: {span}+{delay} > {longest}");
             return Err(Refusal::bad(why));
         }
+        // Such a status is none of an answer, which is then 200.
+        let interim = u16::try_from(code).ok().filter(|code| *code < 200);
         Ok(Self {
             delay,
             span,
             bytes,
-            status: final_status(if code < 200 { 200 } else { code })?,
+            status: final_status(interim.map_or(code, |_| 200))?,
+            // 101 would end HTTP.
+            interim: interim
+                .filter(|code| *code != 101)
+                .and_then(|code| StatusCode::from_u16(code).ok()),
         })
     }
 }

@@ -7,7 +7,7 @@ use hyper::header::{
 };
 
 use super::{go_number, random_fraction};
-use crate::http::{Response, respond};
+use crate::http::{Interim, Response, Spelling, respond, spell};
 use crate::httpbin::answer::{self, Given, Refusal};
 use crate::httpbin::asked::Asked;
 use crate::httpbin::echo::groups;
@@ -45,14 +45,19 @@ pub fn status(asked: &Asked) -> Given {
     })?;
     if found.is_informational() {
         return match asked.dialect {
-            // It sends the code on the way to 200, and that is what clients see.
-            Dialect::Go if code != 101 => Ok(answer::plain(StatusCode::OK, "")),
+            Dialect::Go if code != 101 => Ok(on_the_way(found, answer::plain(StatusCode::OK, ""))),
             _ => Err(Refusal::bad(format!(
                 "{code} is no answer: it must be from 200 to 999"
             ))),
         };
     }
     with_status(asked, found)
+}
+
+/// An answer before which a status from 100 to 199 is told.
+pub fn on_the_way(status: StatusCode, mut response: Response) -> Response {
+    response.extensions_mut().insert(Interim(status));
+    response
 }
 
 fn invalid(asked: &Asked, list: &str) -> Refusal {
@@ -82,8 +87,13 @@ pub fn with_status(asked: &Asked, status: StatusCode) -> Given {
     Ok(match (status.as_u16(), dialect) {
         (301 | 302 | 303 | 305 | 307, _) => with(LOCATION, lead("/redirect/1")?, ""),
         (300 | 308, Dialect::Go) => {
-            let body = "Choose one: /image/jpeg, /image/png, /image/svg\n";
-            with(LOCATION, lead("/image/jpeg")?, body)
+            let template = if status == StatusCode::MULTIPLE_CHOICES {
+                documents::CHOICES
+            } else {
+                documents::MOVED
+            };
+            let page = template.replace("{prefix}", prefix);
+            with(LOCATION, lead("/image/jpeg")?, "").map(|_| page.into())
         }
         (401, _) => with(WWW_AUTHENTICATE, realm, ""),
         (402, _) => with(
@@ -108,20 +118,28 @@ pub fn with_status(asked: &Asked, status: StatusCode) -> Given {
 
 /// 406, with what there is.
 fn not_acceptable(dialect: Dialect) -> Response {
+    let (message, any, mut w) = match dialect {
+        Dialect::Python => (
+            "Client did not request a supported media type.",
+            "image/*",
+            Writer::line(dialect),
+        ),
+        Dialect::Go => (
+            "Client did not request a supported media type",
+            "image/",
+            Writer::indented(dialect),
+        ),
+    };
     let types = [
         "image/webp",
         "image/svg+xml",
         "image/jpeg",
         "image/png",
-        "image/*",
+        any,
     ];
-    let mut w = match dialect {
-        Dialect::Python => Writer::line(dialect),
-        Dialect::Go => Writer::indented(dialect),
-    };
     w.object(|w| {
         w.name(b"message");
-        w.text(b"Client did not request a supported media type.");
+        w.text(message.as_bytes());
         w.name(b"accept");
         w.list(|w| {
             for media in types {
@@ -186,7 +204,14 @@ pub fn response_headers(asked: &Asked) -> Given {
         fields.push((name, value));
     }
     let mut response = match asked.dialect {
-        Dialect::Python => python_headers(&arguments),
+        Dialect::Python => {
+            let mut response = python_headers(&arguments);
+            // The first of that name is ours.
+            let names = std::iter::once("Content-Type");
+            let names = names.chain(arguments.iter().map(|(name, _)| name.as_str()));
+            spell(&mut response, &Spelling::of(names));
+            response
+        }
         Dialect::Go => go_headers(arguments),
     };
     for (name, value) in fields {
@@ -209,7 +234,7 @@ fn field_bytes(value: &str, dialect: Dialect) -> Vec<u8> {
 
 /// httpbin tells the length of its answer in its answer.
 fn python_headers(arguments: &[(String, String)]) -> Response {
-    let is_guarded = is_tricky(arguments);
+    let is_guarded = is_tricky(arguments, Dialect::Python);
     let mut length = 0;
     loop {
         let mut pairs = vec![
@@ -236,7 +261,7 @@ fn python_headers(arguments: &[(String, String)]) -> Response {
 
 fn go_headers(mut arguments: Vec<(String, String)>) -> Response {
     let json = "application/json; charset=utf-8";
-    let is_guarded = is_tricky(&arguments);
+    let is_guarded = is_tricky(&arguments, Dialect::Go);
     if !arguments.iter().any(|(name, _)| is_type(name)) {
         arguments.push(("Content-Type".into(), json.into()));
     }
@@ -266,18 +291,23 @@ fn is_type(name: &str) -> bool {
 }
 
 /// Whether one of the types that a client chose, in whatever case it writes the name, is dangerous.
-fn is_tricky(arguments: &[(String, String)]) -> bool {
+fn is_tricky(arguments: &[(String, String)], dialect: Dialect) -> bool {
     let mut types = arguments.iter().filter(|(name, _)| is_type(name));
-    types.any(|(_, media)| is_dangerous(media))
+    types.any(|(_, media)| is_dangerous(media, dialect))
 }
 
-/// Whether a browser may take an answer of this type for more than text.
-pub fn is_dangerous(media: &str) -> bool {
+/// Whether a browser may take an answer of this type for more than text, or go-httpbin fears so.
+pub fn is_dangerous(media: &str, dialect: Dialect) -> bool {
     let media = media
         .split(';')
         .next()
         .unwrap_or_default()
         .trim()
         .to_ascii_lowercase();
-    !["text/plain", "application/json", "application/octet-stream"].contains(&media.as_str())
+    let octets = match dialect {
+        Dialect::Python => "application/octet-stream",
+        // Its slip of the pen; a browser knows no such type, and guesses none.
+        Dialect::Go => "application/octet-string",
+    };
+    !["text/plain", "application/json", octets].contains(&media.as_str())
 }

@@ -56,11 +56,7 @@ pub fn onward(request: &Request, host: HeaderValue) -> HeaderMap {
             headers.insert(name, value);
         }
     }
-    if let Some(id) = request
-        .id
-        .as_deref()
-        .and_then(|id| HeaderValue::from_str(id).ok())
-    {
+    if let Some(id) = request.id.clone() {
         headers.insert("x-request-id", id);
     }
     via(&mut headers, request.version);

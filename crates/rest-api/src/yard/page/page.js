@@ -210,22 +210,47 @@
     view.workers.title = empty && "Pools: " + empty;
   }
 
+  // With many daemons, those that are asked for.
+  const FILTER_FROM = 9;
+  function filter() {
+    const isOffered = daemons.size >= FILTER_FROM;
+    const words = isOffered ? byId("filter-text").value.toLowerCase().split(/\s+/).filter(Boolean) : [];
+    let shown = 0;
+    for (const [name, view] of cards) {
+      const daemon = daemons.get(name);
+      const text = (name + " " + daemon.program + " " + daemon.state + (daemon.state === "ready" ? "" : " not-ready")).toLowerCase();
+      view.root.hidden = !words.every((word) => text.includes(word));
+      if (!view.root.hidden) shown += 1;
+    }
+    byId("filter").hidden = !isOffered;
+    setText(byId("filter-said"), words.length === 0 ? "" : shown + " of " + daemons.size + " shown");
+  }
+  byId("filter-text").addEventListener("input", filter);
+  byId("filter").addEventListener("submit", (event) => event.preventDefault());
+
   function showRest() {
     const all = [...daemons.values()];
+    filter();
     const ready = all.filter((daemon) => daemon.state === "ready").length;
     const others = all.filter((daemon) => daemon.state !== "ready");
-    const list = others.map((daemon) => daemon.name + " is " + daemon.state).join(", ");
+    const named = others.slice(0, 5).map((daemon) => daemon.name + " is " + daemon.state).join(", ");
+    const list = named + (others.length > 5 ? ", and " + (others.length - 5) + " more" : "");
     setText(byId("summary"), all.length === 0 ? "No daemon is named." : ready + " of " + all.length + " ready" + (list ? ": " + list : ""));
     document.title = (others.length ? "(" + others.length + ") " : "") + "Portyard: the yard";
     const rows = all.flatMap((daemon) => daemon.certificates.map((one) => ({ daemon: daemon.name, ...one })));
     rows.sort((a, b) => a.not_after - b.not_after);
     byId("expiring").hidden = rows.length === 0;
+    const soon = rows.filter((one) => one.days_left <= SOON_DAYS);
+    byId("soon").hidden = soon.length === 0;
+    setText(byId("soon").firstElementChild, soon.length === 0 ? "" : (soon.length === 1 ? "1 certificate" : soon.length + " certificates") +
+      (soon.every((one) => one.days_left < 0) ? (soon.length === 1 ? " has ended" : " have ended") :
+        " within " + SOON_DAYS + " days of the end, or past it"));
     byId("expiring-rows").replaceChildren(...rows.map((one) => make("tr",
       { class: one.days_left < 0 ? "over" : one.days_left <= SOON_DAYS ? "soon" : "" },
       make("td", { title: clock(one.not_after).toISOString() },
         one.days_left < 0 ? "has ended" : "in " + one.days_left + (one.days_left === 1 ? " day" : " days")),
       make("td", {}, one.kind), make("td", { class: "wrap" }, one.name),
-      make("td", {}, one.daemon + " / " + one.listener), make("td", { class: "wrap" }, one.file))));
+      make("td", { class: "wrap" }, one.daemon + " / " + one.listener), make("td", { class: "wrap" }, one.file))));
     const happened = [
       ...changes.map((change) => [change.at, change.name + ": " + change.from + " → " + change.to + (change.why ? " (" + change.why + ")" : "")]),
       ...taken.map((one) => [one.at, one.done.name + ": " + one.done.action + (one.done.worker ? " " + one.done.worker : "") +
@@ -357,6 +382,8 @@
   async function browse(name) {
     browser.name = name;
     setText(byId("browser-title"), "Keys of " + name);
+    byId("browser-new").hidden = !mayChange();
+    byId("editor").hidden = true;
     byId("prefix").value = "";
     byId("browser").showModal();
     await page(true);
@@ -364,7 +391,7 @@
   async function page(anew) {
     const parameters = new URLSearchParams({ prefix: byId("prefix").value });
     if (!anew && browser.cursor) parameters.set("cursor", browser.cursor);
-    if (anew) { byId("browser-rows").replaceChildren(); byId("browser-value").hidden = true; }
+    if (anew) { byId("browser-rows").replaceChildren(); byId("browser-value").hidden = true; byId("editor").hidden = true; }
     try {
       const response = await ask("/api/v1/yard/" + encodeURIComponent(browser.name) + "/keys?" + parameters);
       if (!response.ok) { setText(byId("browser-said"), await complaint(response)); return; }
@@ -379,22 +406,114 @@
       setText(byId("browser-said"), error.message);
     }
   }
+  const place = (key) => "/api/v1/yard/" + encodeURIComponent(browser.name) + "/value?" + new URLSearchParams({ key });
   async function value(key) {
     try {
-      const response = await ask("/api/v1/yard/" + encodeURIComponent(browser.name) + "/value?" + new URLSearchParams({ key }));
-      const text = response.ok ? JSON.stringify(await response.json(), null, 2) : await complaint(response);
-      setText(byId("browser-value"), key + "\n" + text);
+      const response = await ask(place(key));
+      const entry = response.ok ? await response.text() : null;
+      setText(byId("browser-value"), key + "\n" + (entry ? layOut(entry) : await complaint(response)));
       byId("browser-value").hidden = false;
+      if (entry && mayChange()) edit(key, layOut(memberText(entry, "value")), response.headers.get("etag"));
+      else byId("editor").hidden = true;
       byId("browser-value").focus();
     } catch (error) {
       setText(byId("browser-said"), error.message);
     }
   }
+  // JSON with a line for each value. Numbers stay as they were sent: a browser would round big ones, and
+  // take the point out of 1.0.
+  function layOut(text) {
+    let out = "";
+    let depth = 0;
+    const tokens = text.match(/"(?:[^"\\]|\\.)*"|[{}[\],:]|[^\s"{}[\],:]+/g) || [];
+    tokens.forEach((token, at) => {
+      const opens = token === "{" || token === "[";
+      const closes = token === "}" || token === "]";
+      const isEmpty = closes && (tokens[at - 1] === "{" || tokens[at - 1] === "[");
+      if (closes) depth -= 1;
+      if (closes && !isEmpty) out += "\n" + "  ".repeat(depth);
+      out += token;
+      if (opens) depth += 1;
+      if ((opens && tokens[at + 1] !== "}" && tokens[at + 1] !== "]") || token === ",") out += "\n" + "  ".repeat(depth);
+      if (token === ":") out += " ";
+    });
+    return out;
+  }
+  // What a member of an object is, as it was sent.
+  function memberText(text, name) {
+    let depth = 0;
+    let start = -1;
+    let key = "";
+    for (const { 0: token, index } of text.matchAll(/"(?:[^"\\]|\\.)*"|[{}[\],:]/g)) {
+      if (token === "{" || token === "[") depth += 1;
+      else if (token === "}" || token === "]") depth -= 1;
+      if (start >= 0 && (depth === 0 || (depth === 1 && token === ","))) return text.slice(start, index);
+      if (depth !== 1 || start >= 0) continue;
+      if (token === ":" && key === name) start = index + 1;
+      else if (token.startsWith('"')) key = JSON.parse(token);
+    }
+    return "null";
+  }
+
+  // Whoever may act may change what is there; what somebody else has changed meanwhile stays as it is.
+  const mayChange = () => steering.enabled && steering.key !== "hmac";
+  function edit(key, text, tag) {
+    browser.tag = tag;
+    byId("editor").hidden = false;
+    byId("editor-key").value = key;
+    byId("editor-key").readOnly = tag !== null;
+    byId("editor-value").value = text;
+    byId("editor-delete").hidden = tag === null;
+    sayOfEdit("", false);
+  }
+  function sayOfEdit(text, bad) {
+    setText(byId("editor-said"), text);
+    byId("editor-said").className = bad ? "said bad" : "said";
+  }
+  async function change(method, done) {
+    const key = byId("editor-key").value;
+    const text = byId("editor-value").value;
+    if (method === "PUT") {
+      try { JSON.parse(text); } catch (error) { sayOfEdit("This is no JSON: " + error.message, true); return; }
+    }
+    if (steering.key && !credentials) {
+      byId("browser").close();
+      byId("key").focus();
+      setText(byId("key-help"), "Enter a key here first.");
+      return;
+    }
+    const headers = browser.tag ? { "If-Match": browser.tag } : { "If-None-Match": "*" };
+    if (method === "PUT") headers["Content-Type"] = "application/json";
+    try {
+      const response = await ask(place(key), { method, headers, body: method === "PUT" ? text : undefined });
+      if (!response.ok) {
+        sayOfEdit("Refused: " + (response.status === 412 ? (browser.tag
+          ? "it was changed meanwhile; select it again" : "this key is there already") : await complaint(response)), true);
+        return;
+      }
+      await page(true);
+      if (method === "PUT") await value(key);
+      setText(byId("browser-said"), done + " " + key);
+    } catch (error) {
+      sayOfEdit("Not done: " + error.message, true);
+    }
+  }
+  byId("editor").addEventListener("submit", (event) => { event.preventDefault(); change("PUT", "Saved"); });
+  byId("editor-delete").addEventListener("click", async () => {
+    const key = byId("editor-key").value;
+    if (await confirmed("Delete " + key + "?", "Its value is gone then.", "Delete " + key)) await change("DELETE", "Deleted");
+  });
+  byId("browser-new").addEventListener("click", () => {
+    byId("browser-value").hidden = true;
+    edit("", "", null);
+    byId("editor-key").focus();
+  });
   byId("browser-form").addEventListener("submit", (event) => { event.preventDefault(); page(true); });
   byId("browser-more").addEventListener("click", () => page(false));
   byId("browser-close").addEventListener("click", () => byId("browser").close());
 
   // The stream. Not an EventSource: that cannot show a key.
+  const SILENCE = 40000;
   const link = { refused: false, wait: 500 };
   function state(name, text) {
     byId("link").dataset.state = name;
@@ -402,8 +521,12 @@
   }
   async function listen() {
     link.refused = false;
+    // A connection whose other end is gone without a word: even a quiet stream says something each 15 s.
+    const broken = new AbortController();
+    let watch = setTimeout(() => broken.abort(), SILENCE);
+    const heard = () => { clearTimeout(watch); watch = setTimeout(() => broken.abort(), SILENCE); };
     try {
-      const response = await ask("/api/v1/events", { headers: { Accept: "text/event-stream" } });
+      const response = await ask("/api/v1/events", { headers: { Accept: "text/event-stream" }, signal: broken.signal });
       if (!response.ok) {
         state("lost", await complaint(response));
         if (response.status === 401 || response.status === 403) {
@@ -423,12 +546,15 @@
       for (;;) {
         const { value, done } = await reader.read();
         if (done) break;
+        heard();
         text += value;
         for (let end; (end = text.indexOf("\n\n")) >= 0; text = text.slice(end + 2)) dispatch(text.slice(0, end));
       }
       state("waiting", "reconnecting");
     } catch {
       state("lost", "no connection to rest-api; trying again");
+    } finally {
+      clearTimeout(watch);
     }
     setTimeout(listen, link.wait);
     link.wait = Math.min(link.wait * 2, 8000);

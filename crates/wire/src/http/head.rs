@@ -205,7 +205,8 @@ fn request_line(line: &[u8]) -> Result<(&str, &str, bool), HttpError> {
     let method_fits =
         (1..=METHOD_MAX).contains(&method.len()) && method.iter().all(|byte| is_token(*byte));
     let target_fits = !target.is_empty() && target.iter().all(u8::is_ascii_graphic);
-    if !method_fits || !target_fits || str::from_utf8(version).is_err() {
+    // A lone CR in a line could end it for somebody else.
+    if !method_fits || !target_fits || !version.iter().all(u8::is_ascii_graphic) {
         return Err(HttpError::RequestLine);
     }
     // RFC 3986 has no place for them, a fragment is not sent, and others may cut the target there.
@@ -390,6 +391,10 @@ mod tests {
                 HttpError::RequestLine,
             ),
             ("GET /\r\nHost: a\r\n\r\n", HttpError::RequestLine),
+            (
+                "GET / HTTP/1.1\r\r\nHost: a\r\n\r\n",
+                HttpError::RequestLine,
+            ),
             ("GET /<b> HTTP/1.1\r\nHost: a\r\n\r\n", HttpError::Target),
             ("GET /#a HTTP/1.1\r\nHost: a\r\n\r\n", HttpError::Target),
             (

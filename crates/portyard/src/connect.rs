@@ -22,6 +22,12 @@ pub struct Target {
 }
 
 impl Target {
+    /// The same, called otherwise in messages: by who is behind it.
+    pub fn called(mut self, endpoint: Endpoint) -> Self {
+        self.endpoint = endpoint;
+        self
+    }
+
     /// Resolves `endpoint`. One that says neither (a bare `HOST:PORT`, a Unix socket) is used with
     /// `transport`. Waits at most `deadline` for the resolver.
     pub fn new(

@@ -18,6 +18,7 @@ pub mod link;
 pub mod login;
 pub mod pace;
 mod pretty;
+mod proxy;
 mod reach;
 mod reader;
 mod redirect;
@@ -49,6 +50,7 @@ use self::item::Item;
 use self::jar::Jar;
 use self::login::Login;
 use self::pace::Pace;
+use self::proxy::Proxy;
 use self::reach::Versions;
 use self::retry::Retries;
 use self::session::{Plan, Session};
@@ -75,8 +77,8 @@ use crate::stop::{Outcome, Stop};
 ///
 /// The answer's body goes to standard output: as it is into a pipe or a file; on a terminal JSON with a
 /// line for each value, and no character that a terminal would obey. Everything else is told on
-/// standard error. Redirects are answers, unless --follow is given. No proxy is used, and nothing is
-/// read from standard input unless '--data @-' or 'name@-' asks for it.
+/// standard error. Redirects are answers, unless --follow is given. No proxy is used without --proxy, and
+/// nothing is read from standard input unless '--data @-' or 'name@-' asks for it.
 #[derive(Debug, clap::Args)]
 #[command(
     verbatim_doc_comment,
@@ -178,6 +180,10 @@ struct RequestOptions {
     /// socket, or another HOST:PORT. A redirect to another origin is not affected.
     #[arg(long, value_name = "ENDPOINT")]
     connect: Option<Endpoint>,
+    /// Go by this proxy, http://[USER:PASSWORD@]HOST:PORT, and by no other whatever the environment says.
+    /// For https it carries what it cannot read. Other users of this machine can see a PASSWORD here.
+    #[arg(short = 'x', long, value_name = "URL", conflicts_with = "connect")]
+    proxy: Option<String>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -298,6 +304,7 @@ pub fn run(args: &Args) -> Outcome {
         content: load.content,
         login,
         connect: args.request.connect.clone(),
+        proxy: args.request.proxy.as_deref().map(Proxy::read).transpose()?,
         trusting: args.trusting.clone(),
         versions: args.request.http_version,
         redirects: args.request.follow.then_some(args.request.max_redirects),

@@ -86,7 +86,7 @@ enum Command {
     Message(message::Args),
     Array(array::Args),
     Kv(kv::Args),
-    Http(http::Args),
+    Http(Box<http::Args>),
     Broker(broker::Args),
     Service(service::Args),
     Resolve(resolve::Args),

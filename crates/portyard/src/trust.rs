@@ -106,6 +106,7 @@ impl Options {
             server_name: self.server_name.clone(),
             alpn: Vec::new(),
             resumption,
+            ..ClientTls::default()
         };
         let host = match endpoint {
             Endpoint::Tcp(at) => Some(&at.host),

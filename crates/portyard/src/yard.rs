@@ -42,8 +42,8 @@ Examples:
 Exit codes: 0 all are ready, 1 one is not, 64 the command line is wrong, 65 the answer is not what a
 yard tells, 69 nothing answers there, 75 no answer in time, 77 a key or a certificate is refused.")]
 pub struct Args {
-    /// Where the rest-api's service yard listens.
-    #[arg(value_name = "ENDPOINT", default_value = "tcp://127.0.0.1:18082")]
+    /// Where the rest-api's service yard listens; the http:// address of its page does as well.
+    #[arg(value_name = "ENDPOINT", default_value = "tcp://127.0.0.1:18082", value_parser = place)]
     endpoint: Endpoint,
     /// Print what the API tells, as one line of JSON.
     #[arg(long)]
@@ -68,6 +68,13 @@ pub struct Args {
 /// Runs the subcommand.
 pub fn run(args: &Args) -> Outcome {
     let target = Target::new(args.endpoint.clone(), Transport::Stream, args.timeout.0)?;
+    if target.transport != Transport::Stream {
+        let message = format!(
+            "{} takes datagrams; a yard is told of over a stream",
+            target.endpoint
+        );
+        return Err(Stop::fatal(Exit::Usage, message));
+    }
     let fetcher = Fetcher {
         trust: args.trust.load(&target)?,
         target,
@@ -139,6 +146,20 @@ fn window() -> Window {
         columns: usize::from(columns),
         rows: usize::from(rows),
     }
+}
+
+/// An endpoint, or what stands in the address bar above the page.
+fn place(text: &str) -> Result<Endpoint, String> {
+    let url = match url::Url::parse(text) {
+        Ok(url) if ["http", "https"].contains(&url.scheme()) => url,
+        _ => return text.parse().map_err(|error| format!("{error}")),
+    };
+    let port = url.port_or_known_default().unwrap_or_default();
+    let endpoint = format!("tcp://{}:{port}", url.host_str().unwrap_or_default());
+    if url.scheme() == "https" {
+        return Err(format!("write {endpoint} --tls"));
+    }
+    endpoint.parse().map_err(|error| format!("{error}"))
 }
 
 /// A watch asks a server for as long as nobody ends it.

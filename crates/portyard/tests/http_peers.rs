@@ -36,6 +36,114 @@ fn the_server_of_every_python_is_understood() {
     }
 }
 
+/// A proxy that wants to know who asks, and tells what it was asked for.
+const PROXY: &str = r"
+import http.server, select, socket, sys, urllib.request
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = 'HTTP/1.1'
+    def knows(self):
+        print('ASKED', self.requestline, flush=True)
+        if self.headers['Proxy-Authorization'] == 'Basic YWRhOnMgZQ==': return True
+        self.send_response(407)
+        self.send_header('Proxy-Authenticate', 'Basic')
+        self.send_header('Content-Length', '0')
+        self.end_headers()
+    def do_CONNECT(self):
+        if not self.knows(): return
+        host, port = self.path.rsplit(':', 1)
+        try: there = socket.create_connection((host, int(port)))
+        except OSError:
+            self.send_error(502)
+            return
+        self.wfile.write(b'HTTP/1.1 200 Go\r\nVia: x\r\n\r\n')
+        ends = {self.connection: there, there: self.connection}
+        while True:
+            for end in select.select(list(ends), [], [])[0]:
+                data = end.recv(65536)
+                if not data:
+                    self.close_connection = True
+                    return
+                ends[end].sendall(data)
+    def do_GET(self):
+        if not self.knows(): return
+        assert self.path.startswith('http://') and self.headers['Host'], self.path
+        handler = urllib.request.ProxyHandler({})
+        with urllib.request.build_opener(handler).open(self.path) as answer: body = answer.read()
+        self.send_response(200)
+        self.send_header('Content-Length', str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    def log_message(self, *_): pass
+server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler)
+print('PORT', server.server_port, flush=True)
+server.serve_forever()
+";
+
+#[test]
+fn a_proxy_asks_for_http_and_carries_https_unread() {
+    let pki = Pki::new();
+    let ca = pki.file("ca.pem");
+    let server = pki.python(TLS, &[""]);
+    let secure = https(&server, "localhost");
+    let plain = Answering::new(|_, request| answer("200 Yes", "", request.as_bytes()));
+    let proxy = pki.python(PROXY, &[]);
+    let port = proxy.endpoint.rsplit_once(':').unwrap().1;
+    let known = format!("http://ada:s%20e@127.0.0.1:{port}");
+    let unknown = format!("127.0.0.1:{port}");
+
+    let said = run(
+        &[
+            "http",
+            "-v",
+            "--proxy",
+            &known,
+            &format!("{}/a?b=c", plain.url),
+        ],
+        b"",
+    )
+    .expect(0);
+    assert!(
+        said.stderr
+            .contains(&format!("> GET {}/a?b=c HTTP/1.1", plain.url)),
+        "{}",
+        said.stderr
+    );
+    assert!(
+        said.stderr
+            .contains("> Proxy-Authorization: Basic (hidden)"),
+        "{}",
+        said.stderr
+    );
+    // The server learns nothing of who asks the proxy.
+    assert!(
+        !said.text().to_ascii_lowercase().contains("proxy-auth"),
+        "{}",
+        said.text()
+    );
+    let said = run(&["http", "-x", &known, "--ca", &ca, &secure], b"").expect(0);
+    assert!(said.text().starts_with("TLSv1.3 "), "{}", said.text());
+    let said = run(&["http", "-x", &known, &secure], b"").expect(77);
+    let site = secure.replace("https", "tcp");
+    assert!(
+        said.stderr.contains(site.trim_end_matches('/')),
+        "{}",
+        said.stderr
+    );
+
+    run(&["http", "--fail", "-x", &unknown, &plain.url], b"").expect(77);
+    let said = run(&["http", "-x", &unknown, "--ca", &ca, &secure], b"").expect(77);
+    assert!(said.stderr.contains("USER:PASSWORD@"), "{}", said.stderr);
+    let said = run(
+        &["http", "-x", &known, "--ca", &ca, "https://127.0.0.1:1"],
+        b"",
+    )
+    .expect(69);
+    assert!(said.stderr.contains("502"), "{}", said.stderr);
+    for wrong in ["https://proxy:1", "http://proxy/path", "socks5://proxy"] {
+        run(&["http", "-x", wrong, &plain.url], b"").expect(64);
+    }
+}
+
 /// Arguments: certificate, key, CA, whether a client's certificate is demanded.
 const TLS: &str = r"
 import http.server, ssl, sys
@@ -114,6 +222,19 @@ fn a_server_in_tls_is_believed_for_a_reason_only() {
     )
     .expect(0);
     assert!(said.stderr.contains("* TLS 1.3, "), "{}", said.stderr);
+    // One that speaks nothing newer than 1.2, for who does not mind.
+    let old = TLS.replace(
+        "context.load_cert_chain",
+        "context.maximum_version = ssl.TLSVersion.TLSv1_2\ncontext.load_cert_chain",
+    );
+    let server = pki.python(&old, &[""]);
+    let old = https(&server, "localhost");
+    let said = run(&["http", "--ca", &ca, &old], b"").expect(0);
+    assert!(said.text().starts_with("TLSv1.2 "), "{}", said.text());
+    let said = run(&["http", "--tls-min", "1.3", "--ca", &ca, &old], b"");
+    assert_eq!(said.code, Some(65), "{}", said.stderr);
+    assert!(said.stderr.contains("an older TLS"), "{}", said.stderr);
+    run(&["http", "--tls-min", "1.3", "--ca", &ca, &at], b"").expect(0);
     // No server of TLS, and no server of HTTP.
     let plain = at.replace("https", "http");
     run(&["http", &plain], b"").expect(74);

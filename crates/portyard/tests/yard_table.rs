@@ -88,17 +88,15 @@ print(*lines, sep='\n')
 #[test]
 fn a_watch_fits_into_the_window_with_what_needs_a_look_first() {
     let rest = daemon("rest-api", |dir| {
-        let members: String = (0..40)
-            .map(|nth| {
-                let admin = if nth == 30 { "admin" } else { "nobody" };
-                let admin = dir.join(admin);
-                format!(
-                    "[[yard]]\nname = \"{nth}-{}\"\nadmin = \"unix:{}\"\nevery = \"200ms\"\n",
-                    "n".repeat(40),
-                    admin.display()
-                )
-            })
-            .collect();
+        let members = (0..40).map(|nth| {
+            let admin = if nth == 30 { "admin" } else { "nobody" };
+            let (name, admin) = ("n".repeat(40), dir.join(admin));
+            format!(
+                "[[yard]]\nname = \"{nth}-{name}\"\nadmin = \"unix:{}\"\nevery = \"200ms\"\n",
+                admin.display()
+            )
+        });
+        let members = members.collect::<Vec<_>>().concat();
         format!(
             "admin.listen = \"unix:{}\"\n[[listener]]\nservice = \"yard\"\n\
              listen = [\"tcp://127.0.0.1:0\"]\n{members}",
@@ -136,6 +134,39 @@ fn a_watch_fits_into_the_window_with_what_needs_a_look_first() {
     let shown = watch(&endpoint);
     assert_eq!(shown.lines().count(), 1, "{shown}");
     assert!(shown.starts_with("nothing answers at"), "{shown}");
+}
+
+#[test]
+fn the_address_of_the_page_will_do_and_what_is_no_yard_is_said_to_be_none() {
+    let rest = daemon("rest-api", |dir| {
+        format!(
+            "[[listener]]\nservice = \"yard\"\nlisten = [\"tcp://127.0.0.1:0\"]\n\
+             [[listener]]\nservice = \"httpbin\"\nlisten = [\"tcp://127.0.0.1:0\"]\n\
+             [[yard]]\nname = \"nobody\"\nadmin = \"unix:{}\"\n",
+            dir.join("nobody").display()
+        )
+    });
+    let page = format!("http://{}/yard", rest.address("yard"));
+    let told = run(&["yard", &page], b"").expect(1);
+    assert!(told.text().contains("nobody"), "{}", told.text());
+    let other = run(&["yard", &rest.endpoint("httpbin")], b"").expect(65);
+    assert!(
+        other.stderr.contains("404") && other.stderr.contains("service yard?"),
+        "{}",
+        other.stderr
+    );
+    let secure = run(&["yard", "https://yard.example.org/yard"], b"").expect(64);
+    assert!(
+        secure.stderr.contains("tcp://yard.example.org:443 --tls"),
+        "{}",
+        secure.stderr
+    );
+    let datagrams = run(&["yard", "udp://127.0.0.1:9"], b"").expect(64);
+    assert!(
+        datagrams.stderr.contains("takes datagrams"),
+        "{}",
+        datagrams.stderr
+    );
 }
 
 #[test]

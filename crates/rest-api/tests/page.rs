@@ -11,7 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use common::{KEY, neighbour, yard};
-use portyard_testkit::{Client, eventually, peer};
+use portyard_testkit::{Certificates, Client, eventually, peer};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -518,6 +518,60 @@ fn a_key_is_changed_in_the_browser_by_who_may_and_numbers_stay_as_they_are() {
     browser.run("document.getElementById('dialog-yes').click()");
     browser.wait_for("it is gone", &format!("{said} === 'Deleted new'"));
     assert!(call("get", "\"new\"").contains("error"));
+    assert_eq!(browser.complaints(), Vec::<Value>::new());
+}
+
+#[test]
+fn certificates_that_end_soon_are_told_of_above_all_cards() {
+    let made = Certificates::new();
+    let tls = |days: i64, name: &str| {
+        let pair = made.expiring(&["localhost"], days);
+        format!(
+            "[[listener]]\nservice = \"echo\"\nname = \"{name}\"\nlisten = [\"tcp://127.0.0.1:0\"]\n\
+             [listener.tls]\ncertificates = [{{ chain = \"{}\", key = \"{}\" }}]\n",
+            pair.chain.display(),
+            pair.key.display()
+        )
+    };
+    let echo = neighbour("echo-tcp", &(tls(5, "soon") + &tls(300, "later")));
+    let daemon = yard("", &[("echo-tcp", &echo)]);
+    let browser = Browser::start(&["--window-size=900,900"]);
+    browser.open(&url_of(&daemon, "/yard"));
+    let soon = "document.getElementById('soon')";
+    browser.wait_for(
+        "it is told",
+        &format!("{soon}.textContent === '1 certificate ends within 30 days'"),
+    );
+    assert_eq!(
+        browser.run(&format!(
+            "return !!({soon}.compareDocumentPosition(document.querySelector('.card')) & 4)"
+        )),
+        true
+    );
+    let rows = browser.run(
+        "return [...document.querySelectorAll('#expiring-rows tr')].map((row) => \
+         row.className + '|' + row.children[0].textContent + '|' + row.children[3].textContent)",
+    );
+    let rows: Vec<&str> = rows
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| row.as_str().unwrap())
+        .collect();
+    // What is left of the last day is no day.
+    assert!(
+        [
+            "soon|in 5 days|echo-tcp / soon",
+            "soon|in 4 days|echo-tcp / soon"
+        ]
+        .contains(&rows[0]),
+        "{rows:?}"
+    );
+    assert!(
+        rows[1].starts_with("|in ") && rows[1].ends_with("echo-tcp / later"),
+        "{rows:?}"
+    );
+    browser.picture("certificate-ends-soon.png");
     assert_eq!(browser.complaints(), Vec::<Value>::new());
 }
 

@@ -17,7 +17,9 @@ use rustls::{
 };
 
 use super::pin::Pin;
+use super::server::versions;
 use super::{CertificateError, Facts, fingerprint, read_chain, read_private_key};
+use crate::config::TlsVersion;
 use crate::endpoint::Host;
 use crate::files::FilePlace;
 
@@ -38,6 +40,8 @@ pub struct ClientTls {
     pub server_name: Option<String>,
     /// Protocols to offer, the best first; none by default.
     pub alpn: Vec<Vec<u8>>,
+    /// The oldest version of TLS to speak.
+    pub min_version: TlsVersion,
     /// Whether a later connection may go on with the session of an earlier one, and so leave out
     /// the certificates.
     pub resumption: bool,
@@ -97,7 +101,7 @@ pub struct Distrust {
 }
 
 impl ClientTls {
-    /// Reads the files and makes the settings for any number of connections: TLS 1.3 and 1.2, the
+    /// Reads the files and makes the settings for any number of connections: the newest TLS first, the
     /// key exchange that quantum computers do not break before the others, and for TLS 1.2 the
     /// extended master secret, without which an [`exporter`] binds nothing.
     pub fn config(&self) -> Result<Arc<ClientConfig>, ClientTlsError> {
@@ -108,7 +112,7 @@ impl ClientTls {
             provider: Arc::clone(&provider),
         });
         let builder = ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(rustls::ALL_VERSIONS)
+            .with_protocol_versions(versions(self.min_version))
             .map_err(|error| ClientTlsError::Setup(error.to_string()))?
             .dangerous()
             .with_custom_certificate_verifier(verifier);

@@ -89,7 +89,8 @@ pub enum TlsError {
     Rustls(#[from] rustls::Error),
 }
 
-fn versions(oldest: TlsVersion) -> &'static [&'static SupportedProtocolVersion] {
+/// The versions that are spoken, if none is older than this.
+pub(super) fn versions(oldest: TlsVersion) -> &'static [&'static SupportedProtocolVersion] {
     static NEW: [&SupportedProtocolVersion; 1] = [&rustls::version::TLS13];
     static BOTH: [&SupportedProtocolVersion; 2] =
         [&rustls::version::TLS13, &rustls::version::TLS12];

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper::ext::ReasonPhrase;
+use hyper::header::{HeaderValue, PROXY_AUTHORIZATION};
 use hyper::rt::Executor;
 use hyper::{Method, Request, Response, Uri};
 use hyper_util::rt::TokioIo;
@@ -37,6 +38,10 @@ pub struct Link {
     name: String,
     max_header: u32,
     has_served: bool,
+    /// A proxy is at the other end.
+    is_proxy: bool,
+    /// Who we are to it.
+    authorization: Option<HeaderValue>,
 }
 
 enum Sender {
@@ -123,7 +128,16 @@ impl Link {
             name,
             max_header,
             has_served: false,
+            is_proxy: false,
+            authorization: None,
         })
+    }
+
+    /// From here on a proxy is asked, for whole URLs.
+    pub fn go_by_proxy(&mut self, authorization: Option<&str>) {
+        self.is_proxy = true;
+        // Base64 is text that any field can hold.
+        self.authorization = authorization.and_then(|text| text.parse().ok());
     }
 
     /// Whether it speaks HTTP/2.
@@ -211,10 +225,20 @@ impl Link {
                 parts.authority = Some(host.map_err(|error| wrong(&error))?);
             }
             Uri::from_parts(parts).map_err(|error| wrong(&error))?
+        } else if let Some(authority) = asked.uri.authority().filter(|_| self.is_proxy) {
+            // Without a user, who is the server's.
+            let host = authority.as_str().rsplit('@').next().unwrap_or_default();
+            let whole = format!("http://{host}{path}");
+            whole.parse().map_err(|error| wrong(&error))?
         } else {
             path.parse().map_err(|error| wrong(&error))?
         };
         let mut names = vec!["Content-Length".into(), "Transfer-Encoding".into()];
+        if let Some(authorization) = &self.authorization {
+            names.push("Proxy-Authorization".into());
+            let fields = request.headers_mut();
+            fields.insert(PROXY_AUTHORIZATION, authorization.clone());
+        }
         for (name, value) in asked.fields {
             names.push(name.clone());
             if is_http2 && is_of_connection(name) {
@@ -222,7 +246,7 @@ impl Link {
             }
             let name = name.parse::<hyper::header::HeaderName>();
             let name = name.map_err(|error| wrong(&error))?;
-            let value = hyper::header::HeaderValue::from_bytes(value);
+            let value = HeaderValue::from_bytes(value);
             request
                 .headers_mut()
                 .append(name, value.map_err(|error| wrong(&error))?);

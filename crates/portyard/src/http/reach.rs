@@ -10,6 +10,7 @@ use rustls::ProtocolVersion;
 use tokio_rustls::TlsConnector;
 
 use super::link::{Link, dial};
+use super::proxy::Proxy;
 use super::session::Plan;
 use super::site::Site;
 use super::talk::Talk;
@@ -50,8 +51,10 @@ pub async fn reach(
     let pace = plan.pace;
     let start = Instant::now();
     let given = plan.connect.clone().filter(|_| is_first);
-    let endpoint = given.unwrap_or_else(|| site.endpoint());
-    let target = Target::new(endpoint, Transport::Stream, pace.left()?)?;
+    let proxy = plan.proxy.as_ref();
+    let endpoint = proxy.map(Proxy::endpoint).or(given);
+    let endpoint = endpoint.unwrap_or_else(|| site.endpoint());
+    let mut target = Target::new(endpoint, Transport::Stream, pace.left()?)?;
     if target.transport != Transport::Stream {
         let message = format!(
             "{} takes datagrams; HTTP goes over a stream",
@@ -64,6 +67,13 @@ pub async fn reach(
     let mut stream = dial(&target, pace.left()?)?;
     let connect = start.elapsed();
     talk.note(&format!("connected to {}", target.endpoint));
+    // What a proxy cannot ask for itself.
+    let tunnel = proxy.filter(|_| site.is_tls || plan.versions == Versions::Http2);
+    if let Some(proxy) = tunnel {
+        proxy.tunnel(&mut stream, &target, site, &pace).await?;
+        talk.note(&format!("{} carries bytes to {site}", target.endpoint));
+        target = target.called(site.endpoint());
+    }
     let mut is_http2 = plan.versions == Versions::Http2;
     let mut tls = None;
     if site.is_tls {
@@ -73,7 +83,10 @@ pub async fn reach(
     }
     let late = || target.failure(&ErrorKind::TimedOut.into());
     let opening = Link::open(stream, is_http2, site, plan.max_header);
-    let link = pace.step(opening, late).await??;
+    let mut link = pace.step(opening, late).await??;
+    if let Some(proxy) = proxy.filter(|_| tunnel.is_none()) {
+        link.go_by_proxy(proxy.authorization());
+    }
     let opened = Opened {
         lookup: Some(lookup),
         connect: Some(connect),

@@ -17,6 +17,7 @@ use super::jar::Jar;
 use super::link::{Asked, Failure, Link};
 use super::login::Login;
 use super::pace::Pace;
+use super::proxy::Proxy;
 use super::reach::{Opened, Versions, reach};
 use super::redirect::{is_redirect, may_cross, onward};
 use super::retry::{Retries, is_safe_twice, may_change, retry_after};
@@ -41,6 +42,8 @@ pub struct Plan {
     pub login: Option<Login>,
     /// Where the origin of the URL is, if not where it says.
     pub connect: Option<Endpoint>,
+    /// What all requests go by.
+    pub proxy: Option<Proxy>,
     /// Whom to believe.
     pub trusting: trusting::Options,
     /// Which versions to speak.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use portyard_core::config::TlsVersion;
 use portyard_core::endpoint::Host;
 use portyard_core::exit::{Exit, Fatal};
 use portyard_core::files::FilePlace;
@@ -28,6 +29,9 @@ pub struct Options {
     /// The private key of --cert, PEM, readable by its owner alone.
     #[arg(long, value_name = "FILE", requires = "cert")]
     key_file: Option<FilePlace>,
+    /// The oldest version of TLS to speak.
+    #[arg(long, value_name = "VERSION", value_enum, default_value = "1.2")]
+    tls_min: Oldest,
     /// What the server's certificate must be for. [default: the host of URL]
     #[arg(long, value_name = "NAME")]
     server_name: Option<String>,
@@ -35,6 +39,18 @@ pub struct Options {
     /// read and change what is sent. --pin is the safe way.
     #[arg(long, value_name = "HOST", conflicts_with_all = ["pin", "ca"])]
     insecure: Option<String>,
+}
+
+/// A version of TLS.
+#[derive(Debug, Clone, Copy, Default, clap::ValueEnum)]
+enum Oldest {
+    /// TLS 1.2.
+    #[default]
+    #[value(name = "1.2")]
+    V12,
+    /// TLS 1.3.
+    #[value(name = "1.3")]
+    V13,
 }
 
 impl Options {
@@ -49,6 +65,10 @@ impl Options {
             ca: self.ca.clone(),
             alpn: alpn.iter().map(|name| name.as_bytes().to_vec()).collect(),
             believes_all: self.is_insecure(&site.at.host),
+            min_version: match self.tls_min {
+                Oldest::V12 => TlsVersion::V12,
+                Oldest::V13 => TlsVersion::V13,
+            },
             ..ClientTls::default()
         };
         if is_first {

@@ -89,7 +89,10 @@ impl Fetcher {
         let detail = value
             .ok()
             .and_then(|value| value["detail"].as_str().map(String::from));
-        let detail = detail.unwrap_or_default();
+        let detail = detail.unwrap_or_else(|| {
+            "is it a rest-api's listener of service yard? Without a configuration that is tcp://127.0.0.1:18082"
+                .into()
+        });
         let exit = match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::TOO_MANY_REQUESTS => {
                 Exit::NoPermission

@@ -292,6 +292,31 @@ fn go_leads_out_of_its_prefix_where_it_names_the_host() {
 }
 
 #[test]
+fn several_ranges_of_go_come_at_once() {
+    let daemon = start("");
+    let fields = "Range: bytes=10-12, 50-52\r\n";
+    let answer = ask(&daemon, "GET", "/go/range/100", fields, "");
+    assert_eq!(
+        (answer.status, answer.field("etag")),
+        (206, Some("range100"))
+    );
+    let media = answer.field("content-type").unwrap();
+    let boundary = media
+        .strip_prefix("multipart/byteranges; boundary=")
+        .unwrap();
+    let part = |range: &str, letters: &str| {
+        format!(
+            "--{boundary}\r\nContent-Type: text/plain; charset=utf-8\r\n\
+             Content-Range: bytes {range}/100\r\n\r\n{letters}\r\n"
+        )
+    };
+    let expected = part("10-12", "klm") + &part("50-52", "yza") + &format!("--{boundary}--\r\n");
+    assert_eq!(answer.text(), expected);
+    // What is told back has the field in it, so that its bytes are not known here.
+    assert_eq!(ask(&daemon, "GET", "/go/etag/t", fields, "").status, 206);
+}
+
+#[test]
 fn a_paced_range_of_go_waits_before_its_head() {
     let daemon = start("");
     let started = std::time::Instant::now();

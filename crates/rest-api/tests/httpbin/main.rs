@@ -2,6 +2,7 @@
 
 #![expect(clippy::expect_used, reason = "a test helper fails by panicking")]
 
+mod clients;
 mod endpoints;
 mod limits;
 mod sockets;

@@ -1,5 +1,5 @@
-//! Suites that others wrote, which `scripts/install-suites` gets: psf/requests' own tests, Autobahn's
-//! cases for WebSockets, and httpbin itself to compare with.
+//! Suites that others wrote, which `scripts/install-suites` gets: Autobahn's cases for WebSockets, and
+//! httpbin itself to compare with.
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -13,7 +13,7 @@ use super::common;
 
 /// Something that scripts/install-suites has put into target/peers.
 #[track_caller]
-fn suite(path: &str) -> PathBuf {
+pub fn suite(path: &str) -> PathBuf {
     let found = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../../target/peers")
         .join(path);
@@ -24,78 +24,11 @@ fn suite(path: &str) -> PathBuf {
     found
 }
 
-fn script(name: &str) -> PathBuf {
+/// A file of ours beside this one.
+pub fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/httpbin")
         .join(name)
-}
-
-/// psf/requests' own test-suite, over HTTP and HTTPS. Left out are the tests that dial 10.255.255.1,
-/// which is no server of ours, and nothing else.
-#[test]
-fn the_tests_of_requests_pass() {
-    let python = suite("httpbin/bin/python");
-    let told = finish_within(
-        Command::new(&python).args([
-            "-c",
-            "import pytest_httpbin, os; print(os.path.dirname(pytest_httpbin.__file__))",
-        ]),
-        b"",
-        MINUTES,
-    );
-    let certificates = PathBuf::from(told.success().trim()).join("certs");
-    let builder = common::builder();
-    // A key must be readable for nobody else.
-    let key = builder.dir().join("server.key");
-    fs::copy(certificates.join("server.key"), &key).unwrap();
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
-    fs::set_permissions(&key, mode).unwrap();
-    let listener = "[[listener]]\nservice = \"httpbin\"\nlisten = [\"tcp://127.0.0.1:0\"]\n";
-    let config = format!(
-        "{listener}name = \"plain\"\n{listener}name = \"secure\"\n[listener.tls]\n\
-         certificates = [{{ chain = \"{}\", key = \"{}\" }}]\n",
-        certificates.join("server.pem").display(),
-        key.display()
-    );
-    let daemon = builder.config(&config).lifetime(MINUTES).start();
-    let finished = finish_within(
-        Command::new(&python)
-            .current_dir(suite("httpbin/requests-2.34.2"))
-            .env("PYTHONPATH", script(""))
-            .env("HTTPBIN_URL", format!("http://{}", daemon.address("plain")))
-            .env(
-                "HTTPBIN_SECURE_URL",
-                format!("https://{}", daemon.address("secure")),
-            )
-            .args([
-                "-m",
-                "pytest",
-                "-q",
-                "tests",
-                "-p",
-                "no:httpbin",
-                "-p",
-                "external_httpbin",
-            ])
-            .args(["-p", "no:cacheprovider", "-W", "ignore", "--tb=short"])
-            .args([
-                "--deselect",
-                "tests/test_requests.py::TestTimeout::test_connect_timeout",
-            ])
-            .args([
-                "--deselect",
-                "tests/test_requests.py::TestTimeout::test_total_timeout_connect",
-            ]),
-        b"",
-        MINUTES,
-    );
-    let told = finished.stdout.clone();
-    // As many as against httpbin itself.
-    assert!(
-        told.contains("613 passed, 15 skipped, 4 deselected, 1 xfailed"),
-        "{told}"
-    );
-    finished.success();
 }
 
 /// Autobahn's cases, but those that take its Python many minutes: of speed (9) the sizes, and of compression
@@ -233,4 +166,4 @@ fn answers_are_those_of_httpbin() {
 }
 
 /// Keeps a suite that hangs from holding everything.
-const MINUTES: Duration = Duration::from_secs(300);
+pub const MINUTES: Duration = Duration::from_secs(300);

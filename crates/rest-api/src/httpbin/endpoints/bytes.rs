@@ -3,13 +3,15 @@
 use std::time::Duration;
 
 use hyper::body::Bytes;
-use hyper::header::{ACCEPT_RANGES, CONTENT_RANGE, ETAG, HeaderValue, RANGE};
+use hyper::header::{
+    ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderValue, RANGE,
+};
 use hyper::{Method, StatusCode};
 
 use super::slow::{duration, seconds};
 use super::{count, go_number, integer, random};
 use crate::http::conditions::{Validators, Verdict, evaluate};
-use crate::http::ranges::{Part, part};
+use crate::http::ranges::{self, Multipart, Part, part};
 use crate::http::{Body, Response, respond};
 use crate::httpbin::Dialect;
 use crate::httpbin::answer::{self, Given, Refusal};
@@ -203,7 +205,7 @@ async fn range_go(asked: &Asked) -> Given {
     };
     // The pause is for the whole row, however much of it is asked for.
     let per_byte = span.div_f64(length as f64);
-    let row = |first, end| go_letters(first, end, per_byte);
+    let row = move |first, end| go_letters(first, end, per_byte);
     let mut response = serve_parts(asked, there, length, row)?;
     answer::set(&mut response, ETAG, &tag)?;
     // The head comes with the first piece.
@@ -265,11 +267,11 @@ fn letters(first: u64, end: u64, total: u64, piece: usize, span: Duration) -> Bo
     })
 }
 
-/// Bytes with conditions and one range, as Go's `ServeContent` has them.
+/// Bytes with conditions and ranges, as Go's `ServeContent` has them.
 pub fn serve(asked: &Asked, there: Validators<'_>, bytes: &Bytes) -> Given {
-    let length = bytes.len() as u64;
+    let (length, bytes) = (bytes.len() as u64, bytes.clone());
     let index = |place: u64| usize::try_from(place).unwrap_or(usize::MAX);
-    serve_parts(asked, there, length, |first, end| {
+    serve_parts(asked, there, length, move |first, end| {
         bytes.slice(index(first)..index(end)).into()
     })
 }
@@ -278,36 +280,48 @@ fn serve_parts(
     asked: &Asked,
     there: Validators<'_>,
     length: u64,
-    make: impl FnOnce(u64, u64) -> Body,
+    mut make: impl FnMut(u64, u64) -> Body + 'static,
 ) -> Given {
     match evaluate(&asked.method, &asked.headers, there) {
         Verdict::Go => {}
         Verdict::NotModified => return Ok(answer::bare(StatusCode::NOT_MODIFIED)),
         Verdict::Failed => return Ok(answer::plain(StatusCode::PRECONDITION_FAILED, "")),
     }
-    let (status, first, end) = match part(&asked.headers, there, length) {
-        Part::Whole | Part::Several(_) => (StatusCode::OK, 0, length),
-        Part::Bytes(first, end) => (StatusCode::PARTIAL_CONTENT, first, end),
-        Part::Unsatisfiable => {
+    let (mut range, mut several) = (None, None);
+    let body = match (part(&asked.headers, there, length), ranges::boundary()) {
+        (Part::Bytes(first, end), _) => {
+            range = Some(format!("bytes {first}-{}/{length}", end - 1));
+            make(first, end)
+        }
+        (Part::Several(spans), Some(boundary)) => {
+            let text = HeaderValue::from_static(answer::TEXT);
+            let parts = Multipart::new(spans, length, Some(&text), &boundary);
+            several = Some(parts.content_type());
+            parts.body(move |span| make(span.start, span.end))
+        }
+        (Part::Whole | Part::Several(_), _) => make(0, length),
+        (Part::Unsatisfiable, _) => {
             let text = "invalid range: failed to overlap\n";
             let mut response = answer::plain(StatusCode::RANGE_NOT_SATISFIABLE, text);
             answer::set(&mut response, CONTENT_RANGE, &format!("bytes */{length}"))?;
             return Ok(response);
         }
     };
-    let mut response = answer::plain(status, make(first, end));
-    let accepts = HeaderValue::from_static("bytes");
-    response.headers_mut().insert(ACCEPT_RANGES, accepts);
-    if status == StatusCode::PARTIAL_CONTENT {
-        let range = format!("bytes {first}-{}/{length}", end - 1);
+    let length = body.length();
+    let mut response = answer::plain(StatusCode::OK, body);
+    let fields = response.headers_mut();
+    fields.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    // Go's ServeContent tells the length to HEAD too.
+    fields.extend(length.map(|length| (CONTENT_LENGTH, HeaderValue::from(length))));
+    if several.is_some() || range.is_some() {
+        *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+    }
+    if let Some(media) = several {
+        response.headers_mut().insert(CONTENT_TYPE, media);
+    }
+    if let Some(range) = range {
         answer::set(&mut response, CONTENT_RANGE, &range)?;
     }
-    // Go's ServeContent tells the length to HEAD too.
-    answer::set(
-        &mut response,
-        hyper::header::CONTENT_LENGTH,
-        &(end - first).to_string(),
-    )?;
     Ok(response)
 }
 

@@ -242,9 +242,10 @@
     byId("expiring").hidden = rows.length === 0;
     const soon = rows.filter((one) => one.days_left <= SOON_DAYS);
     byId("soon").hidden = soon.length === 0;
-    setText(byId("soon").firstElementChild, soon.length === 0 ? "" : (soon.length === 1 ? "1 certificate" : soon.length + " certificates") +
-      (soon.every((one) => one.days_left < 0) ? (soon.length === 1 ? " has ended" : " have ended") :
-        " within " + SOON_DAYS + " days of the end, or past it"));
+    const over = soon.filter((one) => one.days_left < 0).length;
+    const several = (number, one, more) => number === 0 ? [] : [number === 1 ? "1 certificate " + one : number + " certificates " + more];
+    setText(byId("soon").firstElementChild, [...several(over, "has ended", "have ended"),
+      ...several(soon.length - over, "ends within " + SOON_DAYS + " days", "end within " + SOON_DAYS + " days")].join(", "));
     byId("expiring-rows").replaceChildren(...rows.map((one) => make("tr",
       { class: one.days_left < 0 ? "over" : one.days_left <= SOON_DAYS ? "soon" : "" },
       make("td", { title: clock(one.not_after).toISOString() },
@@ -517,6 +518,8 @@
   const link = { refused: false, wait: 500 };
   function state(name, text) {
     byId("link").dataset.state = name;
+    // What is shown is what was known last.
+    document.body.dataset.link = name;
     setText(byId("link-text"), text);
   }
   async function listen() {

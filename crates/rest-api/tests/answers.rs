@@ -197,6 +197,24 @@ fn conditions_and_ranges_spare_what_the_client_has() {
 }
 
 #[test]
+fn a_text_that_is_always_the_same_has_a_tag() {
+    let daemon = start(
+        "",
+        "[[route]]\npath = \"/same\"\ntemplate = { body = \"0123456789\" }\n\
+         [[route]]\npath = \"/other\"\ntemplate = { body = \"0123456789\", content_type = \"text/plain\" }\n\
+         [[route]]\npath = \"/filled\"\ntemplate = { body = \"{{query.a}}\" }\n",
+    );
+    let same = get(&daemon, "/same");
+    let etag = same.field("etag").unwrap();
+    let fields = format!("If-None-Match: {etag}\r\n");
+    assert_eq!(ask(&daemon, "GET", "/same", &fields, "").status, 304);
+    let part = ask(&daemon, "GET", "/same", "Range: bytes=2-3\r\n", "");
+    assert_eq!((part.status, part.text().as_str()), (206, "23"));
+    assert_ne!(get(&daemon, "/other").field("etag"), Some(etag));
+    assert_eq!(get(&daemon, "/filled").field("etag"), None);
+}
+
+#[test]
 fn a_large_file_comes_whole_and_in_parts() {
     let content: Vec<u8> = (0..3_000_000_u32).map(|n| (n % 251) as u8).collect();
     let (daemon, _directory) = with_file(&content);

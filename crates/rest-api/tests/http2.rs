@@ -127,6 +127,124 @@ fn a_head_that_never_ends_is_sent_away() {
     assert!(curl(&[&url(&daemon, "/hello")]).contains("Hello"));
 }
 
+/// A field as HPACK has it without tables.
+fn field(name: &str, value: &str) -> Vec<u8> {
+    let (name, value) = (name.as_bytes(), value.as_bytes());
+    let lengths = (
+        u8::try_from(name.len()).unwrap(),
+        u8::try_from(value.len()).unwrap(),
+    );
+    [&[0, lengths.0][..], name, &[lengths.1], value].concat()
+}
+
+#[test]
+fn what_http1_would_not_have_is_refused_here_too() {
+    let daemon = start("", "");
+    let path = |path: &str| [b"\x82\x86\x41\x01a", &field(":path", path)[..]].concat();
+    let with = |fields: &[Vec<u8>]| [GET, &fields.concat()[..]].concat();
+    for (block, name) in [
+        (path("/\"x"), "a quote"),
+        (path("/\u{e4}"), "no ASCII"),
+        (path("*"), "an asterisk"),
+        (
+            path("/a/../b"),
+            "nothing: there is no route that could be got around",
+        ),
+        (with(&[field("x", " a")]), "a blank before"),
+        (with(&[field("x", "a\t")]), "a blank behind"),
+        (
+            with(&[field("content-length", "0"), field("content-length", "0")]),
+            "two lengths",
+        ),
+        (with(&[field("host", "a"), field("host", "a")]), "two hosts"),
+        (with(&[field("expect", "x")]), "an expectation"),
+    ] {
+        let client = connect(&daemon);
+        client.send(frame(1, 5, 1, &block));
+        let status = loop {
+            match next(&client).unwrap() {
+                (1, 1, block) => break block[0],
+                (3 | 7, ..) => panic!("{name}"),
+                _ => {}
+            }
+        };
+        // 400 and 404 are entries of the static table; 417 is not.
+        let expected = match name {
+            "an expectation" => 0x48,
+            name if name.starts_with("nothing") => 0x80 | 0x0d,
+            _ => 0x80 | 0x0c,
+        };
+        assert_eq!(status, expected, "{name}");
+    }
+    // These are no requests at all (RFC 9113, 8.2.2, 8.3.1).
+    for block in [
+        path(""),
+        path("/a b"),
+        path("/a\r\nX: y"),
+        path("http://b/"),
+        with(&[field("transfer-encoding", "chunked")]),
+        with(&[field("connection", "close")]),
+        with(&[field("te", "gzip")]),
+        with(&[field("content-length", "5")]),
+        with(&[field("x", "a\r\nb: c")]),
+        with(&[field("X", "a")]),
+    ] {
+        let client = connect(&daemon);
+        client.send(frame(1, 5, 1, &block));
+        let kind = loop {
+            if let (kind @ (1 | 3 | 7), ..) = next(&client).unwrap() {
+                break kind;
+            }
+        };
+        assert_ne!(kind, 1, "{block:?}");
+    }
+}
+
+#[test]
+fn an_answer_that_is_not_taken_is_reset_beside_pings_and_others() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("large");
+    std::fs::write(&path, vec![0; 200_000]).unwrap();
+    let builder = common::builder();
+    let route = format!(
+        "[[route]]\npath = \"/file\"\nfile = {{ path = \"{}\" }}\n",
+        path.display()
+    );
+    let text = common::config(&builder, "", &route);
+    let text = text.replace(
+        "[listener.options]",
+        "limits.write_stall = \"1s\"\n[listener.options]",
+    );
+    let daemon = builder.config(&text).start();
+    let client = connect(&daemon);
+    // A window of one byte for each stream.
+    client.send(frame(4, 0, 0, &[0, 4, 0, 0, 0, 1]));
+    let asked = [b"\x82\x86\x41\x01a", &field(":path", "/file")[..]].concat();
+    client.send([frame(1, 5, 1, &asked), frame(1, 5, 3, &asked)].concat());
+    let (mut reset, mut answered) = (Vec::new(), false);
+    while reset.len() < 2 {
+        match next(&client).unwrap() {
+            // CANCEL.
+            (3, stream, code) if code == [0, 0, 0, 8] => reset.push(stream),
+            (1, 3, _) => client.send(frame(6, 0, 0, b"01234567")),
+            (6, ..) => answered = true,
+            _ => {}
+        }
+    }
+    reset.sort_unstable();
+    assert!(reset == [1, 3] && answered, "{reset:?}");
+    // The connection goes on.
+    client.send(frame(4, 0, 0, &[0, 4, 0, 1, 0, 0]));
+    client.send(frame(1, 5, 5, &asked));
+    let mut got = 0;
+    // What the connection's own window leaves.
+    while got < 65_000 {
+        if let (0, 5, data) = next(&client).unwrap() {
+            got += data.len();
+        }
+    }
+}
+
 #[test]
 fn streams_beyond_the_limit_are_refused_and_the_rest_served() {
     let daemon = start("streams = 2", "");

@@ -136,6 +136,27 @@ fn a_directory_is_served_and_nothing_outside_of_it() {
 }
 
 #[test]
+fn a_redirect_keeps_slashes_and_where_that_is_wanted_the_query() {
+    let daemon = start(
+        "",
+        "[[route]]\npath = \"/old/{rest..}\"\nredirect = { to = \"https://new.example/{{path.rest}}\" }\n\
+         [[route]]\npath = \"/kept/{rest..}\"\n\
+         redirect = { to = \"/new/{{path.rest}}\", keep_query = true }\n\
+         [[route]]\npath = \"/both\"\nredirect = { to = \"/new?a=b\", keep_query = true }\n",
+    );
+    for (path, to) in [
+        ("/old/a/b%20c?x=1", "https://new.example/a/b%20c"),
+        ("/old//evil.example", "https://new.example//evil.example"),
+        ("/kept/a/b?x=%20&y", "/new/a/b?x=%20&y"),
+        ("/kept/a", "/new/a"),
+        ("/both?x=1", "/new?a=b&x=1"),
+        ("/both", "/new?a=b"),
+    ] {
+        assert_eq!(get(&daemon, path).field("location"), Some(to), "{path}");
+    }
+}
+
+#[test]
 fn a_redirect_leads_where_the_configuration_says() {
     let daemon = start(
         "",
@@ -248,6 +269,86 @@ fn a_program_gets_the_request_as_rfc_3875_has_it() {
     eventually("the end of the program", || {
         fs::read_to_string(format!("{proc}/stat")).map_or(true, |stat| stat.contains(") Z "))
     });
+}
+
+#[test]
+fn a_program_may_lead_elsewhere_and_answer_without_a_type() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("lead.sh");
+    let script = "#!/bin/sh\ncase \"$PATH_INFO\" in\n\
+        /here) printf 'Location: /hello?name=led\\n\\n';;\n\
+        /circle) printf 'Location: /run/circle\\n\\n';;\n\
+        /secret) printf 'Location: /locked\\n\\n';;\n\
+        /there) printf 'Location: http://a.example/\\n\\n';;\n\
+        /nothing) printf 'Status: 204 No Content\\n\\n';;\n\
+        /lengths) printf 'A: b\\nContent-Length: 3\\nContent-Length: 5\\n\\nhello';;\n\
+        *) printf 'Content-Type: text/plain\\n\\n%s|%s|%s|%s|' \"$HTTP_COOKIE\" \"$AUTH_TYPE\" \"$REMOTE_USER\" \
+        \"$HTTP_CONTENT_ENCODING\"; od -An -tx1 | head -n 1;;\nesac\n";
+    fs::write(&path, script).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    let daemon = start(
+        "access_log = true",
+        &format!(
+            "[[route]]\npath = \"/run/{{rest..}}\"\ncgi = {{ program = \"{0}\" }}\n\
+             [[route]]\npath = \"/keyed\"\ncgi = {{ program = \"{0}\" }}\n\
+             key = {{ scheme = \"basic\", file = \"{1}\" }}\n\
+             [[route]]\npath = \"/locked\"\ntemplate = {{ body = \"secret\" }}\nallow = [\"10.0.0.0/8\"]\n",
+            path.display(),
+            key_file(directory.path())
+        ),
+    );
+    let led = ask(&daemon, "POST", "/run/here", "", "body");
+    assert_eq!((led.status, led.field("location")), (200, None));
+    assert!(led.text().contains("Hello, led!"), "{}", led.text());
+    // The place has rules of its own.
+    assert_eq!(get(&daemon, "/run/secret").status, 403);
+    assert_eq!(get(&daemon, "/run/circle").status, 502);
+    let there = get(&daemon, "/run/there");
+    let to = there.field("location");
+    assert_eq!((there.status, to), (302, Some("http://a.example/")));
+    assert_eq!(get(&daemon, "/run/nothing").status, 204);
+    assert_eq!(get(&daemon, "/run/lengths").status, 502);
+    let cookies = "Cookie: a=b\r\nCookie: c=d\r\n";
+    let told = ask(&daemon, "GET", "/run/x", cookies, "");
+    assert!(told.text().starts_with("a=b; c=d||||"), "{}", told.text());
+    let alice = "Authorization: Basic YWxpY2U6b3BlbiBzZXNhbWUgMTIzNA==\r\n";
+    let told = ask(&daemon, "GET", "/keyed", alice, "");
+    assert!(told.text().starts_with("|Basic|alice||"), "{}", told.text());
+    daemon.wait_for_log("user=alice");
+    // What it is told of the coding is so, in chunks as well.
+    let client = Client::connect(&daemon.endpoint("http"));
+    client.send("POST /run/x HTTP/1.1\r\nHost: a\r\nContent-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n");
+    client.send("4\r\n\x1f\x08\x08\x01\r\n0\r\n\r\n");
+    let told = common::answer(&client).text();
+    assert!(told.starts_with("|||gzip| 1f 08 08 01"), "{told}");
+}
+
+#[test]
+fn a_program_reads_on_after_it_has_begun_to_answer() {
+    let daemon = start(
+        "",
+        "[[route]]\npath = \"/echo\"\nmethods = [\"POST\"]\n\
+         cgi = { program = \"/bin/sh\", arguments = [\"-c\", \"printf 'Content-Type: a/b\\\\n\\\\n'; exec cat\"] }\n",
+    );
+    let client = Client::connect(&daemon.endpoint("http"));
+    client.send("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 500000\r\n\r\n");
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        head += &client.receive_line();
+    }
+    let mut came = 0;
+    for _ in 0..10 {
+        client.send("x".repeat(50_000));
+        let mut left = 50_000;
+        while left > 0 {
+            let size = usize::from_str_radix(client.receive_line().trim(), 16).unwrap();
+            assert!(client.receive(size + 2).starts_with(b"x"));
+            left -= size;
+            came += size;
+        }
+    }
+    assert_eq!(came, 500_000);
+    assert_eq!(client.receive(5), b"0\r\n\r\n");
 }
 
 fn key_file(directory: &Path) -> String {

@@ -9,6 +9,7 @@ use crate::http::{Answer, Request, turn_away};
 use crate::metrics::{RequestMetrics, RouteMetrics};
 
 /// The paths that are there without a route.
+#[derive(Clone)]
 pub struct BuiltIn {
     hello: Arc<RouteMetrics>,
     localtime: Arc<RouteMetrics>,

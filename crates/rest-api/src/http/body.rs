@@ -28,6 +28,30 @@ pub struct Body {
     record: Option<Box<Record>>,
     /// What lasts as long as the body does.
     held: Option<Box<dyn Any>>,
+    /// Of HTTP/2: it tells [`Pull`] how it is taken, and goes out in frames.
+    is_paced: bool,
+    /// What is left of the last piece.
+    rest: Bytes,
+}
+
+/// How a body of HTTP/2 was asked for more since this was last looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pull {
+    /// Something can be sent, and nothing has to be waited for but the peer.
+    Given,
+    /// There was nothing to send yet.
+    Waits,
+}
+
+thread_local! {
+    static PULL: Cell<Option<Pull>> = const { Cell::new(None) };
+}
+
+impl Pull {
+    /// What happened to the body of the request that has just been polled, if anything.
+    pub fn take() -> Option<Self> {
+        PULL.take()
+    }
 }
 
 #[derive(Default)]
@@ -141,6 +165,13 @@ impl Body {
         }
     }
 
+    /// The next frame's worth of a piece. What has been handed over is out of reach, also of a deadline.
+    fn next_frame(&mut self) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        PULL.set(Some(Pull::Given));
+        let length = self.rest.len().min(FRAME);
+        Poll::Ready(Some(Ok(Frame::data(self.rest.split_to(length)))))
+    }
+
     /// What makes parts of it; it is empty then.
     fn take_cutter(&mut self) -> Option<Cutter> {
         match std::mem::take(&mut self.kind) {
@@ -178,9 +209,28 @@ impl Body {
 
     /// Keeps something until it has been sent, or nobody wants it any more.
     pub fn holding(mut self, held: impl Any) -> Self {
-        if !matches!(self.kind, Kind::Empty | Kind::Whole(_)) {
-            self.held = Some(Box::new(held));
+        match &mut self.kind {
+            Kind::Empty | Kind::Whole(_) => {}
+            Kind::Upgrade(upgrade) => {
+                *upgrade = upgrade.take().map(|upgrade| -> Upgrade {
+                    Box::new(|upgraded| {
+                        let going_on = upgrade(upgraded);
+                        Box::pin(async move {
+                            let _held = held;
+                            going_on.await
+                        })
+                    })
+                });
+            }
+            Kind::Stream(_) | Kind::Cuttable(..) => self.held = Some(Box::new(held)),
         }
+        self
+    }
+
+    /// Tells from now on, by [`Pull`], whether it is the peer who is waited for.
+    pub fn paced(mut self) -> Self {
+        self.is_paced = true;
+        PULL.set(Some(Pull::Given));
         self
     }
 
@@ -201,6 +251,9 @@ impl hyper::body::Body for Body {
         cx: &mut Context<'_>,
     ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let this = self.get_mut();
+        if !this.rest.is_empty() {
+            return this.next_frame();
+        }
         if let Kind::Cuttable(length, make) = &mut this.kind {
             this.kind = make(0..*length).kind;
         }
@@ -224,16 +277,31 @@ impl hyper::body::Body for Body {
                 _ => {}
             }
         }
+        if this.is_paced {
+            let pull = match &polled {
+                Poll::Pending => Pull::Waits,
+                Poll::Ready(_) => Pull::Given,
+            };
+            PULL.set(Some(pull));
+            if let Poll::Ready(Some(Ok(frame))) = &polled
+                && let Some(data) = frame.data_ref()
+                && data.len() > FRAME
+            {
+                this.rest = data.clone();
+                return this.next_frame();
+            }
+        }
         polled
     }
 
     fn is_end_stream(&self) -> bool {
-        self.kind.is_over()
+        self.rest.is_empty() && self.kind.is_over()
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.kind {
-            Kind::Empty | Kind::Upgrade(_) => SizeHint::with_exact(0),
+            // Nobody asks in the midst of a piece.
+            Kind::Empty | Kind::Upgrade(_) => SizeHint::with_exact(self.rest.len() as u64),
             Kind::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Kind::Stream(stream) => stream.size_hint(),
             Kind::Cuttable(length, _) => SizeHint::with_exact(*length),
@@ -392,6 +460,8 @@ impl From<Kind> for Body {
             under_way: None,
             record: None,
             held: None,
+            is_paced: false,
+            rest: Bytes::new(),
         }
     }
 }
@@ -428,4 +498,6 @@ impl fmt::Debug for Body {
     }
 }
 
+/// What a frame of HTTP/2 holds, unless the peer says otherwise (RFC 9113, 4.2).
+const FRAME: usize = 16 << 10;
 static EMPTY: Bytes = Bytes::new();

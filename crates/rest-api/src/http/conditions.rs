@@ -124,6 +124,18 @@ pub fn coded_etag(etag: &HeaderValue, coding: &str) -> Option<HeaderValue> {
     HeaderValue::from_str(&format!("{text}+{coding}\"")).ok()
 }
 
+/// A list of tags without what a coding of ours has added to them; `None` if nothing has been.
+pub fn uncoded_etags(list: &HeaderValue) -> Option<HeaderValue> {
+    let text = list.to_str().ok()?;
+    let mut plain = text.to_owned();
+    for coding in portyard_wire::http::coding::Coding::NAMES {
+        plain = plain.replace(&format!("+{coding}\""), "\"");
+    }
+    (plain != text)
+        .then(|| HeaderValue::from_str(&plain).ok())
+        .flatten()
+}
+
 fn date(headers: &HeaderMap, field: &HeaderName) -> Option<SystemTime> {
     httpdate::parse_http_date(headers.get(field)?.to_str().ok()?).ok()
 }
@@ -214,6 +226,10 @@ mod tests {
     fn the_tag_of_a_coded_content_leads_back() {
         let coded = coded_etag(&HeaderValue::from_static("\"a\""), "br").unwrap();
         assert_eq!(coded, "\"a+br\"");
+        let list = HeaderValue::from_static("W/\"a+br\", \"b+gzip\", \"c\"");
+        let plain = uncoded_etags(&list).unwrap();
+        assert_eq!(plain, "W/\"a\", \"b\", \"c\"");
+        assert_eq!(uncoded_etags(&plain), None);
         assert_eq!(bare("W/\"a+br\""), "a");
     }
 }

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::{Duration, SystemTime};
 
 use hyper::server::conn::http1;
 use hyper::{HeaderMap, StatusCode};
@@ -14,6 +15,7 @@ use portyard_core::serve::{Connection, Ended};
 use super::body::Upgraded;
 use super::io::Io;
 use super::problem::Problem;
+use super::record;
 use super::request::Client;
 use super::server::{Call, Exchange, Next, Site};
 use super::watch::Watch;
@@ -96,17 +98,18 @@ pub async fn serve(
     let pending = [&parts.read_buf[..], &rest].concat();
     match turn {
         Turn::Rest => Ok(Next::Rest(connection, pending)),
-        Turn::Refuse(problem) => Ok(Next::End(refuse(&mut connection, problem).await?)),
+        Turn::Refuse(problem) => Ok(Next::End(refuse(&mut connection, &site, problem).await?)),
         Turn::Done(result) => {
             let upgrade = watch.upgrade.borrow_mut().take();
-            if let (Ok(()), Some(upgrade)) = (&result, upgrade) {
+            let refused = watch.refusal.get().is_some();
+            // Who has not waited for the answer has sent what is no request, and is lost.
+            if let (Ok(()), Some(upgrade), false) = (&result, upgrade, refused) {
                 let upgraded = Upgraded {
                     connection,
                     pending,
                 };
                 return Ok(Next::Upgrade(upgrade, upgraded));
             }
-            let refused = watch.refusal.get().is_some();
             match result {
                 Err(error) if !refused => {
                     tracing::debug!(%error, "HTTP/1.1");
@@ -150,8 +153,16 @@ pub fn too_slow() -> Problem {
 }
 
 /// Tells what is wrong with what is no request, and ends the connection.
-pub async fn refuse(connection: &mut Connection, problem: Problem) -> io::Result<Ended> {
+pub async fn refuse(
+    connection: &mut Connection,
+    site: &Site,
+    problem: Problem,
+) -> io::Result<Ended> {
     connection.count_bad_input();
+    site.unrouted.answered(problem.status, Duration::ZERO);
+    if site.options.access_log {
+        record::refused(connection, &problem);
+    }
     tell(connection, problem).await?;
     connection.finish().await;
     Ok(Ended::Protocol)
@@ -164,6 +175,9 @@ async fn tell(connection: &mut Connection, problem: Problem) -> io::Result<()> {
     let status = response.status();
     let reason = status.canonical_reason().unwrap_or_default();
     let mut out = format!("HTTP/1.1 {} {reason}\r\n", status.as_u16()).into_bytes();
+    let date = httpdate::fmt_http_date(SystemTime::now());
+    let fixed = format!("date: {date}\r\nx-content-type-options: nosniff\r\n");
+    out.extend_from_slice(fixed.as_bytes());
     for (name, value) in response.headers() {
         out.extend_from_slice(name.as_str().as_bytes());
         out.extend_from_slice(b": ");

@@ -1,8 +1,8 @@
 //! The checks that stand before any handler, for HTTP/1.1 and HTTP/2 alike.
 
-use hyper::header::HOST;
-use hyper::http::uri::Authority;
-use hyper::{Method, StatusCode};
+use hyper::header::{CONTENT_LENGTH, EXPECT, HOST, HeaderValue};
+use hyper::http::uri::{Authority, PathAndQuery};
+use hyper::{Method, StatusCode, Version};
 
 use super::Problem;
 use super::request::Head;
@@ -12,10 +12,13 @@ use crate::settings::Options;
 pub fn check(head: &Head, options: &Options) -> Result<(), Problem> {
     let bad = |detail| Err(Problem::new(StatusCode::BAD_REQUEST, detail).closing());
     if !METHODS.contains(&head.method.as_str()) {
-        return Err(Problem::new(
-            StatusCode::NOT_IMPLEMENTED,
-            "this method is not known here",
-        ));
+        let problem = Problem::new(StatusCode::NOT_IMPLEMENTED, "this method is not known here");
+        // What follows a CONNECT may be meant for somebody else.
+        return Err(if head.method == Method::CONNECT {
+            problem.closing()
+        } else {
+            problem
+        });
     }
     let target = head
         .uri
@@ -30,6 +33,9 @@ pub fn check(head: &Head, options: &Options) -> Result<(), Problem> {
             ),
         )
         .closing());
+    }
+    if head.version == Version::HTTP_2 {
+        check_h2(head)?;
     }
     let is_asterisk = head.uri.path() == "*";
     if is_asterisk && head.method != Method::OPTIONS {
@@ -62,7 +68,15 @@ pub fn check(head: &Head, options: &Options) -> Result<(), Problem> {
             "there is no such host here",
         ));
     }
-    let needs_host = head.version != hyper::Version::HTTP_10 && head.uri.authority().is_none();
+    let mut expected = head.headers.get_all(EXPECT).iter();
+    if expected.any(|value| !value.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
+        return Err(Problem::new(
+            StatusCode::EXPECTATION_FAILED,
+            "only 100-continue can be expected here",
+        )
+        .closing());
+    }
+    let needs_host = head.version != Version::HTTP_10 && head.uri.authority().is_none();
     if needs_host && host.is_none() {
         return bad("the request needs exactly one Host");
     }
@@ -77,11 +91,32 @@ pub fn check(head: &Head, options: &Options) -> Result<(), Problem> {
             return bad("the target's authority is no host; names of users have no place there");
         }
         // RFC 9113, 8.3.1. Of HTTP/1.1 the target counts (RFC 9112, 3.2.2).
-        if head.version == hyper::Version::HTTP_2
+        if head.version == Version::HTTP_2
             && host.is_some_and(|host| !host.eq_ignore_ascii_case(authority.as_str()))
         {
             return bad("Host differs from :authority");
         }
+    }
+    Ok(())
+}
+
+/// What of HTTP/2 would be another request, or none, in HTTP/1.1 (RFC 9113, 8.2.1, 8.3.1): who reads that checks
+/// it there ([`portyard_wire::http::Checker`]).
+fn check_h2(head: &Head) -> Result<(), Problem> {
+    let bad = |detail| Err(Problem::new(StatusCode::BAD_REQUEST, detail));
+    let target = head.uri.path_and_query().map_or("", PathAndQuery::as_str);
+    let fits = |byte: u8| byte.is_ascii_graphic() && !b"\"<>#".contains(&byte);
+    if !target.bytes().all(fits) {
+        return bad("the target of the request holds a character that must be percent-encoded");
+    }
+    let mut lengths = head.headers.get_all(CONTENT_LENGTH).iter();
+    if lengths.next().is_some() && lengths.next().is_some() {
+        return bad("the length of the body is ambiguous");
+    }
+    let is_blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    let mut values = head.headers.values().map(HeaderValue::as_bytes);
+    if values.any(|value| is_blank(value.first()) || is_blank(value.last())) {
+        return bad("a header field begins or ends with a blank");
     }
     Ok(())
 }

@@ -31,7 +31,7 @@ pub use body::{Body, Sender, Upgraded};
 pub use cors::CorsConfig;
 pub use negotiate::{Offer, choose, choose_coding};
 pub use problem::{Problem, escape_html};
-pub use request::{Client, Head, Request, RequestBody, decode};
+pub use request::{Client, Head, Progress, Request, RequestBody, User, decode};
 pub use response::{Interim, Response, respond, turn_away};
 pub use server::Server;
 pub use spelling::{Spelling, spell};
@@ -45,6 +45,11 @@ pub trait Handler: Send + Sync + 'static {
     /// Whether its answers go out as they are: never compressed, cut to a range or given fields that
     /// are ours. Clients are tested against them.
     fn is_verbatim(&self) -> bool {
+        false
+    }
+
+    /// Whether it holds bodies to limits of its own, before it reads them.
+    fn limits_bodies(&self) -> bool {
         false
     }
 

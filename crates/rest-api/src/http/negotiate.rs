@@ -21,9 +21,17 @@ impl Offer {
         }
     }
 
-    fn names(&self) -> impl Iterator<Item = &str> {
+    /// How much it is liked. Another name counts only for who writes it in full: a range that it falls in says
+    /// nothing of what the answer will be called.
+    fn quality(&self, ranges: &[(&str, u16)]) -> u16 {
         let own = self.content_type.split(';').next().unwrap_or_default();
-        std::iter::once(own).chain(self.aliases.iter().copied())
+        let is_alias = |name: &str| {
+            let mut aliases = self.aliases.iter();
+            aliases.any(|alias| alias.eq_ignore_ascii_case(name))
+        };
+        let aliased = ranges.iter().filter(|(name, _)| is_alias(name));
+        let aliased = aliased.map(|(_, quality)| *quality).max();
+        quality_of(ranges, own).max(aliased.unwrap_or(0))
     }
 }
 
@@ -36,8 +44,7 @@ pub fn choose(headers: &HeaderMap, offers: &[Offer]) -> Option<usize> {
     }
     let mut best = None;
     for (place, offer) in offers.iter().enumerate() {
-        let quality = offer.names().map(|name| quality_of(&ranges, name)).max();
-        let quality = quality.unwrap_or(0);
+        let quality = offer.quality(&ranges);
         if quality > best.map_or(0, |(_, quality)| quality) {
             best = Some((place, quality));
         }
@@ -173,6 +180,14 @@ mod tests {
             assert_eq!(choose(&with(ACCEPT, accept), OFFERS), expected, "{accept}");
         }
         assert_eq!(choose(&HeaderMap::new(), OFFERS), Some(0));
+        // What is called otherwise falls in no range of its other name.
+        let xml = &[
+            Offer::new("application/xml", &["text/xml"]),
+            Offer::new("text/csv", &[]),
+        ];
+        for (accept, expected) in [("text/*", Some(1)), ("text/xml", Some(0)), ("*/*", Some(0))] {
+            assert_eq!(choose(&with(ACCEPT, accept), xml), expected, "{accept}");
+        }
     }
 
     #[test]

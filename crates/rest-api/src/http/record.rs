@@ -6,6 +6,9 @@ use std::time::Instant;
 use hyper::header::{HOST, REFERER, USER_AGENT};
 use hyper::{StatusCode, Version};
 
+use portyard_core::serve::Connection;
+
+use super::Problem;
 use super::request::{Client, Head};
 
 /// What is known of a request by the time its answer begins. The line is written when it is dropped.
@@ -44,6 +47,15 @@ impl Record {
     }
 }
 
+/// Tells of what is no request, and so has no record.
+pub fn refused(connection: &Connection, problem: &Problem) {
+    tracing::info!(
+        target: "rest_api::access",
+        listener = %connection.listener().name, peer = %connection.peer(),
+        status = problem.status.as_u16(), why = %problem.detail, "refused"
+    );
+}
+
 impl Drop for Record {
     fn drop(&mut self) {
         let Self { head, client, .. } = self;
@@ -65,7 +77,8 @@ impl Drop for Record {
             target = %head.uri, version, host = text(HOST), status = self.status.as_u16(),
             bytes = self.sent, whole = self.is_whole,
             milliseconds = self.started.elapsed().as_secs_f64() * 1e3,
-            id = head.id(), agent = text(USER_AGENT),
+            id = head.id(),
+            user = head.user.get().map_or("", |user| &user.name), agent = text(USER_AGENT),
             referer = text(REFERER), "request"
         );
     }

@@ -46,7 +46,20 @@ pub struct Head {
     pub id: Option<HeaderValue>,
     /// What counts its answer.
     pub counted: OnceCell<Arc<RouteMetrics>>,
+    /// Who has shown a key.
+    pub user: OnceCell<User>,
 }
+
+/// Who has shown a key, and how.
+pub struct User {
+    /// The name of the key.
+    pub name: String,
+    /// The scheme of the authentication.
+    pub scheme: &'static str,
+}
+
+/// When something of a body came last.
+pub type Progress = Rc<Cell<Instant>>;
 
 /// What a head is made of.
 pub struct Parts {
@@ -80,7 +93,8 @@ pub struct Client {
 /// What is compressed comes out decompressed, unless [`RequestBody::keep_coded`] is asked for.
 pub struct RequestBody {
     incoming: Option<Incoming>,
-    /// What may still come, coded and decoded alike.
+    /// How many bytes it may have, and how many may still come, coded and decoded alike.
+    most: u64,
     left: u64,
     decoded_left: u64,
     coding: Coded,
@@ -89,10 +103,12 @@ pub struct RequestBody {
     deadline: Deadline,
     /// Who gets what is not read.
     left_to: Option<Rc<Cell<Option<Incoming>>>>,
+    /// When something of it has come last.
+    progress: Option<Progress>,
 }
 
 /// What nobody has read of a body once it is dropped.
-pub struct Unread(Option<Rc<Cell<Option<Incoming>>>>);
+pub struct Unread(Rc<Cell<Option<Incoming>>>);
 
 /// The coding of a body.
 enum Coded {
@@ -196,6 +212,7 @@ impl RequestBody {
     pub fn new(incoming: Incoming, headers: &HeaderMap, options: &Options) -> Self {
         Self {
             incoming: (!incoming.is_end_stream()).then_some(incoming),
+            most: options.max_body.0,
             left: options.max_body.0,
             decoded_left: options.max_body.0,
             coding: Coded::of(headers),
@@ -207,6 +224,7 @@ impl RequestBody {
                 timer: None,
             },
             left_to: None,
+            progress: None,
         }
     }
 
@@ -214,6 +232,7 @@ impl RequestBody {
     pub fn none() -> Self {
         Self {
             incoming: None,
+            most: 0,
             left: 0,
             decoded_left: 0,
             coding: Coded::Plain,
@@ -225,13 +244,21 @@ impl RequestBody {
                 timer: None,
             },
             left_to: None,
+            progress: None,
         }
     }
 
-    /// Keeps what is not read of it.
-    pub fn unread(&mut self) -> Unread {
+    /// Keeps what is not read of it; `None` if there is none.
+    pub fn unread(&mut self) -> Option<Unread> {
         self.left_to = self.incoming.is_some().then(Rc::default);
-        Unread(self.left_to.clone())
+        self.left_to.clone().map(Unread)
+    }
+
+    /// Tells from now on when something of it has come; `None` if there is none.
+    pub fn progress(&mut self) -> Option<Progress> {
+        let now = || Rc::new(Cell::new(Instant::now()));
+        let is_there = self.incoming.is_some();
+        is_there.then(|| self.progress.get_or_insert_with(now).clone())
     }
 
     /// Puts a body that has been read back as it came.
@@ -262,9 +289,14 @@ impl RequestBody {
 
     /// Lets it have at most so many bytes, and refuses at once a body that says it has more.
     pub fn limit(&mut self, bytes: u64) -> Result<(), Problem> {
-        (self.left, self.decoded_left) = (bytes, bytes);
-        if self.length().is_some_and(|length| length > bytes) {
-            return Err(too_large(bytes));
+        (self.most, self.left, self.decoded_left) = (bytes, bytes, bytes);
+        self.check()
+    }
+
+    /// Refuses a body that says it has more bytes than it may have.
+    pub fn check(&self) -> Result<(), Problem> {
+        if self.length().is_some_and(|length| length > self.left) {
+            return Err(too_large(self.left));
         }
         Ok(())
     }
@@ -341,7 +373,11 @@ impl RequestBody {
                 }
                 frame.map(Ok)
             });
-            match frame.await {
+            let frame = frame.await;
+            if let Some(progress) = &self.progress {
+                progress.set(Instant::now());
+            }
+            match frame {
                 Err(()) => {
                     return Err(Problem::new(
                         StatusCode::REQUEST_TIMEOUT,
@@ -367,7 +403,7 @@ impl RequestBody {
                         continue;
                     };
                     self.left = (self.left.checked_sub(data.len() as u64))
-                        .ok_or_else(|| too_large(self.left).closing())?;
+                        .ok_or_else(|| too_large(self.most).closing())?;
                     self.deadline.earn(data.len());
                     return Ok(Some(data));
                 }
@@ -377,8 +413,7 @@ impl RequestBody {
 
     /// All of it, at most as much as is allowed.
     pub async fn collect(&mut self) -> Result<Bytes, Problem> {
-        let limit = self.left;
-        self.limit(limit)?;
+        self.check()?;
         let Some(first) = self.next().await? else {
             return Ok(Bytes::new());
         };
@@ -405,7 +440,7 @@ impl Unread {
     /// Reads it, if it is little and comes soon, so that another request may come behind it. Whether that is
     /// so; `waits`: the client sends it only when told to.
     pub async fn finish(self, waits: bool) -> bool {
-        let Some(mut incoming) = self.0.and_then(|left| left.take()) else {
+        let Some(mut incoming) = self.0.take() else {
             return true;
         };
         if incoming.is_end_stream() {

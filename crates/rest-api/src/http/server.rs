@@ -47,7 +47,7 @@ pub struct Site {
     /// What browsers are told of TLS.
     pub hsts: Option<HeaderValue>,
     /// What counts requests that reach no route.
-    unrouted: Arc<RouteMetrics>,
+    pub unrouted: Arc<RouteMetrics>,
 }
 
 impl Server {
@@ -99,10 +99,12 @@ async fn serve(mut connection: Connection, site: Arc<Site>) -> io::Result<Ended>
             let length = if is_first {
                 reading.await?
             } else {
-                match Box::pin(timeout(site.options.header.0, reading)).await {
-                    Ok(length) => length?,
-                    Err(_) => return h1::refuse(&mut connection, h1::too_slow()).await,
-                }
+                let read = Box::pin(timeout(site.options.header.0, reading)).await;
+                let Ok(length) = read else {
+                    let refusing = h1::refuse(&mut connection, &site, h1::too_slow());
+                    return Box::pin(refusing).await;
+                };
+                length?
             };
             if length == 0 {
                 connection.finish().await;
@@ -216,7 +218,11 @@ impl Service<hyper::Request<Incoming>> for Call {
                 let close = HeaderValue::from_static("close");
                 response.headers_mut().insert(header::CONNECTION, close);
             }
-            Ok(response.map(|body| body.answers(under_way, record)))
+            let is_h2 = version == Version::HTTP_2;
+            Ok(response.map(|body| {
+                let body = body.answers(under_way, record);
+                if is_h2 { body.paced() } else { body }
+            }))
         })
     }
 }
@@ -244,6 +250,7 @@ pub fn exchange(
             version: parts.version,
             headers: parts.headers,
             counted: OnceCell::new(),
+            user: OnceCell::new(),
         });
         let answer = answer(&site, head.clone(), body, client.clone()).await;
         let handler = &site.handler;
@@ -253,10 +260,10 @@ pub fn exchange(
         } else {
             finish(&site, &head, &client, answer)
         };
-        let waits = head.headers.contains_key(header::EXPECT);
-        if head.version < Version::HTTP_2
+        if let Some(unread) = unread
+            && head.version < Version::HTTP_2
             && !response.headers().contains_key(header::CONNECTION)
-            && !unread.finish(waits).await
+            && !Box::pin(unread.finish(head.headers.contains_key(header::EXPECT))).await
         {
             // hyper ends the connection then, which the client is to know (RFC 9112, 9.6).
             let close = HeaderValue::from_static("close");
@@ -272,9 +279,15 @@ pub fn exchange(
     })
 }
 
-async fn answer(site: &Site, head: Rc<Head>, mut body: RequestBody, client: Rc<Client>) -> Answer {
-    let checked =
-        head::check(&head, &site.options).and_then(|()| body.limit(site.options.max_body.0));
+async fn answer(site: &Site, head: Rc<Head>, body: RequestBody, client: Rc<Client>) -> Answer {
+    let limited = || {
+        if site.handler.limits_bodies() {
+            Ok(())
+        } else {
+            body.check()
+        }
+    };
+    let checked = head::check(&head, &site.options).and_then(|()| limited());
     if let Err(problem) = checked {
         client.listener.metrics.bad_input.inc();
         return Err(problem);

@@ -1,12 +1,15 @@
 //! Runs a program for each request (RFC 3875).
 
 use std::collections::BTreeMap;
+use std::future::{Future as _, poll_fn};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::process::Stdio;
+use std::task::Poll;
 use std::time::Duration;
 
-use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION};
+use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HeaderName, HeaderValue, LOCATION};
 use hyper::http::uri::Authority;
 use hyper::{StatusCode, Version};
 use nix::sys::signal::{Signal, killpg};
@@ -45,9 +48,17 @@ struct Running {
 /// The head of what a program writes.
 #[derive(Debug, PartialEq, Eq)]
 struct Head {
+    /// That which is said, or that which goes without saying.
     status: StatusCode,
+    has_status: bool,
     fields: Vec<(HeaderName, HeaderValue)>,
+    /// How much follows, if the program says so.
+    length: Option<u64>,
 }
+
+/// A path here that is to answer instead (RFC 3875, 6.2.2), in an answer's extensions.
+#[derive(Clone)]
+pub struct Elsewhere(pub String);
 
 impl Cgi {
     /// Reads what is run.
@@ -86,6 +97,8 @@ impl Cgi {
 
     /// Answers.
     pub async fn answer(&self, mut request: Request, captures: &Captures) -> Answer {
+        // It is told the coding as well.
+        request.body.keep_coded();
         // The program is told a length, as RFC 3875 wants, so what comes in chunks is put together.
         let length = if let Some(length) = request.body.length() {
             length
@@ -95,7 +108,6 @@ impl Cgi {
             request.body.replace_plain(body);
             length
         };
-        request.body.keep_coded();
         let mut running = self.start(&request, captures, length)?;
         let deadline = Instant::now() + self.run;
         let (stdin, stdout) = (running.child.stdin.take(), running.child.stdout.take());
@@ -103,7 +115,7 @@ impl Cgi {
             return Err(Problem::internal("the program has no pipes"));
         };
         let mut body = request.body;
-        // A program may answer before it has read everything, or read nothing at all.
+        // A program may answer before it has read everything, which goes on then, or read nothing at all.
         let feeding = async move {
             while let Some(piece) = body.next().await? {
                 if stdin.write_all(&piece).await.is_err() {
@@ -116,9 +128,9 @@ impl Cgi {
         let mut feeding = Box::pin(feeding);
         let mut pending = Vec::new();
         let reading = read_head(&mut stdout, &mut pending);
+        let mut is_fed = false;
         let head = async {
             tokio::pin!(reading);
-            let mut is_fed = false;
             loop {
                 tokio::select! {
                     head = &mut reading => return head,
@@ -133,23 +145,41 @@ impl Cgi {
             Ok(head) => head?,
             Err(_) => return Err(too_long()),
         };
+        if let Some(to) = head.elsewhere() {
+            let mut response = Response::new(Body::empty());
+            response.extensions_mut().insert(Elsewhere(to.to_owned()));
+            return Ok(response);
+        }
         let left = self.max_output;
-        let stream = Body::produce(head.length(), |mut sender| async move {
+        let stream = Body::produce(head.length, |mut sender| async move {
             // The program lives as long as this does.
             let _running = running;
             let mut left = left;
             let mut piece = pending;
-            loop {
-                left = left
-                    .checked_sub(piece.len() as u64)
-                    .ok_or(io::ErrorKind::FileTooLarge)?;
-                sender.send(std::mem::take(&mut piece)).await;
-                piece = Vec::with_capacity(PIECE);
-                let read = timeout_at(deadline, stdout.read_buf(&mut piece)).await;
-                if read.map_err(|_| io::ErrorKind::TimedOut)?? == 0 {
-                    return Ok(());
+            let mut writing = pin!(async {
+                loop {
+                    left = left
+                        .checked_sub(piece.len() as u64)
+                        .ok_or(io::ErrorKind::FileTooLarge)?;
+                    sender.send(std::mem::take(&mut piece)).await;
+                    piece = Vec::with_capacity(PIECE);
+                    let read = timeout_at(deadline, stdout.read_buf(&mut piece)).await;
+                    if read.map_err(|_| io::ErrorKind::TimedOut)?? == 0 {
+                        return Ok(());
+                    }
                 }
-            }
+            });
+            // A sender may be polled once for each piece, so this is no loop.
+            poll_fn(|cx| {
+                if !is_fed && let Poll::Ready(fed) = feeding.as_mut().poll(cx) {
+                    is_fed = true;
+                    if fed.is_err() {
+                        return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+                    }
+                }
+                writing.as_mut().poll(cx)
+            })
+            .await
         });
         let mut response = Response::new(stream);
         *response.status_mut() = head.status;
@@ -262,6 +292,10 @@ impl Cgi {
         if let Some(facts) = &request.client.certificate {
             set("SSL_CLIENT_S_DN", &facts.subject);
         }
+        if let Some(user) = request.user.get() {
+            set("AUTH_TYPE", user.scheme);
+            set("REMOTE_USER", &user.name);
+        }
         if length > 0 {
             set("CONTENT_LENGTH", &length.to_string());
         }
@@ -283,7 +317,8 @@ impl Cgi {
                 .map(|value| String::from_utf8_lossy(value.as_bytes()))
                 .collect();
             let variable = format!("HTTP_{}", name.to_ascii_uppercase().replace('-', "_"));
-            set(&variable, &values.join(", "));
+            let between = if *key == COOKIE { "; " } else { ", " };
+            set(&variable, &values.join(between));
         }
         set("PATH", "/usr/local/bin:/usr/bin:/bin");
         for (name, value) in &self.environment {
@@ -334,7 +369,7 @@ async fn read_more(
 
 /// The head at the front of a program's output and how long it is; `None` while it is not complete.
 fn parse_head(bytes: &[u8]) -> Result<Option<(Head, usize)>, &'static str> {
-    let (mut status, mut fields, mut at) = (None, Vec::new(), 0);
+    let (mut status, mut fields, mut told, mut at) = (None, Vec::new(), None, 0);
     loop {
         let Some(length) = bytes[at..].iter().position(|byte| *byte == b'\n') else {
             return Ok(None);
@@ -374,28 +409,47 @@ fn parse_head(bytes: &[u8]) -> Result<Option<(Head, usize)>, &'static str> {
         }
         let value =
             HeaderValue::from_bytes(value).map_err(|_| "a field of its head has no good value")?;
+        if name == CONTENT_LENGTH {
+            let digits = value.to_str().ok().filter(|text| !text.starts_with('+'));
+            let length: u64 = digits
+                .and_then(|text| text.parse().ok())
+                .ok_or("its Content-Length is none")?;
+            if told.is_some_and(|told| told != length) {
+                return Err("it has two lengths");
+            }
+            told = Some(length);
+            continue;
+        }
         fields.push((name, value));
     }
     let redirects = fields.iter().any(|(name, _)| *name == LOCATION);
+    if fields.is_empty() && status.is_none() {
+        return Err("its head has no field; Content-Type is owed");
+    }
+    let has_status = status.is_some();
     let status = status.unwrap_or(if redirects {
         StatusCode::FOUND
     } else {
         StatusCode::OK
     });
-    if fields.is_empty() {
-        return Err("its head has no field; Content-Type is owed");
-    }
-    Ok(Some((Head { status, fields }, at)))
+    let head = Head {
+        status,
+        has_status,
+        fields,
+        length: told,
+    };
+    Ok(Some((head, at)))
 }
 
 impl Head {
-    /// How much follows, if the program says so.
-    fn length(&self) -> Option<u64> {
-        let field = self
-            .fields
-            .iter()
-            .find(|(name, _)| *name == CONTENT_LENGTH)?;
-        field.1.to_str().ok()?.parse().ok()
+    /// The path here that is to answer instead: where nothing but a Location says so, which has no host.
+    fn elsewhere(&self) -> Option<&str> {
+        let [(name, to)] = &self.fields[..] else {
+            return None;
+        };
+        let to = to.to_str().ok()?;
+        let is_path = to.starts_with('/') && !to.starts_with("//");
+        (*name == LOCATION && !self.has_status && is_path).then_some(to)
     }
 }
 
@@ -437,8 +491,29 @@ mod tests {
                 assert_eq!(parse_head(&text.as_bytes()[..n]), Ok(None), "{n}");
             }
         }
-        let (head, _) = parse_head(b"Location: /x\n\n").unwrap().unwrap();
-        assert_eq!(head.status, StatusCode::FOUND);
+        let (head, _) = parse_head(b"Content-Length: 3\nContent-Length: 3\nA: b\n\n")
+            .unwrap()
+            .unwrap();
+        assert_eq!((head.length, head.fields.len()), (Some(3), 1));
+    }
+
+    #[test]
+    fn a_path_alone_leads_elsewhere_here_and_all_else_is_for_the_client() {
+        for (text, status, to) in [
+            ("Location: /x?y\n\n", 302, Some("/x?y")),
+            ("Location: http://a/x\n\n", 302, None),
+            ("Location: //a/x\n\n", 302, None),
+            ("Status: 303\nLocation: /x\n\n", 303, None),
+            ("Location: /x\nContent-Type: a/b\n\n", 302, None),
+            ("Status: 204\n\n", 204, None),
+        ] {
+            let (head, _) = parse_head(text.as_bytes()).unwrap().unwrap();
+            assert_eq!(
+                (head.status.as_u16(), head.elsewhere()),
+                (status, to),
+                "{text:?}"
+            );
+        }
     }
 
     #[test]
@@ -450,6 +525,9 @@ mod tests {
             "Status: 100\n\n",
             "A b: c\n\n",
             "A: \u{1}\n\n",
+            "A: b\nContent-Length: x\n\n",
+            "A: b\nContent-Length: +3\n\n",
+            "A: b\nContent-Length: 3\nContent-Length: 4\n\n",
         ] {
             assert!(parse_head(text.as_bytes()).is_err(), "{text:?}");
         }

@@ -175,6 +175,9 @@ pub struct RedirectConfig {
     /// 301, 302, 303, 307 or 308.
     #[serde(default = "default_redirect")]
     pub status: u16,
+    /// Whether the query goes along.
+    #[serde(default)]
+    pub keep_query: bool,
 }
 
 /// Another HTTP server.

@@ -12,7 +12,7 @@ use portyard_wire::auth::Keys;
 use sha2::{Digest as _, Sha256};
 
 use super::config::{KeyConfig, KeyScheme};
-use crate::http::{Head, Problem, Request};
+use crate::http::{Head, Problem, Request, User};
 
 /// Checks that a request shows one of the keys of a file.
 pub struct KeyCheck {
@@ -70,6 +70,17 @@ impl KeyCheck {
             KeyScheme::Hmac => self.signed(request).await?,
         };
         if let Shown::Good(name) = shown {
+            let scheme = match self.scheme {
+                KeyScheme::Bearer => "Bearer",
+                KeyScheme::Basic => "Basic",
+                KeyScheme::Hmac => "Signature",
+            };
+            let user = User {
+                name: name.clone(),
+                scheme,
+            };
+            // One key is asked for; who has shown another before keeps that.
+            let _ = request.head.user.set(user);
             return Ok(name);
         }
         // Who shows nothing has not guessed: browsers ask first.

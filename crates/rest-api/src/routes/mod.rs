@@ -19,7 +19,12 @@ mod text;
 mod upstream;
 mod values;
 
+use std::cell::OnceCell;
+use std::rc::Rc;
 use std::sync::Arc;
+
+use hyper::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
+use hyper::{Method, StatusCode};
 
 pub use config::{KeyConfig, KeyScheme, KvConfig, RouteConfig};
 pub use key::KeyCheck;
@@ -29,8 +34,12 @@ pub use route::{Allowed, Route};
 pub use rpc::{Caller, problem_of};
 pub use upstream::Upstream;
 
+use cgi::Elsewhere;
+
 use crate::built_in::BuiltIn;
-use crate::http::{Answering, Handler, Problem, Request, ready, turn_away};
+use crate::http::{
+    Answer, Answering, Handler, Head, Problem, Request, RequestBody, ready, turn_away,
+};
 use crate::metrics::RequestMetrics;
 use crate::state::State;
 
@@ -39,9 +48,10 @@ use crate::state::State;
 pub struct Routes(Vec<Arc<Route>>);
 
 /// Answers the requests of a listener by the routes of the configuration, else by what is built in.
+#[derive(Clone)]
 pub struct Router {
     state: State,
-    listener: String,
+    listener: Arc<str>,
     built_in: BuiltIn,
 }
 
@@ -76,12 +86,23 @@ impl Router {
 }
 
 impl Handler for Router {
+    fn limits_bodies(&self) -> bool {
+        true
+    }
+
     fn handle(&self, request: Request) -> Answering {
+        self.find(request, 0)
+    }
+}
+
+impl Router {
+    /// Answers a request to which programs have led so often.
+    fn find(&self, request: Request, led: u32) -> Answering {
         let routes = self.state.routes();
         if !routes.0.is_empty() {
             if pattern::is_crooked(request.path()) {
                 let detail = "the path must not hold . or .. or an encoded slash";
-                return ready(Problem::new(hyper::StatusCode::BAD_REQUEST, detail));
+                return ready(Problem::new(StatusCode::BAD_REQUEST, detail));
             }
             let mut allowed: Vec<&str> = Vec::new();
             for route in routes.iter().filter(|route| route.is_on(&self.listener)) {
@@ -89,7 +110,12 @@ impl Handler for Router {
                     continue;
                 };
                 if route.takes(&request.method) {
-                    return route.clone().answer(request, captures);
+                    let route = route.clone();
+                    return if route.can_lead_elsewhere() {
+                        Box::pin(self.clone().follow(route, request, captures, led))
+                    } else {
+                        route.answer(request, captures)
+                    };
                 }
                 allowed.extend(route.methods());
                 request.count_as(route.metrics());
@@ -100,9 +126,63 @@ impl Handler for Router {
                 return ready(answer);
             }
         }
+        if let Err(problem) = request.body.check() {
+            return ready(problem);
+        }
         match self.built_in.answer(&request) {
             Some(answer) => ready(answer),
             None => ready(Problem::not_found()),
         }
     }
+
+    /// Answers by a program, or by what it says is to answer instead: as if that had been asked for with GET
+    /// (RFC 3875, 6.2.2).
+    async fn follow(
+        self,
+        route: Arc<Route>,
+        request: Request,
+        captures: Captures,
+        led: u32,
+    ) -> Answer {
+        let (head, client) = (request.head.clone(), request.client.clone());
+        let answer = route.answer(request, captures).await?;
+        let Some(Elsewhere(to)) = answer.extensions().get() else {
+            return Ok(answer);
+        };
+        let uri = to.parse().ok().filter(|_| led < LED_MAX);
+        let Some(uri) = uri else {
+            tracing::warn!(to, "a CGI program leads nowhere");
+            return Err(Problem::new(
+                StatusCode::BAD_GATEWAY,
+                "the program behind this path leads nowhere",
+            ));
+        };
+        let mut headers = head.headers.clone();
+        for name in [
+            CONTENT_LENGTH,
+            CONTENT_TYPE,
+            CONTENT_ENCODING,
+            TRANSFER_ENCODING,
+        ] {
+            headers.remove(name);
+        }
+        let head = Head {
+            method: Method::GET,
+            uri,
+            version: head.version,
+            headers,
+            id: head.id.clone(),
+            counted: head.counted.clone(),
+            user: OnceCell::new(),
+        };
+        let request = Request {
+            head: Rc::new(head),
+            body: RequestBody::none(),
+            client,
+        };
+        self.find(request, led + 1).await
+    }
 }
+
+/// More is a circle.
+const LED_MAX: u32 = 10;

@@ -3,16 +3,22 @@
 mod fields;
 mod pool;
 
+use std::cell::Cell;
+use std::future::{Future as _, poll_fn};
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use hyper::body::{Body as _, Bytes, Frame, Incoming, SizeHint};
 use hyper::header::HeaderValue;
 use hyper::{Method, StatusCode, Uri};
+use hyper_util::rt::TokioIo;
 use portyard_core::endpoint::Endpoint;
+use portyard_core::serve::Ended;
 use portyard_core::tls::ClientTls;
+use tokio::io::AsyncWriteExt as _;
 use tokio::time::{Instant, Sleep};
 
 use super::config::ProxyConfig;
@@ -20,7 +26,7 @@ use super::pattern::{Captures, Pattern};
 use super::template::{Escape, Template};
 use super::upstream::{Secure, broken};
 use super::values::{fill, template};
-use crate::http::{Answer, Body, Problem, Request, Response};
+use crate::http::{Answer, Body, Problem, Request, Response, Upgraded};
 use pool::{Line, Lines};
 
 /// The handler.
@@ -79,22 +85,26 @@ impl Proxy {
         let host = HeaderValue::from_str(request.host()).ok();
         let host = host.filter(|_| self.keep_host);
         let headers = fields::onward(&request, host.unwrap_or_else(|| self.host.clone()));
+        let upgrades = fields::asks_for_websocket(&request);
         request.body.keep_coded();
         let (length, is_empty) = (request.body.length(), request.body.is_empty());
         let method = request.method.clone();
         let mut body = Body::empty();
+        // What the client did wrong ends the request there too; told is it to the client.
+        let wrong = Rc::new(Cell::new(None));
         if !is_empty {
-            let mut client = request.body;
+            let (mut client, wrong) = (request.body, wrong.clone());
             body = Body::produce(length, |mut sender| async move {
-                // What the client did wrong ends the request there too.
-                while let Some(piece) = client
-                    .next()
-                    .await
-                    .map_err(|_| io::ErrorKind::InvalidData)?
-                {
-                    sender.send(piece).await;
+                loop {
+                    match client.next().await {
+                        Ok(Some(piece)) => sender.send(piece).await,
+                        Ok(None) => return Ok(()),
+                        Err(problem) => {
+                            wrong.set(Some(problem));
+                            return Err(io::ErrorKind::InvalidData.into());
+                        }
+                    }
                 }
-                Ok(())
             });
         }
         let onward = |body| {
@@ -108,6 +118,9 @@ impl Proxy {
         let answer = match line.send(onward(body)).await {
             Ok(answer) => answer,
             Err(failed) => {
+                if let Some(problem) = wrong.take() {
+                    return Err(problem);
+                }
                 tracing::debug!(error = %failed.error, to = %self.lines.to(), "proxy");
                 // A connection that was kept may have been closed just now. Then once more, on a new one,
                 // what has not been sent, or what may be sent twice (RFC 9110, 9.2.2) and is at hand still.
@@ -121,13 +134,22 @@ impl Proxy {
                 line.send(again).await.map_err(|_| broken())?
             }
         };
+        if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return if upgrades {
+                Ok(switch(answer, line))
+            } else {
+                Err(broken())
+            };
+        }
         let (mut head, incoming) = answer.into_parts();
-        if head.status == StatusCode::SWITCHING_PROTOCOLS {
+        if !fields::is_framed(&head.headers) {
+            tracing::warn!(to = %self.lines.to(), "an answer has two lengths, or an unknown coding");
             return Err(broken());
         }
         fields::back(&mut head.headers, head.version);
         let mut response = Response::new(Body::stream(Relayed {
             incoming,
+            is_head: method == Method::HEAD,
             line: Some(line),
             stall: self.stall,
             silence: None,
@@ -148,6 +170,52 @@ impl Proxy {
             .map_or(String::new(), |query| format!("?{query}"));
         let target = format!("{path}{query}").parse();
         target.map_err(|_| Problem::new(StatusCode::BAD_REQUEST, "the path cannot be passed on"))
+    }
+}
+
+/// From the answer on, passes on whatever either end says.
+fn switch(mut answer: hyper::Response<Incoming>, mut line: Line) -> Response {
+    let switching = hyper::upgrade::on(&mut answer);
+    let (head, _) = answer.into_parts();
+    let body = Body::upgrade(move |client| async move {
+        let mut switching = pin!(switching);
+        // The connection hands itself over as the last thing that it does.
+        let server = poll_fn(|cx| {
+            line.run(cx);
+            switching.as_mut().poll(cx)
+        });
+        match server.await {
+            Ok(server) => tunnel(client, TokioIo::new(server)).await,
+            Err(_) => Ended::Broken,
+        }
+    });
+    let mut response = Response::new(body);
+    *response.status_mut() = head.status;
+    *response.headers_mut() = head.headers;
+    fields::back(response.headers_mut(), head.version);
+    for (name, value) in fields::WEBSOCKET {
+        response.headers_mut().insert(name, value);
+    }
+    response
+}
+
+/// Passes bytes on between a client and a server until both are done. The client's side has the listener's
+/// deadlines.
+async fn tunnel(client: Upgraded, mut server: TokioIo<hyper::upgrade::Upgraded>) -> Ended {
+    let Upgraded {
+        mut connection,
+        pending,
+    } = client;
+    let passing = async {
+        server.write_all(&pending).await?;
+        tokio::io::copy_bidirectional(&mut connection, &mut server).await
+    };
+    match passing.await {
+        Ok(_) => {
+            connection.finish().await;
+            Ended::Done
+        }
+        Err(error) => Ended::from(error),
     }
 }
 
@@ -192,6 +260,8 @@ fn is_idempotent(method: &Method) -> bool {
 /// An answer on its way, and the connection that brings it.
 struct Relayed {
     incoming: Incoming,
+    /// There is none, but the length of what GET would get may be unknown.
+    is_head: bool,
     line: Option<Line>,
     stall: Duration,
     /// Runs out when nothing has come for too long.
@@ -236,7 +306,11 @@ impl hyper::body::Body for Relayed {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        if self.is_head {
+            SizeHint::default()
+        } else {
+            self.incoming.size_hint()
+        }
     }
 }
 

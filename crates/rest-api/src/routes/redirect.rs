@@ -12,6 +12,7 @@ use crate::http::{Answer, Problem, Request, respond};
 /// The handler.
 pub struct Redirect {
     to: Template,
+    keep_query: bool,
     status: StatusCode,
 }
 
@@ -37,13 +38,20 @@ impl Redirect {
         let status = status.filter(|_| matches!(config.status, 301 | 302 | 303 | 307 | 308));
         Ok(Self {
             to: template(to, pattern).map_err(|why| format!("redirect.to: {why}"))?,
+            keep_query: config.keep_query,
             status: status.ok_or("redirect.status must be 301, 302, 303, 307 or 308")?,
         })
     }
 
     /// Answers.
     pub fn answer(&self, request: &Request, captures: &Captures) -> Answer {
-        let to = fill(&self.to, Escape::Url, request, captures);
+        let mut to = fill(&self.to, Escape::Url, request, captures);
+        if self.keep_query
+            && let Some(query) = request.uri.query()
+        {
+            to.push(if to.contains('?') { '&' } else { '?' });
+            to.push_str(query);
+        }
         let location = HeaderValue::from_str(&to);
         let location = location.map_err(|_| Problem::internal("the redirection has no address"))?;
         let mut response = respond(self.status, "text/plain; charset=utf-8", format!("{to}\n"));

@@ -1,6 +1,9 @@
 //! One route: who may use it, how much, and what answers.
 
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 use hyper::header::{CACHE_CONTROL, HeaderName, HeaderValue, RETRY_AFTER};
@@ -20,7 +23,7 @@ use super::proxy::Proxy;
 use super::redirect::Redirect;
 use super::rpc::Rpc;
 use super::text::Text;
-use crate::http::{Answer, Answering, Problem, Request, Response};
+use crate::http::{Answer, Answering, Problem, Progress, Request, Response};
 use crate::metrics::{RequestMetrics, RouteMetrics};
 
 /// A route, ready to answer.
@@ -149,6 +152,11 @@ impl Route {
         &self.name
     }
 
+    /// Whether its answers can be [`Elsewhere`].
+    pub fn can_lead_elsewhere(&self) -> bool {
+        matches!(self.target, Target::Cgi(_))
+    }
+
     /// Whether a listener has it.
     pub fn is_on(&self, listener: &str) -> bool {
         self.listeners.is_empty() || self.listeners.iter().any(|name| name == listener)
@@ -183,14 +191,16 @@ impl Route {
                 return Err(problem.with(RETRY_AFTER, HeaderValue::from_static("1")));
             }
             let place = Place(self.clone());
-            let answer = tokio::time::timeout(self.timeout, self.target.answer(request, &captures));
-            let answer = match answer.await {
-                Ok(answer) => answer,
-                Err(_) => Err(Problem::new(
+            // While the body comes nobody can answer; that has a deadline of its own.
+            let progress = request.body.progress();
+            let answer = pin!(self.target.answer(request, &captures));
+            let answer = within(self.timeout, progress, answer).await;
+            let answer = answer.unwrap_or_else(|| {
+                Err(Problem::new(
                     StatusCode::GATEWAY_TIMEOUT,
                     "the answer did not begin in time",
-                )),
-            };
+                ))
+            });
             // What is streamed counts for as long as it lasts.
             let answer = answer.map(|response| response.map(|body| body.holding(place)));
             self.mark(answer, left)
@@ -212,11 +222,12 @@ impl Route {
             .as_ref()
             .map(|rate| rate.take(request))
             .transpose()?;
+        match self.max_body {
+            Some(max) => request.body.limit(max)?,
+            None => request.body.check()?,
+        }
         if let Some(key) = &self.key {
             key.check(request).await?;
-        }
-        if let Some(max) = self.max_body {
-            request.body.limit(max)?;
         }
         Ok(left)
     }
@@ -280,6 +291,31 @@ impl RateRule {
             }
         }
     }
+}
+
+/// What comes of an answer within a time since it began, or since something of the request's body has come.
+async fn within<T>(
+    span: Duration,
+    progress: Option<Progress>,
+    mut answer: Pin<&mut impl Future<Output = T>>,
+) -> Option<T> {
+    let mut timer = pin!(tokio::time::sleep(span));
+    poll_fn(|cx| {
+        loop {
+            if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
+                return Poll::Ready(Some(answer));
+            }
+            if timer.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            let end = progress.as_ref().map(|last| last.get() + span);
+            match end.filter(|end| *end > timer.deadline()) {
+                Some(end) => timer.as_mut().reset(end),
+                None => return Poll::Ready(None),
+            }
+        }
+    })
+    .await
 }
 
 fn seconds_for(burst: u32, hertz: f64) -> u64 {
@@ -396,9 +432,13 @@ impl Target {
     /// The methods that it can answer.
     fn methods(&self) -> &'static [&'static str] {
         match self {
-            Self::Text(_) | Self::Redirect(_) | Self::Proxy(_) | Self::Cgi(_) | Self::Rpc(_) => {
-                &["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
+            Self::Text(_) | Self::Redirect(_) | Self::Rpc(_) => {
+                &["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "QUERY"]
             }
+            // They may have ideas of their own of what they allow.
+            Self::Proxy(_) | Self::Cgi(_) => &[
+                "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "QUERY", "OPTIONS",
+            ],
             Self::Files(_) => &["GET", "HEAD"],
             Self::Kv(kv) => kv.methods(),
         }

@@ -139,6 +139,9 @@ impl Template {
                 Part::Value { name, default } => {
                     let value = value_of(name).filter(|value| !value.is_empty());
                     let value = value.or_else(|| default.clone()).unwrap_or_default();
+                    // The rest of a path has slashes, which stay what they are.
+                    let is_path = matches!(name, Name::Path(_)) && escape == Escape::Url;
+                    let escape = if is_path { Escape::Path } else { escape };
                     escape.write(&value, &mut out);
                 }
             }

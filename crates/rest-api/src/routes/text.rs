@@ -1,7 +1,10 @@
 //! Answers with text that holds values of the request.
 
+use std::fmt::Write as _;
+
 use hyper::StatusCode;
-use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderValue};
+use sha2::{Digest as _, Sha256};
 
 use super::config::TemplateConfig;
 use super::pattern::{Captures, Pattern};
@@ -15,6 +18,8 @@ pub struct Text {
     escape: Escape,
     content_type: HeaderValue,
     status: StatusCode,
+    /// Of a text that is always the same.
+    etag: Option<HeaderValue>,
 }
 
 impl Text {
@@ -46,7 +51,17 @@ impl Text {
         let status = StatusCode::from_u16(config.status).ok();
         let status = status.filter(|status| !status.is_informational());
         let content_type = HeaderValue::from_str(&config.content_type);
+        let etag = parsed.is_constant().then(|| {
+            let digest = Sha256::digest([&config.content_type, "\0", &text].concat());
+            let short: String = digest[..8].iter().fold(String::new(), |mut tag, byte| {
+                // Writing into a String does not fail.
+                let _ = write!(tag, "{byte:02x}");
+                tag
+            });
+            HeaderValue::from_str(&format!("\"{short}\""))
+        });
         Ok(Self {
+            etag: etag.and_then(Result::ok),
             template: parsed,
             escape,
             content_type: content_type
@@ -62,6 +77,9 @@ impl Text {
         *response.status_mut() = self.status;
         let fields = response.headers_mut();
         fields.insert(CONTENT_TYPE, self.content_type.clone());
+        if let Some(etag) = &self.etag {
+            fields.insert(ETAG, etag.clone());
+        }
         if self.template.tells_time() {
             fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         }

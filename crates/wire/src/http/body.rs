@@ -1,6 +1,8 @@
 //! The body of a request: a length, or chunks (RFC 9112, 6 and 7).
 
 use super::HttpError;
+use super::head::{field, trim_end};
+use crate::plain;
 
 /// How much of a body is still to come. Bytes are handed to [`decode`](Self::decode) as they arrive.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -131,6 +133,8 @@ impl Chunks {
             State::End if line.is_empty() => State::Size,
             State::Trailers if line.is_empty() => State::Over,
             State::Trailers => {
+                // Nobody reads them, but what is no field could be a request to somebody else.
+                field(line).map_err(|_| HttpError::Chunk)?;
                 self.trailers += line.len();
                 if self.trailers > TRAILERS_MAX {
                     return Err(HttpError::HeadTooLarge);
@@ -143,10 +147,17 @@ impl Chunks {
     }
 }
 
-/// A size in hexadecimal digits; an extension behind it is skipped.
+/// A size in hexadecimal digits; an extension behind it is skipped, blanks before that too.
 fn size(line: &[u8]) -> Result<u64, HttpError> {
-    let digits = line.split(|byte| *byte == b';').next().unwrap_or_default();
-    let digits = digits.trim_ascii_end();
+    let end = memchr::memchr(b';', line);
+    let (digits, extension) = line.split_at(end.unwrap_or(line.len()));
+    if plain::leading(extension, [0x7f], [b'\t']) < extension.len() {
+        return Err(HttpError::Chunk);
+    }
+    let digits = match end {
+        Some(_) => trim_end(digits),
+        None => digits,
+    };
     if !(1..=16).contains(&digits.len()) || !digits.iter().all(u8::is_ascii_hexdigit) {
         return Err(HttpError::Chunk);
     }
@@ -178,7 +189,7 @@ mod tests {
     #[test]
     fn chunks_are_put_together_in_any_pieces() {
         let bytes =
-            b"5\r\nhello\r\n1;name=\"v\"\r\n \r\n00A\r\n0123456789\r\n0\r\nX: y\r\n\r\nPOST";
+            b"5\r\nhello\r\n1 ; name=\"v\"\r\n \r\n00A\r\n0123456789\r\n0\r\nX: y\r\n\r\nPOST";
         for piece in 1..bytes.len() {
             let (out, left) = read(Body::chunked(100), bytes, piece).unwrap();
             assert_eq!(out, b"hello 0123456789");
@@ -203,6 +214,16 @@ mod tests {
             (b" 1\r\n", HttpError::Chunk),
             (b"1\n", HttpError::Chunk),
             (b"1;a\rb\r\n", HttpError::Chunk),
+            (b"1;a\0b\r\n", HttpError::Chunk),
+            (b"1;\x7f\r\n", HttpError::Chunk),
+            (b"1\x0c;a\r\n", HttpError::Chunk),
+            (b" 1;a\r\n", HttpError::Chunk),
+            (b"1 \r\n", HttpError::Chunk),
+            (b"1\t\r\n", HttpError::Chunk),
+            (b"0\r\nA b\r\n", HttpError::Chunk),
+            (b"0\r\nA : b\r\n", HttpError::Chunk),
+            (b"0\r\nA: b\0\r\n", HttpError::Chunk),
+            (b"0\r\nA: b\r\n c\r\n", HttpError::Chunk),
             (b"00000000000000001\r\n", HttpError::Chunk),
             (b"1\r\nab\r\n", HttpError::Chunk),
             (b"65\r\n", HttpError::BodyTooLarge),

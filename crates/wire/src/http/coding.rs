@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use brotli::enc::BrotliEncoderParams;
 use brotli::{CompressorWriter, DecompressorWriter};
-use flate2::write::{GzDecoder, GzEncoder, ZlibEncoder};
+use flate2::write::{GzEncoder, MultiGzDecoder, ZlibEncoder};
 use flate2::{Compression, Decompress, FlushDecompress, Status};
 use zstd::stream::raw::{self, Operation as _};
 
@@ -41,7 +41,8 @@ pub struct Decoder {
 }
 
 enum Kind {
-    Gzip(GzDecoder<Sink>),
+    /// A file of gzip is a series of members (RFC 1952, 2.2).
+    Gzip(MultiGzDecoder<Sink>),
     Deflate(Stepped<Decompress>),
     Brotli(Box<DecompressorWriter<Sink>>),
     Zstd(Stepped<raw::Decoder<'static>>),
@@ -235,7 +236,7 @@ impl Decoder {
     pub fn new(coding: Coding) -> io::Result<Self> {
         let sink = Sink::default();
         let kind = match coding {
-            Coding::Gzip => Kind::Gzip(GzDecoder::new(sink)),
+            Coding::Gzip => Kind::Gzip(MultiGzDecoder::new(sink)),
             Coding::Deflate => Kind::Deflate(Stepped::new(Decompress::new(true))),
             Coding::Brotli => Kind::Brotli(Box::new(DecompressorWriter::new(sink, BLOCK))),
             Coding::Zstd => {
@@ -370,6 +371,23 @@ mod tests {
                 Err(DecodeError::Malformed)
             );
         }
+    }
+
+    #[test]
+    fn gzip_is_a_series_of_members_and_nothing_else() {
+        let members = [encode(Coding::Gzip, b"one "), encode(Coding::Gzip, b"two")].concat();
+        for piece in [1, 7, 1000] {
+            let decoded = decode(Coding::Gzip, &members, piece, 1000);
+            assert_eq!(decoded.as_deref(), Ok(&b"one two"[..]), "{piece}");
+            for behind in [&b"junk"[..], &members[..5]] {
+                let more = [&members, behind].concat();
+                let decoded = decode(Coding::Gzip, &more, piece, 1000);
+                assert_eq!(decoded, Err(DecodeError::Malformed), "{piece} {behind:?}");
+            }
+        }
+        let bombs = encode(Coding::Gzip, &vec![0; 1 << 20]).repeat(20);
+        let decoded = decode(Coding::Gzip, &bombs, 512, u64::MAX);
+        assert_eq!(decoded, Err(DecodeError::Ratio));
     }
 
     #[test]

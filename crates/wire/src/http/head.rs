@@ -205,7 +205,8 @@ fn request_line(line: &[u8]) -> Result<(&str, &str, bool), HttpError> {
     let method_fits =
         (1..=METHOD_MAX).contains(&method.len()) && method.iter().all(|byte| is_token(*byte));
     let target_fits = !target.is_empty() && target.iter().all(u8::is_ascii_graphic);
-    if !method_fits || !target_fits || str::from_utf8(version).is_err() {
+    // A lone CR in a line could end it for somebody else.
+    if !method_fits || !target_fits || !version.iter().all(u8::is_ascii_graphic) {
         return Err(HttpError::RequestLine);
     }
     // RFC 3986 has no place for them, a fragment is not sent, and others may cut the target there.
@@ -223,7 +224,8 @@ fn request_line(line: &[u8]) -> Result<(&str, &str, bool), HttpError> {
     Ok((text(method)?, text(target)?, is_1_1))
 }
 
-fn field(line: &[u8]) -> Result<(&[u8], &[u8]), HttpError> {
+/// The name and the value of a line that is a field.
+pub(super) fn field(line: &[u8]) -> Result<(&[u8], &[u8]), HttpError> {
     let colon = memchr::memchr(b':', line).ok_or(HttpError::Field)?;
     let (name, value) = (&line[..colon], trim(&line[colon + 1..]));
     // A line that begins with a blank would be a folded one; a blank before the colon hides a name.
@@ -238,7 +240,15 @@ fn field(line: &[u8]) -> Result<(&[u8], &[u8]), HttpError> {
 
 /// Without the blanks around it (RFC 9110, 5.6.3): spaces and tabs, and nothing else that might pass for one.
 fn trim(mut bytes: &[u8]) -> &[u8] {
-    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = bytes {
+    while let [b' ' | b'\t', rest @ ..] = bytes {
+        bytes = rest;
+    }
+    trim_end(bytes)
+}
+
+/// Without the blanks behind it.
+pub(super) fn trim_end(mut bytes: &[u8]) -> &[u8] {
+    while let [rest @ .., b' ' | b'\t'] = bytes {
         bytes = rest;
     }
     bytes
@@ -360,6 +370,7 @@ mod tests {
             ("X: \0\r\n", HttpError::Field),
             ("X: y\r\r\n", HttpError::Field),
             ("X: \x0cy\r\n", HttpError::Field),
+            ("Content-Length: 1\x0c\r\n", HttpError::Field),
             ("Transfer-Encoding: chunked\x0c\r\n", HttpError::Field),
             (": y\r\n", HttpError::Field),
             ("X\r\n", HttpError::Field),
@@ -380,6 +391,10 @@ mod tests {
                 HttpError::RequestLine,
             ),
             ("GET /\r\nHost: a\r\n\r\n", HttpError::RequestLine),
+            (
+                "GET / HTTP/1.1\r\r\nHost: a\r\n\r\n",
+                HttpError::RequestLine,
+            ),
             ("GET /<b> HTTP/1.1\r\nHost: a\r\n\r\n", HttpError::Target),
             ("GET /#a HTTP/1.1\r\nHost: a\r\n\r\n", HttpError::Target),
             (

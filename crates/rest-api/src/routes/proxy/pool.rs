@@ -105,7 +105,7 @@ impl Lines {
         Ok(Line {
             sender,
             connection: Some(Box::pin(async move {
-                let _ = connection.await;
+                let _ = connection.with_upgrades().await;
             })),
             was_kept: false,
             keep: self.keep,

@@ -8,10 +8,10 @@ use std::os::unix::net::{SocketAddr as UnixAddress, UnixDatagram};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use common::{
-    Client, PATIENCE, SERVICES, SNTP_REQUEST, all, answered, assert_dropped, client, dropped,
-    is_ctime, listener, received, serving, serving_in_order,
+    Client, PATIENCE, SERVICES, SNTP_REQUEST, all, answered, assert_dropped, client, configured,
+    dropped, is_ctime, listener, named, received, serving, serving_in_order,
 };
-use portyard_testkit::eventually;
+use portyard_testkit::{eventually, peer};
 
 #[test]
 fn ctime_answers_any_datagram_the_empty_one_too() {
@@ -320,4 +320,19 @@ fn seconds_since_1900() -> u64 {
         .unwrap()
         .as_secs()
         + 2_208_988_800
+}
+
+#[test]
+fn two_listeners_never_get_the_same_port_of_the_kernels_choice() {
+    // As many ports as listeners, each of which has a socket for each of two loops.
+    let script = "ip link set lo up && echo 40000 40003 >/proc/sys/net/ipv4/ip_local_port_range && exec \"$@\"";
+    let names = ["a", "b", "c", "d"];
+    let listeners = names.map(|name| named(name, &listener("echo", "udp://127.0.0.1:0", "")));
+    let daemon = configured("loops = 2", &listeners.concat());
+    let unshare = peer("unshare");
+    let wrap = [unshare.to_str().unwrap(), "-rn", "sh", "-c", script, "sh"];
+    let daemon = daemon.wrap(wrap.map(String::from)).start();
+    let mut ports = names.map(|name| daemon.address(name).port());
+    ports.sort_unstable();
+    assert_eq!(ports, [40_000, 40_001, 40_002, 40_003]);
 }

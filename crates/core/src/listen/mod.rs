@@ -219,8 +219,14 @@ fn bind(
         kind.nonblocking(),
         Some(protocol),
     )?;
-    options::before_bind(&socket, address, transport, options, share)?;
+    // Of a port that is shared beforehand the kernel thinks that anybody's may be chosen whose socket is shared
+    // too: another listener of ours, or another daemon's.
+    let is_chosen = address.port() == 0;
+    options::before_bind(&socket, address, transport, options, share && !is_chosen)?;
     socket.bind(&address.into())?;
+    if share && is_chosen {
+        socket.set_reuse_port(true)?;
+    }
     Ok(socket)
 }
 

@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use portyard_wire::http::{Caps, Checker, Head};
+use portyard_wire::http::{Caps, Checker, Head, Passed};
 
 const CAPS: Caps = Caps {
     head: 512,
@@ -14,8 +14,11 @@ const CAPS: Caps = Caps {
 fn check(bytes: &[u8], piece: usize) -> (Vec<u8>, bool) {
     let (mut checker, mut out) = (Checker::new(CAPS), Vec::new());
     let mut pieces = bytes.chunks(piece.max(1));
-    let result =
-        pieces.try_for_each(|piece| checker.check(piece, |part| out.extend_from_slice(part)));
+    let result = pieces.try_for_each(|piece| {
+        checker.check(piece, |passed| match passed {
+            Passed::Head(part) | Passed::Body(part) => out.extend_from_slice(part),
+        })
+    });
     (out, result.is_ok())
 }
 

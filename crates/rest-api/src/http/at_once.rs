@@ -4,23 +4,22 @@
 //! Most are of this kind, and for them hyper is more than half of the work. Whatever turns out to be of
 //! another kind goes on with hyper from where it is, the answer that has begun included.
 
-use std::cell::RefCell;
 use std::future::ready;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use hyper::body::Bytes;
 use hyper::ext::ReasonPhrase;
 use hyper::header::{
-    CONNECTION, CONTENT_LENGTH, DATE, HeaderName, HeaderValue, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use hyper::{HeaderMap, Method, StatusCode, Uri, Version};
 use portyard_core::serve::Connection;
-use portyard_wire::decimal;
 use portyard_wire::http::Head;
 
+use super::encode::encode;
 use super::record::Record;
 use super::request::{Client, Parts};
 use super::server::{Exchange, Site, exchange};
@@ -78,7 +77,7 @@ pub fn answer(
                     next = Then::Hyper(Some(Box::pin(ready((response, record)))));
                     break;
                 };
-                write(&response, body, started, &mut out);
+                encode(&response, body, started, &mut out);
                 records.extend(record.map(|mut record| {
                     record.made(body.len());
                     *record
@@ -134,76 +133,6 @@ fn is_plain(response: &Response) -> bool {
     has_body && own.len() == phrases && !fields.keys().any(|name| FRAMING.contains(name))
 }
 
-/// Appends an answer as hyper writes it: names with capitals, then the length and the date.
-fn write(response: &Response, body: &[u8], now: Instant, out: &mut Vec<u8>) {
-    let status = response.status();
-    out.reserve(HEAD + body.len());
-    out.extend_from_slice(b"HTTP/1.1 ");
-    out.extend_from_slice(status.as_str().as_bytes());
-    out.push(b' ');
-    let reason = response.extensions().get::<ReasonPhrase>();
-    let usual = status.canonical_reason().unwrap_or("<none>").as_bytes();
-    out.extend_from_slice(reason.map_or(usual, ReasonPhrase::as_bytes));
-    out.extend_from_slice(b"\r\n");
-    let mut is_dated = false;
-    for (name, value) in response.headers() {
-        capitals(name.as_str(), out);
-        out.extend_from_slice(b": ");
-        out.extend_from_slice(value.as_bytes());
-        out.extend_from_slice(b"\r\n");
-        is_dated |= name == DATE;
-    }
-    out.extend_from_slice(b"Content-Length: ");
-    decimal::push_unsigned(body.len() as u64, out);
-    if !is_dated {
-        out.extend_from_slice(b"\r\nDate: ");
-        TODAY.with_borrow_mut(|date| out.extend_from_slice(date.text(now)));
-    }
-    out.extend_from_slice(b"\r\n\r\n");
-    out.extend_from_slice(body);
-}
-
-/// Appends a name with each word's first letter large.
-fn capitals(name: &str, out: &mut Vec<u8>) {
-    let start = out.len();
-    out.extend_from_slice(name.as_bytes());
-    let words = &mut out[start..];
-    words[..1].make_ascii_uppercase();
-    let mut at = 1;
-    while let Some(dash) = memchr::memchr(b'-', &words[at..]) {
-        at += dash + 1;
-        if let Some(first) = words.get_mut(at) {
-            first.make_ascii_uppercase();
-        }
-    }
-}
-
-/// The date, as text for as long as its second lasts.
-struct Date {
-    text: String,
-    until: Option<Instant>,
-}
-
-impl Date {
-    fn text(&mut self, now: Instant) -> &[u8] {
-        if self.until.is_none_or(|until| now >= until) {
-            let date = SystemTime::now();
-            self.text = httpdate::fmt_http_date(date);
-            // A clock before 1970 is not worth more than a wrong date.
-            let since = date.duration_since(UNIX_EPOCH).unwrap_or_default();
-            let gone = Duration::from_nanos(since.subsec_nanos().into());
-            self.until = Some(now + Duration::from_secs(1).saturating_sub(gone));
-        }
-        self.text.as_bytes()
-    }
-}
-
-thread_local! {
-    static TODAY: RefCell<Date> = const {
-        RefCell::new(Date { text: String::new(), until: None })
-    };
-}
-
 /// Fields by which hyper frames an answer, or ends the connection behind it.
 const FRAMING: [HeaderName; 5] = [
     CONNECTION,
@@ -214,5 +143,3 @@ const FRAMING: [HeaderName; 5] = [
 ];
 /// What is made before it is sent, at the most and a last answer.
 const OUT: usize = 64 << 10;
-/// Most heads.
-const HEAD: usize = 512;

@@ -149,11 +149,11 @@ fn whole_second(time: SystemTime) -> SystemTime {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use std::time::Duration;
 
-    fn headers(fields: &[(HeaderName, &str)]) -> HeaderMap {
+    pub fn headers(fields: &[(HeaderName, &str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();
         for (name, value) in fields {
             headers.append(name.clone(), HeaderValue::from_str(value).unwrap());
@@ -161,7 +161,8 @@ mod tests {
         headers
     }
 
-    fn there() -> Validators<'static> {
+    /// What there is: a strong tag, and a time.
+    pub fn there() -> Validators<'static> {
         Validators {
             etag: Some("\"a\""),
             // Sun, 09 Sep 2001 01:46:40 GMT, and a bit.

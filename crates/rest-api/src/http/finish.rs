@@ -327,7 +327,8 @@ pub fn request_id(headers: &HeaderMap) -> Option<HeaderValue> {
 }
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
+/// Nobody is to guess what a body is.
+pub const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 const ID_MAX: usize = 64;
 /// Twelve digits and a dash.
 const PREFIX: usize = 13;

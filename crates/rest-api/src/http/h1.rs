@@ -6,13 +6,16 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant};
 
+use hyper::header::X_CONTENT_TYPE_OPTIONS;
 use hyper::server::conn::http1;
 use hyper::{HeaderMap, StatusCode};
 use portyard_core::serve::{Connection, Ended};
 
 use super::body::Upgraded;
+use super::encode::encode;
+use super::finish::NOSNIFF;
 use super::io::Io;
 use super::problem::Problem;
 use super::record;
@@ -170,26 +173,11 @@ pub async fn refuse(
 
 /// Writes an answer to what is no request.
 async fn tell(connection: &mut Connection, problem: Problem) -> io::Result<()> {
-    let response = problem.respond(&HeaderMap::new());
+    let mut response = problem.closing().respond(&HeaderMap::new());
+    (response.headers_mut()).insert(X_CONTENT_TYPE_OPTIONS, NOSNIFF);
     let body = response.body().bytes().cloned().unwrap_or_default();
-    let status = response.status();
-    let reason = status.canonical_reason().unwrap_or_default();
-    let mut out = format!("HTTP/1.1 {} {reason}\r\n", status.as_u16()).into_bytes();
-    let date = httpdate::fmt_http_date(SystemTime::now());
-    let fixed = format!("date: {date}\r\nx-content-type-options: nosniff\r\n");
-    out.extend_from_slice(fixed.as_bytes());
-    for (name, value) in response.headers() {
-        out.extend_from_slice(name.as_str().as_bytes());
-        out.extend_from_slice(b": ");
-        out.extend_from_slice(value.as_bytes());
-        out.extend_from_slice(b"\r\n");
-    }
-    let rest = format!(
-        "content-length: {}\r\nconnection: close\r\n\r\n",
-        body.len()
-    );
-    out.extend_from_slice(rest.as_bytes());
-    out.extend_from_slice(&body);
+    let mut out = Vec::new();
+    encode(&response, &body, Instant::now(), &mut out);
     connection.write_all(&out).await
 }
 

@@ -9,6 +9,7 @@ mod at_once;
 mod body;
 pub mod conditions;
 mod cors;
+mod encode;
 mod finish;
 mod h1;
 mod h2;

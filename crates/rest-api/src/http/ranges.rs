@@ -256,25 +256,7 @@ const UNORDERED_MAX: usize = 16;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::{Duration, SystemTime};
-
-    use hyper::header::HeaderName;
-
-    fn headers(fields: &[(HeaderName, &str)]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        for (name, value) in fields {
-            headers.append(name.clone(), HeaderValue::from_str(value).unwrap());
-        }
-        headers
-    }
-
-    fn there() -> Validators<'static> {
-        Validators {
-            etag: Some("\"a\""),
-            // Sun, 09 Sep 2001 01:46:40 GMT, and a bit.
-            modified: Some(SystemTime::UNIX_EPOCH + Duration::from_millis(1_000_000_000_500)),
-        }
-    }
+    use crate::http::conditions::tests::{headers, there};
 
     fn of(range: &str, length: u64) -> Part {
         part(&headers(&[(RANGE, range)]), there(), length)

@@ -5,6 +5,9 @@
 pub mod nginx;
 
 use std::fmt::Write as _;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::process::Command;
 
 use portyard_testkit::{Client, Daemon, DaemonBuilder, finish, peer};
@@ -160,7 +163,7 @@ impl Drop for Behind {
 /// Another daemon of the workspace, with this configuration below an admin endpoint with actions.
 #[track_caller]
 pub fn neighbour(program: &str, config: &str) -> Daemon {
-    let binary = std::path::Path::new(env!("CARGO_BIN_EXE_rest-api")).with_file_name(program);
+    let binary = Path::new(env!("CARGO_BIN_EXE_rest-api")).with_file_name(program);
     assert!(
         binary.is_file(),
         "{} is missing: cargo build -p {program}",
@@ -179,11 +182,10 @@ pub fn neighbour(program: &str, config: &str) -> Daemon {
 /// A rest-api with one listener of service `yard`, and a key file, whose key is [`KEY`].
 #[track_caller]
 pub fn yard(options: &str, members: &[(&str, &Daemon)]) -> Daemon {
-    use std::os::unix::fs::PermissionsExt as _;
     let builder = builder();
     let keys = builder.dir().join("keys");
-    std::fs::write(&keys, format!("ada:text:{KEY}\n")).unwrap();
-    std::fs::set_permissions(&keys, std::fs::Permissions::from_mode(0o600)).unwrap();
+    fs::write(&keys, format!("ada:text:{KEY}\n")).unwrap();
+    fs::set_permissions(&keys, fs::Permissions::from_mode(0o600)).unwrap();
     let options = options.replace("KEYS", &keys.display().to_string());
     // What stands before is the listener's own.
     let (listener, options) = options.split_once("[options]\n").unwrap_or(("", &options));
@@ -208,9 +210,8 @@ pub fn yard(options: &str, members: &[(&str, &Daemon)]) -> Daemon {
 /// An fd-broker with a pool "web" and a worker in it; connections to `hand-off` go there.
 #[track_caller]
 pub fn broker_with_worker() -> (Daemon, Daemon) {
-    let builder = Daemon::build(
-        std::path::Path::new(env!("CARGO_BIN_EXE_rest-api")).with_file_name("fd-broker"),
-    );
+    let builder =
+        Daemon::build(Path::new(env!("CARGO_BIN_EXE_rest-api")).with_file_name("fd-broker"));
     let place = builder.dir().display().to_string();
     let config = format!(
         "admin = {{ listen = \"unix:{place}/admin\", actions = true }}\n[[pool]]\nname = \"web\"\n\
@@ -244,3 +245,15 @@ pub fn with_key() -> String {
 }
 
 pub const KEY: &str = "a key that is long enough for anybody";
+
+/// A file of the keys of alice and bob, readable for nobody else; its path.
+pub fn key_file(directory: &Path) -> String {
+    let path = directory.join("keys");
+    fs::write(
+        &path,
+        "alice:text:open sesame 1234\nbob:text:another secret 99\n",
+    )
+    .unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    path.display().to_string()
+}

@@ -106,6 +106,58 @@ fn a_server_that_dawdles_is_left() {
 }
 
 #[test]
+fn a_proxy_that_means_harm_is_left_and_told_of() {
+    let says = |text: &'static [u8]| {
+        serve(move |mut stream| {
+            read_head(&mut stream);
+            let _ = stream.write_all(text);
+        })
+    };
+    let asks = |proxy: &str, exit: i32, told: &str| {
+        let words = [
+            "http",
+            "--timeout",
+            "1s",
+            "--proxy",
+            proxy,
+            "https://127.0.0.1:9/",
+        ];
+        let said = run(&words, b"").expect(exit);
+        assert!(said.stderr.contains(told), "{}", said.stderr);
+    };
+    let endless = serve(|mut stream| {
+        read_head(&mut stream);
+        let mut sent = stream.write_all(b"HTTP/1.1 200 OK\r\n");
+        while sent.is_ok() {
+            sent = stream.write_all(&b"X: y\r\n".repeat(100));
+        }
+    });
+    asks(&endless, 65, "is it one?");
+    asks(&says(b"220 mail.example ESMTP\r\n\r\n"), 65, "is it one?");
+    asks(
+        &says(b"HTTP/1.1 4294967295 OK\r\n\r\n"),
+        65,
+        "does not carry",
+    );
+    asks(&says(b"HTTP/1.1 407 Who\r\n\r\n"), 77, "USER:PASSWORD");
+    asks(
+        &says(b"HTTP/1.1 403 No \x1b[31m\r\n\r\n"),
+        77,
+        "No \\x1b[31m",
+    );
+    asks(&says(b"HTTP/1.1 502 Far away\r\n\r\n"), 69, "Far away");
+    // Half a head and the end, or silence; and a tunnel that leads nowhere.
+    asks(&says(b"HTTP/1.1 200 O"), 65, "is it one?");
+    let silent = serve(|mut stream| {
+        read_head(&mut stream);
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n");
+        thread::sleep(Duration::from_secs(60));
+    });
+    asks(&silent, 75, "--timeout");
+    asks(&says(b"HTTP/1.1 200 OK\r\n\r\nthis is no TLS"), 65, "is it a port of TLS?");
+}
+
+#[test]
 fn a_loop_of_redirects_ends() {
     let server = Answering::new(|_, _| answer("302 Found", "Location: /x\r\n", b""));
     run(&["http", "--follow", &server.url], b"").expect(65);

@@ -127,6 +127,34 @@ fn a_head_that_never_ends_is_sent_away() {
     assert!(curl(&[&url(&daemon, "/hello")]).contains("Hello"));
 }
 
+#[test]
+fn a_frame_that_is_announced_as_huge_is_refused_and_half_a_frame_does_not_stay() {
+    let builder = common::builder();
+    let text = common::config(&builder, "", "").replace(
+        "[listener.options]",
+        "[listener.limits]\nidle = \"1s\"\n[listener.options]",
+    );
+    let daemon = builder.config(&text).start();
+    for kind in [0, 1, 4, 6, 0xff] {
+        let client = connect(&daemon);
+        // The longest that can be said, of which nothing comes: FRAME_SIZE_ERROR.
+        client.send(
+            [
+                &[0xff, 0xff, 0xff, kind, 0, 0xff, 0xff, 0xff, 0xff][..],
+                b"x",
+            ]
+            .concat(),
+        );
+        assert_eq!(goodbye(&client), Some(6), "{kind}");
+    }
+    for half in [&frame(1, 0, 1, GET)[..5], &frame(1, 5, 1, GET)[..12]] {
+        let client = connect(&daemon);
+        client.send(half);
+        goodbye(&client);
+    }
+    assert!(curl(&[&url(&daemon, "/hello")]).contains("Hello"));
+}
+
 /// A field as HPACK has it without tables.
 fn field(name: &str, value: &str) -> Vec<u8> {
     let (name, value) = (name.as_bytes(), value.as_bytes());

@@ -206,7 +206,8 @@ pub fn method(name: &str) -> Result<Method, Fatal> {
         name
     };
     if name == "CONNECT" {
-        let message = "CONNECT is for proxies, which are not used here";
+        let message =
+            "CONNECT is what proxies are asked; name one with --proxy, and a method for the server";
         return Err(Fatal::new(Exit::Usage, message));
     }
     Method::from_bytes(name.as_bytes())

@@ -71,7 +71,12 @@ impl Proxy {
             let mut head = Vec::new();
             // Byte by byte: what stands behind the head is the site's.
             while !head.ends_with(b"\r\n\r\n") && head.len() < HEAD_MAX {
-                head.push(stream.read_u8().await?);
+                match stream.read_u8().await {
+                    Ok(byte) => head.push(byte),
+                    // It has said what it has to say.
+                    Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => break,
+                    Err(error) => return Err(error),
+                }
             }
             Ok(head)
         };
@@ -83,9 +88,17 @@ impl Proxy {
             .strip_prefix(b"HTTP/1.")
             .and_then(|rest| std::str::from_utf8(rest.get(2..5)?).ok())
             .and_then(|digits| digits.parse::<u16>().ok());
+        let Some(status) = status.filter(|_| head.ends_with(b"\r\n\r\n")) else {
+            let message = format!(
+                "{} does not answer as a proxy does, with a whole head of HTTP of at most {HEAD_MAX} bytes: \
+                 '{shown}'; is it one?",
+                target.endpoint
+            );
+            return Err(Fatal::new(Exit::Data, message));
+        };
         let exit = match status {
-            Some(200..300) if head.ends_with(b"\r\n\r\n") => return Ok(()),
-            Some(407) => {
+            200..300 => return Ok(()),
+            407 => {
                 let message = format!(
                     "the proxy {} answers '{shown}'; say who you are: --proxy \
                      http://USER:PASSWORD@HOST:PORT",
@@ -93,8 +106,8 @@ impl Proxy {
                 );
                 return Err(Fatal::new(Exit::NoPermission, message));
             }
-            Some(403) => Exit::NoPermission,
-            Some(500..600) => Exit::Unavailable,
+            403 => Exit::NoPermission,
+            500..600 => Exit::Unavailable,
             _ => Exit::Data,
         };
         let message = format!(

@@ -19,6 +19,7 @@ mod sockets;
 use std::path::PathBuf;
 
 use portyard_core::exit::{Exit, Fatal};
+use portyard_core::life::raise_descriptor_limit;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -59,6 +60,7 @@ pub fn run(args: &Args) -> Outcome {
 }
 
 async fn open_yard(args: &Args) -> Outcome {
+    raise_descriptor_limit(DESCRIPTORS)?;
     // From here on a signal drains; before the first child starts there is nothing to drain yet.
     let mut signals = Signals::new()?;
     let plans = tokio::select! {
@@ -182,6 +184,8 @@ impl Signals {
     }
 }
 
+/// Enough for the sockets of five daemons, and their output.
+const DESCRIPTORS: u64 = 128;
 const LONG_ABOUT: &str = "\
 Start every daemon of the yard and keep it running.
 

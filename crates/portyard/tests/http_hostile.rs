@@ -154,7 +154,11 @@ fn a_proxy_that_means_harm_is_left_and_told_of() {
         thread::sleep(Duration::from_secs(60));
     });
     asks(&silent, 75, "--timeout");
-    asks(&says(b"HTTP/1.1 200 OK\r\n\r\nthis is no TLS"), 65, "is it a port of TLS?");
+    asks(
+        &says(b"HTTP/1.1 200 OK\r\n\r\nthis is no TLS"),
+        65,
+        "is it a port of TLS?",
+    );
 }
 
 #[test]

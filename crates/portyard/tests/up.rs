@@ -446,6 +446,41 @@ fn no_daemon_is_69_and_says_how_to_build_them() {
 }
 
 #[test]
+fn too_few_descriptors_are_told_before_anything_starts() {
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", "ulimit -n 100; exec \"$@\"", "sh"]);
+    command.arg(portyard().get_program()).arg("up");
+    let said = common::finish(&mut command, b"").expect(71).stderr;
+    assert!(
+        said.contains("needs 128 at least") && said.contains("ulimit -n"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_full_disk_is_told_with_what_needs_room() {
+    let (bin, full) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    install(bin.path(), "echo-tcp", ECHO);
+    // Directories are made on it, and files have no room.
+    let script = format!(
+        "mount -t tmpfs -o size=4k none {0} && echo full >{0}/f && exec env XDG_RUNTIME_DIR={0} \"$@\"",
+        full.path().display()
+    );
+    let mut command = std::process::Command::new("unshare");
+    command.args(["-rm", "sh", "-c", &script, "sh"]);
+    command
+        .arg(portyard().get_program())
+        .arg("up")
+        .arg("--bin-dir")
+        .arg(bin.path());
+    let said = common::finish(&mut command, b"").expect(71).stderr;
+    assert!(
+        said.contains("No space left") && said.contains("XDG_RUNTIME_DIR"),
+        "{said}"
+    );
+}
+
+#[test]
 fn daemons_do_not_outlive_a_yard_that_is_killed() {
     let yard = Yard::start(&[("time-udp", CTIME)]);
     let ctime = endpoint_of(&yard.table(), "ctime");

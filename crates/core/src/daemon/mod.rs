@@ -167,7 +167,7 @@ fn boot<D: Daemon>(
         return print(&answer);
     }
     let log = log::start(D::NAME, &plan.log_config(arguments), stderr_is_peer);
-    life::raise_descriptor_limit()?;
+    life::raise_descriptor_limit(life::NEEDED)?;
     let listeners: Vec<_> = plan
         .listeners
         .iter()

@@ -7,5 +7,5 @@ mod signals;
 
 pub use directory::runtime_directory;
 pub use notify::Notifier;
-pub use resources::{Descriptors, connection_limit, raise_descriptor_limit};
+pub use resources::{Descriptors, NEEDED, connection_limit, raise_descriptor_limit};
 pub use signals::{Signal, Signals};

@@ -10,15 +10,15 @@ use crate::exit::{Exit, Fatal};
 /// Raises the soft descriptor limit to the hard one. The soft default of 1024 protects programs
 /// that use `select(2)`, which we do not.
 ///
-/// An error that says what to do when the hard one is too low for any daemon: rather than whichever call fails
+/// An error that says what to do when the hard one is below what is `needed`: rather than whichever call fails
 /// first.
-pub fn raise_descriptor_limit() -> Result<(), Fatal> {
+pub fn raise_descriptor_limit(needed: u64) -> Result<(), Fatal> {
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {
         return Ok(());
     };
-    if hard < NEEDED {
+    if hard < needed {
         let message = format!(
-            "this process may have {hard} descriptors, and needs {NEEDED} at least; raise LimitNOFILE= of its \
+            "this process may have {hard} descriptors, and needs {needed} at least; raise LimitNOFILE= of its \
              unit, or 'ulimit -n' before it is started"
         );
         return Err(Fatal::new(Exit::OsError, message));
@@ -58,7 +58,7 @@ pub fn connection_limit(descriptors: Descriptors) -> u32 {
 }
 
 /// With fewer no daemon opens its loops, its listeners and its log.
-const NEEDED: u64 = 32;
+pub const NEEDED: u64 = 32;
 const HEADROOM: u64 = 16;
 const FALLBACK_LIMIT: u64 = 1024;
 const FALLBACK_OPEN: u64 = 64;

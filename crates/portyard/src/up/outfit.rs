@@ -54,7 +54,13 @@ impl Outfit {
     /// Writes the file. To be called before every start: what tidies a directory of temporary files
     /// up may have taken it.
     pub fn lay_out(&self) -> io::Result<()> {
-        fs::write(&self.path, &self.text)
+        fs::write(&self.path, &self.text).map_err(|error| {
+            let message = format!(
+                "its configuration {}: {error}; XDG_RUNTIME_DIR, else TMPDIR, names a directory that needs room",
+                self.path.display()
+            );
+            io::Error::new(error.kind(), message)
+        })
     }
 
     /// For `--config`.

@@ -366,6 +366,14 @@ impl<'a, D: Daemon> Control<'a, D> {
 
     /// Takes nothing new, lets what runs finish within the grace period, cuts the rest.
     async fn drain(&mut self, signals: &mut Signals) -> Result<(), Fatal> {
+        // What a predecessor has left to us is ours, though the signal was faster: a connection goes the way of
+        // those that were here before.
+        while let Ok(ask) = self.asked.try_recv() {
+            match ask {
+                Ask::Leave => self.kept = true,
+                ask => self.obey(ask),
+            }
+        }
         let grace = self.config.grace.0;
         self.state.phase.set(Phase::Draining);
         self.notifier.stopping(grace);

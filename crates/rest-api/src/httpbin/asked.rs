@@ -1,5 +1,6 @@
 //! A request as the endpoints see it.
 
+use std::borrow::Cow;
 use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -17,16 +18,14 @@ pub struct Asked {
     mount: usize,
     /// Whose answer is wanted.
     pub dialect: Dialect,
-    /// The path as it came, without the prefix.
-    pub path: String,
-    /// The query as it came; `None`: there is not even a `?`.
-    pub query: Option<String>,
     /// The parts of the path that the route leaves open, decoded.
     pub parameters: Vec<String>,
     /// The body.
     pub body: RequestBody,
     head: Rc<Head>,
     is_encrypted: bool,
+    /// There are fields of balancers.
+    is_forwarded: bool,
     address: Option<std::net::IpAddr>,
 }
 
@@ -35,20 +34,14 @@ impl Asked {
     pub fn new(site: Arc<Site>, mount: usize, mut request: Request) -> Self {
         // It is told as it came.
         request.body.keep_coded();
-        let prefix = site.mounts[mount].prefix.len();
         let dialect = site.mounts[mount].dialect;
-        let path = match &request.uri.path()[prefix..] {
-            "" => "/",
-            path => path,
-        };
         let address = match request.client.peer {
             Peer::Internet(address) => Some(address.ip().to_canonical()),
             Peer::Local => None,
         };
         Self {
-            path: path.to_owned(),
-            query: request.uri.query().map(ToOwned::to_owned),
             is_encrypted: request.client.is_encrypted,
+            is_forwarded: request.headers.keys().any(is_of_balancer),
             dialect,
             mount,
             site,
@@ -79,6 +72,19 @@ impl Asked {
         &self.site.environment
     }
 
+    /// The path as it came, without the prefix.
+    pub fn path(&self) -> &str {
+        match &self.uri.path()[self.prefix().len()..] {
+            "" => "/",
+            path => path,
+        }
+    }
+
+    /// The query as it came; `None`: there is not even a `?`.
+    pub fn query(&self) -> Option<&str> {
+        self.uri.query()
+    }
+
     /// The path before all of the API.
     pub fn prefix(&self) -> &str {
         &self.site.mounts[self.mount].prefix
@@ -91,7 +97,7 @@ impl Asked {
 
     /// The parameters of the query, decoded as the dialect does.
     pub fn arguments(&self) -> Vec<(String, String)> {
-        let query = self.query.as_deref().unwrap_or_default();
+        let query = self.query().unwrap_or_default();
         match self.dialect {
             Dialect::Python => text::parameters(query.as_bytes()),
             Dialect::Go => text::go_parameters(query).0,
@@ -101,7 +107,7 @@ impl Asked {
     /// The first parameter of that name in the query; in Python's dialect case does not count. In Go's
     /// an empty one is none.
     pub fn argument(&self, name: &str) -> Option<String> {
-        self.query.as_ref()?;
+        self.query()?;
         let mut arguments = self.arguments().into_iter();
         let found = match self.dialect {
             Dialect::Python => arguments.find(|(other, _)| other.eq_ignore_ascii_case(name)),
@@ -118,7 +124,7 @@ impl Asked {
         Some(match self.dialect {
             Dialect::Go => String::from_utf8_lossy(first.as_bytes()).into_owned(),
             Dialect::Python => {
-                let mut all = text::latin1(first.as_bytes());
+                let mut all = text::latin1(first.as_bytes()).into_owned();
                 for value in values {
                     all.push(',');
                     all.push_str(&text::latin1(value.as_bytes()));
@@ -126,11 +132,6 @@ impl Asked {
                 all
             }
         })
-    }
-
-    /// The field of that name, in lower case.
-    pub fn named(&self, name: &'static str) -> Option<String> {
-        self.field(&HeaderName::from_static(name))
     }
 
     /// The type of the body.
@@ -154,29 +155,31 @@ impl Asked {
 
     /// The fields with their names as the dialect has them, in the order in which they came, except for
     /// those that nobody is told.
-    pub fn fields(&self) -> Vec<(String, String)> {
+    pub fn fields(&self) -> Vec<(String, Cow<'_, str>)> {
         let shows_all = self.dialect == Dialect::Go || self.argument("show_env").is_some();
-        let mut fields: Vec<(String, String)> = Vec::with_capacity(self.headers.len() + 1);
+        let mut fields = Vec::with_capacity(self.headers.len() + 1);
         if !self.headers.contains_key(HOST) && !self.host().is_empty() {
-            fields.push(("Host".into(), self.host().to_owned()));
+            fields.push(("Host".to_owned(), self.host().into()));
         }
         for (name, value) in &self.headers {
             let name = match self.dialect {
-                Dialect::Python => text::title(name.as_str()),
-                Dialect::Go => text::canonical(name.as_str()),
+                Dialect::Python => text::title(name),
+                Dialect::Go => text::canonical(name),
             };
             if (!shows_all && ENVIRONMENT.contains(&name.as_str())) || self.options().hides(&name) {
                 continue;
             }
             let value = value.as_bytes();
             match self.dialect {
-                Dialect::Go => fields.push((name, String::from_utf8_lossy(value).into_owned())),
+                Dialect::Go => fields.push((name, String::from_utf8_lossy(value))),
                 Dialect::Python => {
                     let value = text::latin1(value);
                     match fields.iter_mut().find(|(other, _)| *other == name) {
                         // A crumb of HTTP/2's is a cookie more.
-                        Some((_, all)) if name == "Cookie" => *all = format!("{all}; {value}"),
-                        Some((_, all)) => *all = format!("{all},{value}"),
+                        Some((_, all)) if name == "Cookie" => {
+                            all.to_mut().extend(["; ", &value]);
+                        }
+                        Some((_, all)) => all.to_mut().extend([",", &value]),
                         None => fields.push((name, value)),
                     }
                 }
@@ -187,28 +190,18 @@ impl Asked {
 
     /// Where the request comes from: what balancers claim is believed, as the originals do.
     pub fn origin(&self) -> String {
-        let address = || {
-            self.address
-                .map(|address| address.to_string())
-                .unwrap_or_default()
-        };
+        let address = || self.address.map(text::of_address).unwrap_or_default();
+        let forwarded = (self.is_forwarded)
+            .then(|| self.field(&FORWARDED_FOR))
+            .flatten();
         match self.dialect {
-            Dialect::Python => self.named("x-forwarded-for").unwrap_or_else(address),
+            Dialect::Python => forwarded.unwrap_or_else(address),
             Dialect::Go => {
-                let named = [
-                    "fly-client-ip",
-                    "cf-connecting-ip",
-                    "fastly-client-ip",
-                    "true-client-ip",
-                ];
-                let mut named = named.into_iter().filter_map(|name| self.named(name));
+                let mut named = CLIENT.iter().filter_map(|name| self.field(name));
                 if let Some(origin) = named.find(|origin| !origin.is_empty()) {
                     return origin;
                 }
-                match self
-                    .named("x-forwarded-for")
-                    .filter(|list| !list.is_empty())
-                {
+                match forwarded.filter(|list| !list.is_empty()) {
                     Some(list) => list.split(',').next().unwrap_or_default().trim().to_owned(),
                     None => address(),
                 }
@@ -222,16 +215,22 @@ impl Asked {
     }
 
     /// The scheme that a balancer claims, or else as it is.
-    pub fn claimed_scheme(&self) -> String {
-        let claimed = |name| self.named(name).filter(|scheme| !scheme.is_empty());
-        let claimed = claimed("x-forwarded-proto").or_else(|| claimed("x-forwarded-protocol"));
-        claimed.unwrap_or_else(|| {
-            if self.named("x-forwarded-ssl").as_deref() == Some("on") {
-                "https".into()
-            } else {
-                self.scheme().into()
-            }
-        })
+    pub fn claimed_scheme(&self) -> Cow<'static, str> {
+        if !self.is_forwarded {
+            return self.scheme().into();
+        }
+        let mut claimed = FORWARDED_PROTO.iter().filter_map(|name| self.field(name));
+        let claimed = claimed.find(|scheme| !scheme.is_empty());
+        claimed.map_or_else(
+            || {
+                if self.field(&FORWARDED_SSL).as_deref() == Some("on") {
+                    "https".into()
+                } else {
+                    self.scheme().into()
+                }
+            },
+            Cow::from,
+        )
     }
 
     /// Scheme and host, as they are.
@@ -240,14 +239,18 @@ impl Asked {
     }
 
     /// The host, without the port that the scheme implies in Python's dialect.
-    fn shown_host(&self) -> String {
+    fn shown_host(&self) -> Cow<'_, str> {
         if self.dialect == Dialect::Go {
-            return self.host().to_owned();
+            return self.host().into();
         }
         let port = if self.is_encrypted { ":443" } else { ":80" };
         let host = self.host();
         let host = host.strip_suffix(port).unwrap_or(host);
-        host.to_ascii_lowercase()
+        if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            host.to_ascii_lowercase().into()
+        } else {
+            host.into()
+        }
     }
 
     /// The URL that was asked for.
@@ -258,21 +261,23 @@ impl Asked {
             // The original has taken its prefix away by then.
             Dialect::Go => "",
         };
-        let mut url = format!("{scheme}://{host}{prefix}");
+        let length = self.uri.path().len() + self.query().map_or(0, str::len);
+        let mut url = String::with_capacity(scheme.len() + host.len() + prefix.len() + length + 4);
+        url.extend([&scheme, "://", &host, prefix]);
         match self.dialect {
             Dialect::Python => {
-                let path = text::unquote(self.path.as_bytes());
+                let path = text::unquote(self.path().as_bytes());
                 let path = String::from_utf8_lossy(&path);
                 url.push('/');
                 url.push_str(&text::iri_path(path.trim_start_matches('/')));
-                if let Some(query) = self.query.as_deref().filter(|query| !query.is_empty()) {
+                if let Some(query) = self.query().filter(|query| !query.is_empty()) {
                     url.push('?');
                     url.push_str(&text::iri_query(query));
                 }
             }
             Dialect::Go => {
-                url.push_str(&text::quote(self.path.as_bytes(), b"!$&'()*+,/:;=@%[]"));
-                if let Some(query) = &self.query {
+                url.push_str(&text::quote(self.path().as_bytes(), b"!$&'()*+,/:;=@%[]"));
+                if let Some(query) = self.query() {
                     url.push('?');
                     url.push_str(query);
                 }
@@ -284,9 +289,10 @@ impl Asked {
     /// The target as it came.
     pub fn target(&self) -> String {
         let prefix = self.prefix();
-        match &self.query {
-            Some(query) => format!("{prefix}{}?{query}", self.path),
-            None => format!("{prefix}{}", self.path),
+        let path = self.path();
+        match self.query() {
+            Some(query) => format!("{prefix}{path}?{query}"),
+            None => format!("{prefix}{path}"),
         }
     }
 
@@ -305,6 +311,25 @@ impl Deref for Asked {
     }
 }
 
+/// Whether a field is one of `X-Forwarded-*`.
+fn is_of_balancer(name: &HeaderName) -> bool {
+    name.as_str().starts_with("x-forwarded-")
+}
+
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+/// What is believed of the scheme, the first that says something.
+static FORWARDED_PROTO: [HeaderName; 2] = [
+    HeaderName::from_static("x-forwarded-proto"),
+    HeaderName::from_static("x-forwarded-protocol"),
+];
+const FORWARDED_SSL: HeaderName = HeaderName::from_static("x-forwarded-ssl");
+/// What go-httpbin believes of the client's address before all else.
+static CLIENT: [HeaderName; 4] = [
+    HeaderName::from_static("fly-client-ip"),
+    HeaderName::from_static("cf-connecting-ip"),
+    HeaderName::from_static("fastly-client-ip"),
+    HeaderName::from_static("true-client-ip"),
+];
 /// What balancers add to a request, which httpbin does not tell unless asked.
 const ENVIRONMENT: &[&str] = &[
     "X-Varnish",

@@ -217,8 +217,8 @@ pub fn whole(asked: &Asked, content: &Content, with_json: bool, with_method: boo
             Dialect::Python => {
                 w.name(b"data");
                 w.text(&content.data);
-                groups(w, "files", content.files.clone());
-                groups(w, "form", content.form.clone());
+                groups(w, "files", borrowed(&content.files));
+                groups(w, "form", borrowed(&content.form));
                 headers(w, asked);
                 if with_json {
                     w.name(b"json");
@@ -237,8 +237,8 @@ pub fn whole(asked: &Asked, content: &Content, with_json: bool, with_method: boo
                 member(w, "url", &asked.url());
                 w.name(b"data");
                 w.text(&content.data);
-                groups(w, "files", content.files.clone());
-                groups(w, "form", content.form.clone());
+                groups(w, "files", borrowed(&content.files));
+                groups(w, "form", borrowed(&content.form));
                 w.name(b"json");
                 w.value(json);
             }
@@ -287,25 +287,30 @@ pub fn lines(asked: &Asked) -> impl Fn(u64) -> Vec<u8> + use<> {
 
 /// The fields of the request, as the member `headers`.
 pub fn headers(w: &mut Writer, asked: &Asked) {
-    let fields = asked.fields().into_iter();
+    let fields = asked.fields();
+    let fields = fields.iter();
     groups(
         w,
         "headers",
-        fields
-            .map(|(name, value)| (name, value.into_bytes()))
-            .collect(),
+        fields.map(|(name, value)| (name.as_str(), value.as_bytes())),
     );
 }
 
 fn arguments(w: &mut Writer, asked: &Asked) {
-    let arguments = asked.arguments().into_iter();
+    let arguments = asked.arguments();
+    let arguments = arguments.iter();
     groups(
         w,
         "args",
-        arguments
-            .map(|(name, value)| (name, value.into_bytes()))
-            .collect(),
+        arguments.map(|(name, value)| (name.as_str(), value.as_bytes())),
     );
+}
+
+/// Pairs, borrowed.
+pub fn borrowed(pairs: &[(String, Vec<u8>)]) -> impl Iterator<Item = (&str, &[u8])> {
+    pairs
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_slice()))
 }
 
 /// A member of text.
@@ -316,27 +321,32 @@ pub fn member(w: &mut Writer, name: &str, value: &str) {
 
 /// An object that has a value for each name: in Python's dialect a list only of several, in Go's always.
 /// It is the member `name` of the object that is being written, if there is one.
-pub fn groups<'a>(w: &mut Writer, name: impl Into<Option<&'a str>>, mut pairs: Pairs) {
+pub fn groups<'a>(
+    w: &mut Writer,
+    name: impl Into<Option<&'a str>>,
+    pairs: impl IntoIterator<Item = (&'a str, &'a [u8])>,
+) {
     if let Some(name) = name.into() {
         w.name(name.as_bytes());
     }
     let dialect = w.dialect();
+    let mut pairs: Vec<_> = pairs.into_iter().collect();
     if dialect == Dialect::Python && !w.is_indented() {
         // Python's lines keep the order in which the names came.
         let mut places = HashMap::new();
         for (name, _) in &pairs {
             let next = places.len();
-            places.entry(name.clone()).or_insert(next);
+            places.entry(*name).or_insert(next);
         }
         pairs.sort_by_key(|(name, _)| places.get(name).copied());
     } else {
-        pairs.sort_by(|a, b| a.0.cmp(&b.0));
+        pairs.sort_by_key(|(name, _)| *name);
     }
     w.object(|w| {
         for group in pairs.chunk_by(|a, b| a.0 == b.0) {
             w.name(group[0].0.as_bytes());
             if group.len() == 1 && dialect == Dialect::Python {
-                w.text(&group[0].1);
+                w.text(group[0].1);
                 continue;
             }
             w.list(|w| {

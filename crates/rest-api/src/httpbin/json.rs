@@ -147,8 +147,10 @@ impl Writer {
     pub fn text(&mut self, text: &[u8]) {
         self.out.push(b'"');
         let mut rest = text;
-        while !rest.is_empty() {
-            let plain = rest.iter().take_while(|byte| self.is_plain(**byte)).count();
+        let special = self.special();
+        loop {
+            let is_special = |byte: &u8| SPECIAL[usize::from(*byte)] & special != 0;
+            let plain = rest.iter().position(is_special).unwrap_or(rest.len());
             self.out.extend_from_slice(&rest[..plain]);
             rest = &rest[plain..];
             let Some(&byte) = rest.first() else { break };
@@ -164,13 +166,14 @@ impl Writer {
         self.out.push(b'"');
     }
 
-    fn is_plain(&self, byte: u8) -> bool {
-        match byte {
-            b'"' | b'\\' | 0..0x20 | 0x80.. => false,
-            b'<' | b'>' | b'&' => !self.guarded,
-            0x7f => self.dialect == Dialect::Go,
-            _ => true,
-        }
+    /// Which kinds of bytes do not stand for themselves.
+    fn special(&self) -> u8 {
+        let guarded = if self.guarded { MARKUP } else { 0 };
+        let delete = match self.dialect {
+            Dialect::Python => DELETE,
+            Dialect::Go => 0,
+        };
+        ALWAYS | guarded | delete
     }
 
     fn escape(&mut self, byte: u8) {
@@ -271,6 +274,26 @@ fn low(point: u32) -> u16 {
 }
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
+/// What is escaped, or beyond ASCII, in all JSON.
+const ALWAYS: u8 = 1;
+/// What HTML would take for its own.
+const MARKUP: u8 = 2;
+const DELETE: u8 = 4;
+/// Of what kind each byte is.
+const SPECIAL: [u8; 256] = {
+    let mut kinds = [0; 256];
+    let mut byte = 0;
+    while byte < kinds.len() {
+        kinds[byte] = match byte {
+            0x22 | 0x5c | 0..0x20 | 0x80.. => ALWAYS,
+            0x3c | 0x3e | 0x26 => MARKUP,
+            0x7f => DELETE,
+            _ => 0,
+        };
+        byte += 1;
+    }
+    kinds
+};
 
 #[cfg(test)]
 mod tests {

@@ -29,7 +29,8 @@ use std::sync::{Arc, OnceLock};
 use hyper::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS, ALLOW,
-    CONNECTION, HeaderValue, ORIGIN, VARY, X_CONTENT_TYPE_OPTIONS,
+    CONNECTION, ETAG, HeaderName, HeaderValue, ORIGIN, VARY, WWW_AUTHENTICATE,
+    X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::{HeaderMap, Method, StatusCode};
 use serde::{Deserialize, Serialize};
@@ -84,7 +85,7 @@ impl Httpbin {
             options: options.clone(),
             metrics: metrics.clone(),
             counts: routes::ROUTES.iter().map(|_| OnceLock::new()).collect(),
-            spelling: Spelling::of(UNUSUAL.iter().copied()),
+            spelling: Spelling::of(UNUSUAL.iter().map(|(_, spelled)| *spelled)),
             max_body,
         })))
     }
@@ -142,7 +143,10 @@ impl Site {
         fields.entry(X_CONTENT_TYPE_OPTIONS).or_insert(nosniff);
         if dialect == Dialect::Python && response.extensions().is_empty() {
             let fields = response.headers();
-            if UNUSUAL.iter().any(|name| fields.contains_key(*name)) {
+            if fields
+                .keys()
+                .any(|name| UNUSUAL.iter().any(|(unusual, _)| unusual == name))
+            {
                 spell(&mut response, &self.spelling);
             }
         }
@@ -205,4 +209,8 @@ fn allow_origin(fields: &mut HeaderMap, head: &Head, dialect: Dialect) {
 }
 
 /// Fields whose names httpbin does not spell with a capital at the beginning of each word alone.
-const UNUSUAL: &[&str] = &["ETag", "WWW-Authenticate", "x-more-info"];
+static UNUSUAL: [(HeaderName, &str); 3] = [
+    (ETAG, "ETag"),
+    (WWW_AUTHENTICATE, "WWW-Authenticate"),
+    (HeaderName::from_static("x-more-info"), "x-more-info"),
+];

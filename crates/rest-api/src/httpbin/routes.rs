@@ -1,5 +1,6 @@
 //! The table of endpoints.
 
+use std::borrow::Cow;
 use std::future::{Future, ready};
 use std::pin::Pin;
 
@@ -88,7 +89,7 @@ impl Route {
     }
 
     /// The open parts of a path that it matches.
-    fn matches(&self, parts: &[String], dialect: Dialect) -> Option<Vec<String>> {
+    fn matches(&self, parts: &[Cow<'_, str>], dialect: Dialect) -> Option<Vec<String>> {
         let mut open = Vec::new();
         let mut rest = parts;
         for pattern in self.path[1..].split('/') {
@@ -108,7 +109,7 @@ impl Route {
                 return None;
             }
             if pattern.starts_with('{') {
-                open.push(part.clone());
+                open.push(part.clone().into_owned());
             }
         }
         rest.is_empty().then_some(open)
@@ -118,24 +119,21 @@ impl Route {
 /// Finds what a request asks for.
 pub fn find(asked: &Asked) -> Found {
     let dialect = asked.dialect;
-    let path = asked.path.as_str();
+    let path = asked.path();
     if dialect == Dialect::Go
         && let Some(clean) = cleaned(path)
     {
         return Found::Clean(format!("{}{clean}", asked.prefix()));
     }
-    let decode = |part: &[u8]| String::from_utf8_lossy(&text::unquote(part)).into_owned();
-    let parts: Vec<String> = match dialect {
+    let whole;
+    let parts: Vec<Cow<'_, str>> = match dialect {
         // WSGI decodes the path before anybody cuts it.
         Dialect::Python => {
-            let decoded = decode(path.as_bytes());
-            let inner = decoded.trim_start_matches('/');
-            inner.split('/').map(ToOwned::to_owned).collect()
+            whole = decoded(path);
+            let inner = whole.trim_start_matches('/');
+            inner.split('/').map(Cow::from).collect()
         }
-        Dialect::Go => path[1..]
-            .split('/')
-            .map(|part| decode(part.as_bytes()))
-            .collect(),
+        Dialect::Go => path[1..].split('/').map(decoded).collect(),
     };
     let mut known: Option<&'static Route> = None;
     for (place, route) in ROUTES.iter().enumerate() {
@@ -150,6 +148,14 @@ pub fn find(asked: &Asked) -> Found {
         }
     }
     known.map_or(Found::Nothing, |route| Found::Method(route.allow(dialect)))
+}
+
+/// A path, or a part of one, without escapes.
+fn decoded(part: &str) -> Cow<'_, str> {
+    match text::unquote(part.as_bytes()) {
+        Cow::Borrowed(_) => part.into(),
+        Cow::Owned(bytes) => String::from_utf8_lossy(&bytes).into_owned().into(),
+    }
 }
 
 /// How metrics call an endpoint.
@@ -351,7 +357,7 @@ mod tests {
     use super::*;
 
     fn open(pattern: &'static str, path: &str, dialect: Dialect) -> Option<Vec<String>> {
-        let parts: Vec<_> = path[1..].split('/').map(ToOwned::to_owned).collect();
+        let parts: Vec<_> = path[1..].split('/').map(Cow::from).collect();
         route(pattern, GET, GET, always!(inspect::get)).matches(&parts, dialect)
     }
 

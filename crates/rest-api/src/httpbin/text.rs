@@ -1,7 +1,16 @@
 //! Percent-encoding and names, as werkzeug and Go have them.
 
+use std::borrow::Cow;
+use std::net::IpAddr;
+
+use hyper::header::HeaderName;
+use portyard_wire::decimal;
+
 /// Undoes percent-encoding. What is no escape stays.
-pub fn unquote(text: &[u8]) -> Vec<u8> {
+pub fn unquote(text: &[u8]) -> Cow<'_, [u8]> {
+    if memchr::memchr(b'%', text).is_none() {
+        return text.into();
+    }
     let (mut out, mut at) = (Vec::with_capacity(text.len()), 0);
     while let Some(&byte) = text.get(at) {
         let code = if byte == b'%' {
@@ -12,7 +21,7 @@ pub fn unquote(text: &[u8]) -> Vec<u8> {
         out.push(code.unwrap_or(byte));
         at += if code.is_some() { 3 } else { 1 };
     }
-    out
+    out.into()
 }
 
 /// The byte that the two digits behind `at` stand for.
@@ -56,8 +65,8 @@ pub fn go_parameters(text: &str) -> (Vec<(String, String)>, bool) {
     let (good, bad): (Vec<&str>, Vec<&str>) =
         pairs.partition(|pair| !pair.contains(';') && is_quoted_well(pair));
     let decode = |text: &str| {
-        let decoded = unquote(text.replace('+', " ").as_bytes());
-        String::from_utf8_lossy(&decoded).into_owned()
+        let spaced = text.replace('+', " ");
+        String::from_utf8_lossy(&unquote(spaced.as_bytes())).into_owned()
     };
     let pairs = good.into_iter().map(|pair| {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -100,23 +109,21 @@ pub fn quote(text: &[u8], safe: &[u8]) -> String {
 
 /// The path of a URL as werkzeug shows it: readable, and only what would change its meaning escaped.
 /// `decoded` is the path without escapes.
-pub fn iri_path(decoded: &str) -> String {
-    iri(decoded.as_bytes(), b"!$&'()*+,/:;=@%", b"/?#")
+pub fn iri_path(decoded: &str) -> Cow<'_, str> {
+    iri(decoded, b"!$&'()*+,/:;=@%", b"/?#")
 }
 
 /// The query of a URL, likewise, of the query as it came.
-pub fn iri_query(query: &str) -> String {
-    iri(query.as_bytes(), b"!$&'()*+,/:;=?@%", b"&=+#")
+pub fn iri_query(query: &str) -> Cow<'_, str> {
+    iri(query, b"!$&'()*+,/:;=?@%", b"&=+#")
 }
 
-fn iri(text: &[u8], safe: &[u8], kept: &[u8]) -> String {
-    if text
-        .iter()
-        .all(|byte| byte.is_ascii_alphanumeric() || (*byte != b'%' && safe.contains(byte)))
-    {
-        return String::from_utf8_lossy(text).into_owned();
+fn iri<'a>(text: &'a str, safe: &[u8], kept: &[u8]) -> Cow<'a, str> {
+    let is_safe = |byte: u8| byte.is_ascii_alphanumeric() || (byte != b'%' && safe.contains(&byte));
+    if text.bytes().all(is_safe) {
+        return text.into();
     }
-    let quoted = quote(text, safe);
+    let quoted = quote(text.as_bytes(), safe);
     let bytes = quoted.as_bytes();
     let (mut out, mut pending, mut at) = (String::with_capacity(bytes.len()), Vec::new(), 0);
     while let Some(&byte) = bytes.get(at) {
@@ -144,43 +151,61 @@ fn iri(text: &[u8], safe: &[u8], kept: &[u8]) -> String {
         }
     }
     out.push_str(&requote(&pending));
-    out
+    out.into()
 }
 
 /// A field's name as WSGI tells it: `_` is `-`, and each letter behind anything but a letter is large.
-pub fn title(name: &str) -> String {
-    let mut out = String::with_capacity(name.len());
+pub fn title(name: &HeaderName) -> String {
     let mut inside = false;
-    for char in name.chars() {
-        let char = if char == '_' { '-' } else { char };
-        out.push(if inside {
-            char.to_ascii_lowercase()
-        } else {
-            char.to_ascii_uppercase()
-        });
-        inside = char.is_ascii_alphabetic();
-    }
-    out
+    let letters = name.as_str().bytes().map(|byte| {
+        let byte = match byte {
+            b'_' => b'-',
+            byte if inside => byte,
+            byte => byte.to_ascii_uppercase(),
+        };
+        inside = byte.is_ascii_alphabetic();
+        byte
+    });
+    // A token has no byte beyond ASCII (RFC 9110, 5.6.2).
+    String::from_utf8(letters.collect()).unwrap_or_default()
 }
 
 /// A field's name as Go tells it: the first letter and each behind a `-` is large.
-pub fn canonical(name: &str) -> String {
-    let mut out = String::with_capacity(name.len());
-    let mut upper = true;
-    for char in name.chars() {
-        out.push(if upper {
-            char.to_ascii_uppercase()
+pub fn canonical(name: &HeaderName) -> String {
+    let mut inside = false;
+    let letters = name.as_str().bytes().map(|byte| {
+        let large = if inside {
+            byte
         } else {
-            char.to_ascii_lowercase()
-        });
-        upper = char == '-';
-    }
-    out
+            byte.to_ascii_uppercase()
+        };
+        inside = byte != b'-';
+        large
+    });
+    String::from_utf8(letters.collect()).unwrap_or_default()
 }
 
 /// Bytes of a field as WSGI tells them: each is a character.
-pub fn latin1(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| char::from(*byte)).collect()
+pub fn latin1(bytes: &[u8]) -> Cow<'_, str> {
+    match str::from_utf8(bytes) {
+        Ok(text) if text.is_ascii() => text.into(),
+        _ => bytes.iter().map(|byte| char::from(*byte)).collect(),
+    }
+}
+
+/// An address, as it is usually written.
+pub fn of_address(address: IpAddr) -> String {
+    let IpAddr::V4(address) = address else {
+        return address.to_string();
+    };
+    let mut out = Vec::with_capacity(15);
+    for (place, number) in address.octets().into_iter().enumerate() {
+        if place > 0 {
+            out.push(b'.');
+        }
+        decimal::push_unsigned(number.into(), &mut out);
+    }
+    String::from_utf8(out).unwrap_or_default()
 }
 
 /// Bytes in hexadecimal.
@@ -304,7 +329,25 @@ mod tests {
             ("x_y", "X-Y", "X_y"),
             ("etag", "Etag", "Etag"),
         ] {
-            assert_eq!((title(name).as_str(), canonical(name).as_str()), (wsgi, go));
+            let name = HeaderName::from_static(name);
+            assert_eq!(
+                (title(&name).as_str(), canonical(&name).as_str()),
+                (wsgi, go)
+            );
+        }
+    }
+
+    #[test]
+    fn an_address_is_written_as_by_the_standard_library() {
+        for address in [
+            "0.0.0.0",
+            "127.0.0.1",
+            "255.10.99.100",
+            "::1",
+            "2001:db8::7",
+        ] {
+            let parsed: IpAddr = address.parse().unwrap();
+            assert_eq!(of_address(parsed), address);
         }
     }
 

@@ -238,8 +238,8 @@ fn proves(
     password: &str,
     body: &[u8],
 ) -> bool {
-    let decoded = text::unquote(asked.path.as_bytes());
-    let query = asked.query.as_deref().filter(|query| !query.is_empty());
+    let decoded = text::unquote(asked.path().as_bytes());
+    let query = asked.query().filter(|query| !query.is_empty());
     let query = query.map(|query| format!("?{query}")).unwrap_or_default();
     let decoded = format!(
         "{}{}{query}",

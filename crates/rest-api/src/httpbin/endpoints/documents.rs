@@ -223,7 +223,7 @@ pub fn links(asked: &Asked) -> Given {
                 return Err(Refusal::bad(why));
             };
             if !has_offset {
-                let query = asked.query.as_ref().map(|query| format!("?{query}"));
+                let query = asked.query().map(|query| format!("?{query}"));
                 let location = format!("{prefix}/links/{links}/0{}", query.unwrap_or_default());
                 return answer::redirect(StatusCode::FOUND, &location, asked.dialect);
             }

@@ -10,7 +10,7 @@ use super::{go_number, random_fraction};
 use crate::http::{Interim, Response, Spelling, respond, spell};
 use crate::httpbin::answer::{self, Given, Refusal};
 use crate::httpbin::asked::Asked;
-use crate::httpbin::echo::groups;
+use crate::httpbin::echo::{borrowed, groups};
 use crate::httpbin::go_random::GoRandom;
 use crate::httpbin::json::Writer;
 use crate::httpbin::{CONNECTION, Dialect, documents, text, weights};
@@ -250,7 +250,7 @@ fn python_headers(arguments: &[(String, String)]) -> Response {
         }
         let w = Writer::indented(Dialect::Python);
         let mut w = if is_guarded { w.guarded() } else { w };
-        all_groups(&mut w, pairs);
+        all_groups(&mut w, &pairs);
         let body = w.finish();
         if body.len() == length {
             return respond(StatusCode::OK, "application/json", body);
@@ -273,17 +273,17 @@ fn go_headers(mut arguments: Vec<(String, String)>) -> Response {
         }
     };
     let pairs = arguments.into_iter();
-    let pairs = pairs
+    let pairs: Vec<_> = pairs
         .map(|(name, value)| (escape(name), escape(value).into_bytes()))
         .collect();
     let mut w = Writer::indented(Dialect::Go);
-    all_groups(&mut w, pairs);
+    all_groups(&mut w, &pairs);
     respond(StatusCode::OK, json, w.finish())
 }
 
 /// An object of grouped values, at the top.
-fn all_groups(w: &mut Writer, pairs: Vec<(String, Vec<u8>)>) {
-    groups(w, None, pairs);
+fn all_groups(w: &mut Writer, pairs: &[(String, Vec<u8>)]) {
+    groups(w, None, borrowed(pairs));
 }
 
 fn is_type(name: &str) -> bool {

@@ -12,7 +12,7 @@ use std::process::Command;
 
 use common::pki::{Pki, Server};
 use common::{finish, python, run};
-use http::{Answering, answer, nghttpd, nginx, python_files, rest_api, serve, url};
+use http::{Answering, answer, httpbin, nghttpd, nginx, python_files, rest_api, serve, url};
 use portyard_testkit::{peer, pythons};
 use serde_json::Value;
 
@@ -33,6 +33,37 @@ fn the_server_of_every_python_is_understood() {
         assert_eq!(said["status"], 200, "{python:?}");
         run(&["http", "-I", "--fail", &format!("{url}/none")], b"").expect(1);
         run(&["http", "--fail", &url, "a=b"], b"").expect(69);
+    }
+}
+
+/// httpbin's own reckoning of digests, with bodies that count.
+#[test]
+fn a_digest_covers_the_body_for_httpbin() {
+    let (_running, base) = httpbin();
+    let directory = tempfile::tempdir().unwrap();
+    let large = directory.path().join("large.txt");
+    fs::write(&large, "a line\n".repeat(50_000)).unwrap();
+    let file = format!("@{}", large.display());
+    for algorithm in ["MD5", "SHA-256", "SHA-512"] {
+        for quality in ["auth", "auth-int"] {
+            let url = format!("{base}/digest-auth/{quality}/ada/secret/{algorithm}");
+            for data in [&[][..], &["-d", "text"], &["-d", &file]] {
+                let words = [&["http", "GET", "--digest", "--fail", &url, "-u"], data].concat();
+                let at = words.iter().position(|word| *word == "-u").unwrap() + 1;
+                let with = |user: &'static str| {
+                    let mut words = words.clone();
+                    words.insert(at, user);
+                    run(&words, b"")
+                };
+                let said = with("ada:secret").expect(0);
+                assert!(
+                    said.text().contains("\"authenticated\": true"),
+                    "{}",
+                    said.text()
+                );
+                with("ada:wrong").expect(77);
+            }
+        }
     }
 }
 

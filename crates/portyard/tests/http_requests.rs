@@ -159,9 +159,12 @@ fn every_kind_of_credentials_is_shown_as_its_rfc_says() {
     run(&words, b"").expect(0);
     // The whole message is to be covered.
     let whole = format!("{base}/digest-auth/auth-int/ada/secret");
-    let words = ["http", "-u", "ada:secret", "--digest", "--fail", &whole];
-    let said = run(&words, b"").expect(77);
-    assert!(said.stderr.contains("auth-int"), "{}", said.stderr);
+    let words = ["-u", "ada:secret", "--digest", "--fail", &whole];
+    told(&words, b"");
+    // It is not known before it is read, and then it is gone.
+    let words = [&["http", "GET"], &words[..], &["-d", "@-"]].concat();
+    let said = run(&words, b"from a pipe").expect(64);
+    assert!(said.stderr.contains("only once"), "{}", said.stderr);
     // Nobody can be asked: there is no terminal.
     fs::set_permissions(&password, fs::Permissions::from_mode(0o644)).unwrap();
     run(&[&["http"], &file[..], &[&named]].concat(), b"").expect(78);

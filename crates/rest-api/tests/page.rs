@@ -1,5 +1,4 @@
 //! The page of service yard in a real browser, by way of WebDriver (W3C).
-#![expect(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
 
 mod common;
 

@@ -202,3 +202,23 @@ fn start(command: &mut Command, port: u16) -> Running {
     wait_for(port);
     running
 }
+
+/// httpbin itself, Python's, in the server that it is developed with.
+pub fn httpbin() -> (Running, String) {
+    let python =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/peers/httpbin/bin/python");
+    assert!(
+        python.exists(),
+        "httpbin is missing in target/peers: run scripts/install-suites"
+    );
+    let port = free_port();
+    let script = format!(
+        "import logging; from httpbin import app; logging.disable(); app.run(port={port}, threaded=True)"
+    );
+    let mut command = Command::new(python);
+    command.args(["-c", &script]);
+    (
+        start(&mut command, port),
+        format!("http://127.0.0.1:{port}"),
+    )
+}

@@ -203,6 +203,15 @@ fn start(command: &mut Command, port: u16) -> Running {
     running
 }
 
+/// microsocks, with these arguments beside its address; its port.
+pub fn microsocks(arguments: &[&str]) -> (Running, u16) {
+    let port = free_port();
+    let mut command = Command::new(peer("microsocks"));
+    command.args(["-i", "127.0.0.1", "-p", &port.to_string()]);
+    command.args(arguments);
+    (start(&mut command, port), port)
+}
+
 /// httpbin itself, Python's, in the server that it is developed with.
 pub fn httpbin() -> (Running, String) {
     let python =

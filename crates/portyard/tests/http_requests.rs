@@ -78,6 +78,34 @@ fn items_become_query_fields_and_data() {
     assert_eq!(said["form"]["a"], json!(["1", "2"]));
 }
 
+/// Servers that want to know how long a body is answer 411 to who does not say so.
+#[test]
+fn a_body_that_is_not_there_is_told_of_where_one_is_expected() {
+    let server = Answering::new(|_, request| answer("200 Yes", "", request.as_bytes()));
+    let rest = rest_api("");
+    let anything = format!("{}/anything", url(&rest, "python"));
+    for (method, tells) in [
+        ("POST", true),
+        ("PUT", true),
+        ("PATCH", true),
+        ("GET", false),
+        ("DELETE", false),
+    ] {
+        let said = run(&["http", method, &server.url], b"").expect(0);
+        let lengths = said.text().matches("\r\nContent-Length: 0\r\n").count();
+        assert_eq!(lengths, usize::from(tells), "{}", said.text());
+        assert!(
+            said.text()
+                .starts_with(&format!("{method} / HTTP/1.1\r\nHost: ")),
+            "{}",
+            said.text()
+        );
+        let said = told(&[method, &anything, "--http-version", "2"], b"");
+        let length = said["headers"].get("Content-Length");
+        assert_eq!(length.is_some(), tells, "{said}");
+    }
+}
+
 #[test]
 fn files_are_sent_as_a_form_and_as_they_are() {
     let rest = rest_api("");

@@ -8,9 +8,11 @@ mod http;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Command;
 
-use common::run;
+use common::{finish, run};
 use http::{Answering, answer, rest_api, url};
+use portyard_testkit::peer;
 use serde_json::{Value, json};
 
 /// What a run with these words prints, as JSON.
@@ -273,6 +275,23 @@ fn compressed_answers_are_read_and_left_alone_as_asked() {
     ] {
         let said = told(&[&format!("{base}/{path}")], b"");
         assert_eq!(said[mark], true, "{path}");
+    }
+    // As some servers say deflate, in Python's words.
+    let script = "import sys, zlib; o = zlib.compressobj(wbits=-15); t = b'a line\\n' * 99; \
+                  sys.stdout.buffer.write(o.compress(t) + o.flush())";
+    let bare = finish(Command::new(peer("python3")).args(["-c", script]), b"")
+        .expect(0)
+        .stdout;
+    let short = bare[..bare.len() - 1].to_vec();
+    for (bytes, exit) in [(bare, 0), (short, 65)] {
+        let server =
+            Answering::new(move |_, _| answer("200 Yes", "Content-Encoding: deflate\r\n", &bytes));
+        let said = run(&["http", &server.url], b"").expect(exit);
+        assert!(
+            exit != 0 || said.text() == "a line\n".repeat(99),
+            "{}",
+            said.text()
+        );
     }
     let raw = run(&["http", "--no-compress", &format!("{base}/gzip")], b"").expect(0);
     assert_eq!(raw.stdout[..2], [0x1f, 0x8b]);

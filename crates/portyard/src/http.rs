@@ -16,6 +16,7 @@ mod item;
 mod jar;
 pub mod link;
 pub mod login;
+mod netrc;
 pub mod pace;
 mod pretty;
 mod proxy;
@@ -26,6 +27,7 @@ mod retry;
 mod session;
 mod show;
 mod site;
+mod socks;
 mod talk;
 mod tap;
 mod timing;
@@ -181,7 +183,9 @@ struct RequestOptions {
     #[arg(long, value_name = "ENDPOINT")]
     connect: Option<Endpoint>,
     /// Go by this proxy, http://[USER:PASSWORD@]HOST:PORT, and by no other whatever the environment says.
-    /// For https it carries what it cannot read. Other users of this machine can see a PASSWORD here.
+    /// For https it carries what it cannot read. socks5h:// in place of http:// is one of SOCKS, which
+    /// looks names up itself; with socks5:// they are looked up here. Other users of this machine can see
+    /// a PASSWORD here.
     #[arg(short = 'x', long, value_name = "URL", conflicts_with = "connect")]
     proxy: Option<String>,
 }
@@ -197,6 +201,13 @@ struct CredentialOptions {
     /// $CREDENTIALS_DIRECTORY.
     #[arg(long, value_name = "FILE", requires = "user")]
     password_file: Option<FilePlace>,
+    /// Look the user, or the password of --user, up in ~/.netrc by the host of the URL. The file must be
+    /// readable by its owner alone. Who is not in it is nobody.
+    #[arg(short = 'n', long, conflicts_with_all = ["password_file", "token"])]
+    netrc: bool,
+    /// The same in this file.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["password_file", "token"])]
+    netrc_file: Option<FilePlace>,
     /// Prove the password by a digest (MD5, SHA-256, SHA-512-256) rather than send it.
     #[arg(long)]
     digest: bool,
@@ -398,7 +409,10 @@ impl Args {
             }
             (Some(user), None) => match (user.split_once(':'), &options.password_file) {
                 (None, Some(place)) => (user.clone(), password_of(place)?),
-                (None, None) => (user.clone(), login::ask_password(user)?),
+                (None, None) => match self.look_up(url, Some(user))? {
+                    Some(known) => known,
+                    None => (user.clone(), login::ask_password(user)?),
+                },
                 (Some((user, password)), None) => (user.into(), String::from(password).into()),
                 (Some(_), Some(_)) => {
                     let message = "the password is given twice; leave one of them out";
@@ -406,17 +420,46 @@ impl Args {
                 }
             },
             (None, Some(both)) => both,
-            (None, None) if options.digest => {
-                let message = "--digest proves the password of a user; say whose with --user";
-                return Err(Fatal::new(Exit::Usage, message));
-            }
-            (None, None) => return Ok(None),
+            (None, None) => match self.look_up(url, None)? {
+                Some(known) => known,
+                None if options.digest => {
+                    let message = "--digest proves the password of a user; say whose with --user";
+                    return Err(Fatal::new(Exit::Usage, message));
+                }
+                None => return Ok(None),
+            },
         };
         if options.digest {
             Login::digest(user, password).map(Some)
         } else {
             Login::basic(&user, &password).map(Some)
         }
+    }
+
+    /// Who is in the file of users and passwords for the host of a URL, if there is to be one.
+    fn look_up(
+        &self,
+        url: &Url,
+        user: Option<&str>,
+    ) -> Result<Option<(String, Zeroizing<String>)>, Fatal> {
+        let options = &self.credentials;
+        let place = match &options.netrc_file {
+            Some(place) => place.clone(),
+            None if options.netrc => {
+                let home = std::env::var_os("HOME").filter(|home| !home.is_empty());
+                let home = home.ok_or_else(|| {
+                    Fatal::new(
+                        Exit::Usage,
+                        "--netrc: HOME is not set; say --netrc-file FILE",
+                    )
+                })?;
+                FilePlace::Path(PathBuf::from(home).join(".netrc"))
+            }
+            None => return Ok(None),
+        };
+        let host = url.host_str().unwrap_or_default();
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        netrc::look_up(&place, host, user)
     }
 
     fn show(&self, method: &Method, is_file: bool) -> Show {

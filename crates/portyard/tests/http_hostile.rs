@@ -5,7 +5,7 @@
 mod common;
 mod http;
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -159,6 +159,62 @@ fn a_proxy_that_means_harm_is_left_and_told_of() {
         65,
         "is it a port of TLS?",
     );
+}
+
+#[test]
+fn a_socks_proxy_that_means_harm_is_left_and_told_of() {
+    // What it says at once, and what it was asked for.
+    let says = |text: &'static [u8]| {
+        let (sender, asked) = std::sync::mpsc::channel();
+        let url = serve(move |mut stream| {
+            let _ = stream.write_all(text);
+            let mut all = Vec::new();
+            let _ = stream.shutdown(std::net::Shutdown::Write);
+            let _ = stream.read_to_end(&mut all);
+            let _ = sender.send(all);
+        });
+        (url.replace("http", "socks5h"), asked)
+    };
+    let asks = |proxy: &str, exit: i32, told: &str| {
+        let url = "http://name.invalid:81/";
+        let said = run(&["http", "--timeout", "1s", "--proxy", proxy, url], b"").expect(exit);
+        assert!(said.stderr.contains(told), "{}", said.stderr);
+    };
+    for (text, exit, told) in [
+        (&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..], 65, "is it one?"),
+        (b"", 65, "is it one?"),
+        (b"\x05", 65, "is it one?"),
+        (b"\x05\x00\x05", 65, "is it one?"),
+        (b"\x05\x00\x05\x00\x00\x09", 65, "is it one?"),
+        (b"\x05\x00\x04\x00\x00\x01", 65, "is it one?"),
+        (b"\x05\xff", 77, "who you are"),
+        // A password was not offered.
+        (b"\x05\x02", 77, "who you are"),
+        (b"\x05\x00\x05\x02\x00\x01", 77, "not allowed"),
+        (b"\x05\x00\x05\x04\x00\x01", 69, "host cannot be reached"),
+        (b"\x05\x00\x05\xff\x00\x01", 65, "it failed"),
+    ] {
+        asks(&says(text).0, exit, told);
+    }
+    // The name goes there as it is, and is looked up here if the scheme says so.
+    let (proxy, asked) = says(b"\x05\x00\x05\x05\x00\x01");
+    asks(
+        &proxy,
+        69,
+        "name.invalid:81: it says: nothing listens there",
+    );
+    let asked = asked.recv().unwrap();
+    assert_eq!(
+        asked,
+        b"\x05\x01\x00\x05\x01\x00\x03\x0cname.invalid\x00\x51"
+    );
+    let (proxy, asked) = says(b"\x05\x00\x05\x02\x00\x01");
+    let proxy = proxy.replace("socks5h", "socks5");
+    run(&["http", "--proxy", &proxy, "http://localhost:81/"], b"").expect(77);
+    let asked = asked.recv().unwrap();
+    assert!(matches!(asked[6], 1 | 4), "{asked:?}");
+    let silent = serve(|_stream| thread::sleep(Duration::from_secs(60)));
+    asks(&silent.replace("http", "socks5h"), 75, "--timeout");
 }
 
 #[test]

@@ -7,12 +7,15 @@ mod http;
 
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
 use common::pki::{Pki, Server};
 use common::{finish, python, run};
-use http::{Answering, answer, nghttpd, nginx, python_files, rest_api, serve, url};
+use http::{
+    Answering, answer, httpbin, microsocks, nghttpd, nginx, python_files, rest_api, serve, url,
+};
 use portyard_testkit::{peer, pythons};
 use serde_json::Value;
 
@@ -33,6 +36,37 @@ fn the_server_of_every_python_is_understood() {
         assert_eq!(said["status"], 200, "{python:?}");
         run(&["http", "-I", "--fail", &format!("{url}/none")], b"").expect(1);
         run(&["http", "--fail", &url, "a=b"], b"").expect(69);
+    }
+}
+
+/// httpbin's own reckoning of digests, with bodies that count.
+#[test]
+fn a_digest_covers_the_body_for_httpbin() {
+    let (_running, base) = httpbin();
+    let directory = tempfile::tempdir().unwrap();
+    let large = directory.path().join("large.txt");
+    fs::write(&large, "a line\n".repeat(50_000)).unwrap();
+    let file = format!("@{}", large.display());
+    for algorithm in ["MD5", "SHA-256", "SHA-512"] {
+        for quality in ["auth", "auth-int"] {
+            let url = format!("{base}/digest-auth/{quality}/ada/secret/{algorithm}");
+            for data in [&[][..], &["-d", "text"], &["-d", &file]] {
+                let words = [&["http", "GET", "--digest", "--fail", &url, "-u"], data].concat();
+                let at = words.iter().position(|word| *word == "-u").unwrap() + 1;
+                let with = |user: &'static str| {
+                    let mut words = words.clone();
+                    words.insert(at, user);
+                    run(&words, b"")
+                };
+                let said = with("ada:secret").expect(0);
+                assert!(
+                    said.text().contains("\"authenticated\": true"),
+                    "{}",
+                    said.text()
+                );
+                with("ada:wrong").expect(77);
+            }
+        }
     }
 }
 
@@ -139,8 +173,155 @@ fn a_proxy_asks_for_http_and_carries_https_unread() {
     )
     .expect(69);
     assert!(said.stderr.contains("502"), "{}", said.stderr);
-    for wrong in ["https://proxy:1", "http://proxy/path", "socks5://proxy"] {
+    for wrong in [
+        "https://proxy:1",
+        "http://proxy/path",
+        "socks4://proxy",
+        "socks5://proxy/path",
+        "socks5h://",
+    ] {
         run(&["http", "-x", wrong, &plain.url], b"").expect(64);
+    }
+}
+
+/// What curl reads from a file of users and passwords, we do.
+#[test]
+fn who_we_are_is_found_where_curl_finds_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("netrc");
+    let text = "# of hosts\nmachine a.example login ada password p:1 account none\n\
+        macdef init\nmachine b.example login not password this\n\n\
+        machine B.example\n\tlogin \"b \\\"c\\\\\"\n\tpassword \"two words\"\n\
+        machine a.example login eve password other\n\
+        machine 127.0.0.1 login local password here\ndefault login any password body\n";
+    fs::write(&file, text).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    let file = file.to_str().unwrap();
+    let server = Answering::new(|_, request| {
+        let line = request
+            .lines()
+            .find(|line| line.starts_with("Authorization: "));
+        answer("200 Yes", "", line.unwrap_or("nobody").as_bytes())
+    });
+    let at = server.url.trim_start_matches("http://");
+    let curl = |words: &[&str]| {
+        let mut command = Command::new(peer("curl"));
+        let to = format!("::{at}");
+        command.args([
+            "-sS",
+            "--max-time",
+            "20",
+            "--connect-to",
+            &to,
+            "--netrc-file",
+            file,
+        ]);
+        finish(command.args(words), b"").expect(0).text().to_owned()
+    };
+    let ours = |words: &[&str]| {
+        let to = format!("tcp://{at}");
+        let all = [&["http", "--connect", &to, "--netrc-file", file], words].concat();
+        run(&all, b"").expect(0).text().to_owned()
+    };
+    for words in [
+        &["http://a.example/"][..],
+        &["http://A.example:8080/"],
+        &["http://b.example/"],
+        &["http://127.0.0.1/"],
+        &["http://other.example/"],
+        &["-u", "you:me", "http://a.example/"],
+    ] {
+        let told = ours(words);
+        assert!(
+            told.starts_with("Authorization: Basic "),
+            "{words:?} {told}"
+        );
+        assert_eq!(told, curl(words), "{words:?}");
+    }
+    // Where curl's versions differ.
+    assert_eq!(
+        ours(&["-u", "eve", "http://a.example/"]),
+        "Authorization: Basic ZXZlOm90aGVy"
+    );
+    assert_eq!(
+        ours(&["http://you:me@a.example/"]),
+        ours(&["-u", "you:me", "http://b.example/"])
+    );
+    // It is at home, and asked only if somebody says so.
+    fs::rename(file, directory.path().join(".netrc")).unwrap();
+    let home = |words: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_portyard"));
+        command
+            .env("HOME", directory.path())
+            .arg("http")
+            .args(words);
+        finish(&mut command, b"").expect(0).text().to_owned()
+    };
+    assert_eq!(home(&[&server.url]), "nobody");
+    assert_eq!(
+        home(&["-n", &server.url]),
+        "Authorization: Basic bG9jYWw6aGVyZQ=="
+    );
+    // Of another origin nobody is looked up.
+    let target = server.url.replace("127.0.0.1", "localhost");
+    let field = format!("Location: {target}\r\n");
+    let leads = Answering::new(move |_, _| answer("302 Go", &field, b""));
+    assert_eq!(home(&["-n", "-L", &leads.url]), "nobody");
+    // Nor is it where others can read it, or wrong.
+    let place = directory.path().join(".netrc");
+    let place = place.to_str().unwrap();
+    fs::write(place, "machine x passwd y\n").unwrap();
+    let said = run(&["http", "--netrc-file", place, &server.url], b"").expect(78);
+    assert!(said.stderr.contains("line 1"), "{}", said.stderr);
+    fs::set_permissions(place, fs::Permissions::from_mode(0o644)).unwrap();
+    run(&["http", "--netrc-file", place, &server.url], b"").expect(78);
+}
+
+#[test]
+fn microsocks_carries_everything_by_name_and_by_address() {
+    let pki = Pki::new();
+    let ca = pki.file("ca.pem");
+    let server = pki.python(TLS, &[""]);
+    let secure = https(&server, "localhost");
+    let plain = Answering::new(|_, request| answer("200 Yes", "", request.as_bytes()));
+    let named = plain.url.replace("127.0.0.1", "localhost");
+    let (_open, open) = microsocks(&[]);
+    let (_closed, closed) = microsocks(&["-u", "ada", "-P", "s e"]);
+    for scheme in ["socks5h", "socks5"] {
+        for proxy in [
+            format!("{scheme}://127.0.0.1:{open}"),
+            format!("{scheme}://ada:s%20e@localhost:{closed}"),
+        ] {
+            let with = |words: &[&str]| {
+                run(
+                    &[&["http", "--fail", "-v", "-x", &proxy], words].concat(),
+                    b"",
+                )
+            };
+            // Whole URLs are for proxies of HTTP.
+            let said = with(&[&format!("{named}/a?b=c")]).expect(0);
+            assert!(
+                said.text().starts_with("GET /a?b=c HTTP/1.1\r\n"),
+                "{}",
+                said.text()
+            );
+            assert!(said.stderr.contains("carries bytes to"), "{}", said.stderr);
+            with(&[&plain.url]).expect(0);
+            let said = with(&["--ca", &ca, &secure]).expect(0);
+            assert!(said.text().starts_with("TLSv1.3 "), "{}", said.text());
+            let said = with(&["http://127.0.0.1:1"]).expect(69);
+            assert!(
+                said.stderr.contains("127.0.0.1:1: it says: "),
+                "{}",
+                said.stderr
+            );
+        }
+        let wrong = format!("{scheme}://ada:other@127.0.0.1:{closed}");
+        let said = run(&["http", "-x", &wrong, &plain.url], b"").expect(77);
+        assert!(said.stderr.contains("USER:PASSWORD"), "{}", said.stderr);
+        let nobody = format!("{scheme}://127.0.0.1:{closed}");
+        let said = run(&["http", "-x", &nobody, &plain.url], b"").expect(77);
+        assert!(said.stderr.contains("USER:PASSWORD@"), "{}", said.stderr);
     }
 }
 

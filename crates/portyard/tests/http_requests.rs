@@ -8,9 +8,11 @@ mod http;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Command;
 
-use common::run;
+use common::{finish, run};
 use http::{Answering, answer, rest_api, url};
+use portyard_testkit::peer;
 use serde_json::{Value, json};
 
 /// What a run with these words prints, as JSON.
@@ -76,6 +78,34 @@ fn items_become_query_fields_and_data() {
     let go = format!("{base}/go/post");
     let said = told(&["--form", &go, "a=1", "a=2"], b"");
     assert_eq!(said["form"]["a"], json!(["1", "2"]));
+}
+
+/// Servers that want to know how long a body is answer 411 to who does not say so.
+#[test]
+fn a_body_that_is_not_there_is_told_of_where_one_is_expected() {
+    let server = Answering::new(|_, request| answer("200 Yes", "", request.as_bytes()));
+    let rest = rest_api("");
+    let anything = format!("{}/anything", url(&rest, "python"));
+    for (method, tells) in [
+        ("POST", true),
+        ("PUT", true),
+        ("PATCH", true),
+        ("GET", false),
+        ("DELETE", false),
+    ] {
+        let said = run(&["http", method, &server.url], b"").expect(0);
+        let lengths = said.text().matches("\r\nContent-Length: 0\r\n").count();
+        assert_eq!(lengths, usize::from(tells), "{}", said.text());
+        assert!(
+            said.text()
+                .starts_with(&format!("{method} / HTTP/1.1\r\nHost: ")),
+            "{}",
+            said.text()
+        );
+        let said = told(&[method, &anything, "--http-version", "2"], b"");
+        let length = said["headers"].get("Content-Length");
+        assert_eq!(length.is_some(), tells, "{said}");
+    }
 }
 
 #[test]
@@ -159,9 +189,12 @@ fn every_kind_of_credentials_is_shown_as_its_rfc_says() {
     run(&words, b"").expect(0);
     // The whole message is to be covered.
     let whole = format!("{base}/digest-auth/auth-int/ada/secret");
-    let words = ["http", "-u", "ada:secret", "--digest", "--fail", &whole];
-    let said = run(&words, b"").expect(77);
-    assert!(said.stderr.contains("auth-int"), "{}", said.stderr);
+    let words = ["-u", "ada:secret", "--digest", "--fail", &whole];
+    told(&words, b"");
+    // It is not known before it is read, and then it is gone.
+    let words = [&["http", "GET"], &words[..], &["-d", "@-"]].concat();
+    let said = run(&words, b"from a pipe").expect(64);
+    assert!(said.stderr.contains("only once"), "{}", said.stderr);
     // Nobody can be asked: there is no terminal.
     fs::set_permissions(&password, fs::Permissions::from_mode(0o644)).unwrap();
     run(&[&["http"], &file[..], &[&named]].concat(), b"").expect(78);
@@ -242,6 +275,23 @@ fn compressed_answers_are_read_and_left_alone_as_asked() {
     ] {
         let said = told(&[&format!("{base}/{path}")], b"");
         assert_eq!(said[mark], true, "{path}");
+    }
+    // As some servers say deflate, in Python's words.
+    let script = "import sys, zlib; o = zlib.compressobj(wbits=-15); t = b'a line\\n' * 99; \
+                  sys.stdout.buffer.write(o.compress(t) + o.flush())";
+    let bare = finish(Command::new(peer("python3")).args(["-c", script]), b"")
+        .expect(0)
+        .stdout;
+    let short = bare[..bare.len() - 1].to_vec();
+    for (bytes, exit) in [(bare, 0), (short, 65)] {
+        let server =
+            Answering::new(move |_, _| answer("200 Yes", "Content-Encoding: deflate\r\n", &bytes));
+        let said = run(&["http", &server.url], b"").expect(exit);
+        assert!(
+            exit != 0 || said.text() == "a line\n".repeat(99),
+            "{}",
+            said.text()
+        );
     }
     let raw = run(&["http", "--no-compress", &format!("{base}/gzip")], b"").expect(0);
     assert_eq!(raw.stdout[..2], [0x1f, 0x8b]);

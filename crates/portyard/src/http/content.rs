@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::fs::File;
+use std::future::poll_fn;
 use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -94,6 +95,16 @@ impl Content {
     pub fn is_large(&self) -> bool {
         let whole = |piece: &Piece| matches!(piece, Piece::Whole(_));
         !self.pieces.iter().all(whole)
+    }
+
+    /// Reads it, as it will be sent.
+    pub async fn read(&self, mut take: impl FnMut(&[u8])) -> Result<(), Fatal> {
+        let mut body = self.open(ProgressBar::hidden())?;
+        while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+            let frame = frame.map_err(|error| Fatal::new(Exit::Io, error.to_string()))?;
+            take(&frame.into_data().unwrap_or_default());
+        }
+        Ok(())
     }
 
     /// Begins to send it. Files are read by a thread, so that a slow one holds no deadline up.

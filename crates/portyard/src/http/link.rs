@@ -8,10 +8,10 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::{http1, http2};
 use hyper::ext::ReasonPhrase;
-use hyper::header::{HeaderValue, PROXY_AUTHORIZATION};
+use hyper::header::{CONTENT_LENGTH, HeaderValue, PROXY_AUTHORIZATION};
 use hyper::rt::Executor;
 use hyper::{Method, Request, Response, Uri};
 use hyper_util::rt::TokioIo;
@@ -208,6 +208,9 @@ impl Link {
     }
 
     fn request(&mut self, asked: Asked<'_>) -> Result<Request<Outgoing>, Fatal> {
+        // Where a body is expected, some servers want to be told that there is none (RFC 9110, 8.6).
+        let tells_nothing = asked.body.is_end_stream()
+            && [Method::POST, Method::PUT, Method::PATCH].contains(asked.method);
         let mut request = Request::new(asked.body);
         *request.method_mut() = asked.method.clone();
         let is_http2 = self.is_http2();
@@ -250,6 +253,10 @@ impl Link {
             request
                 .headers_mut()
                 .append(name, value.map_err(|error| wrong(&error))?);
+        }
+        if tells_nothing {
+            let nothing = HeaderValue::from_static("0");
+            request.headers_mut().insert(CONTENT_LENGTH, nothing);
         }
         let mut seen = self.seen.borrow_mut();
         if is_http2 {

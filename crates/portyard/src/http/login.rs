@@ -7,7 +7,7 @@ use hyper::header::WWW_AUTHENTICATE;
 use portyard_core::exit::{Exit, Fatal};
 use portyard_core::files::{FilePlace, Links};
 use portyard_wire::http::challenge::{Challenge, parameters};
-use portyard_wire::http::digest::{Claim, DigestError, DigestSession};
+use portyard_wire::http::digest::{BodyHash, Claim, DigestError, DigestSession};
 use rustyline::config::Behavior;
 use rustyline::highlight::Highlighter;
 use rustyline::{Config, Editor, Helper};
@@ -64,8 +64,16 @@ impl Login {
         })))
     }
 
-    /// The value of `Authorization` for the next request.
-    pub fn authorization(&mut self, method: &str, target: &str) -> Option<String> {
+    /// The hash that the body has to go through before a request is authorized; `None`: it does not count.
+    pub fn body_hash(&self) -> Option<BodyHash> {
+        match self {
+            Self::Fixed(_) => None,
+            Self::Digest(digest) => digest.session.as_ref()?.body_hash(),
+        }
+    }
+
+    /// The value of `Authorization` for the next request, whose body has that hash if one is wanted.
+    pub fn authorization(&mut self, method: &str, target: &str, body: &str) -> Option<String> {
         match self {
             Self::Fixed(value) => Some(value.to_string()),
             Self::Digest(digest) => {
@@ -75,6 +83,7 @@ impl Login {
                     password: &digest.password,
                     method,
                     target,
+                    body,
                     cnonce: &digest.cnonce,
                 }))
             }
@@ -192,10 +201,10 @@ mod tests {
     #[test]
     fn a_password_is_proved_once_and_again_only_for_a_new_nonce() {
         let mut login = Login::digest("u".into(), String::from("p").into()).unwrap();
-        assert_eq!(login.authorization("GET", "/"), None);
+        assert_eq!(login.authorization("GET", "/", ""), None);
         let first = fields("Digest realm=r, nonce=n, qop=auth");
         assert_eq!(login.challenged(&first), Ok(true));
-        let said = login.authorization("GET", "/").unwrap();
+        let said = login.authorization("GET", "/", "").unwrap();
         assert!(said.starts_with("Digest username=\"u\""), "{said}");
         // The password is wrong.
         assert_eq!(login.challenged(&first), Ok(false));
@@ -210,7 +219,7 @@ mod tests {
     fn a_password_as_it_is_is_never_shown_twice() {
         let mut login = Login::basic("Aladdin", "open sesame").unwrap();
         // RFC 7617, 2.
-        let said = login.authorization("GET", "/").unwrap();
+        let said = login.authorization("GET", "/", "").unwrap();
         assert_eq!(said, "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==");
         assert_eq!(login.challenged(&fields("Basic realm=r")), Ok(false));
         assert!(Login::basic("a:b", "c").is_err());

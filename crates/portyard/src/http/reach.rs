@@ -68,7 +68,8 @@ pub async fn reach(
     let connect = start.elapsed();
     talk.note(&format!("connected to {}", target.endpoint));
     // What a proxy cannot ask for itself.
-    let tunnel = proxy.filter(|_| site.is_tls || plan.versions == Versions::Http2);
+    let tunnel = proxy
+        .filter(|proxy| proxy.only_carries() || site.is_tls || plan.versions == Versions::Http2);
     if let Some(proxy) = tunnel {
         proxy.tunnel(&mut stream, &target, site, &pace).await?;
         talk.note(&format!("{} carries bytes to {site}", target.endpoint));

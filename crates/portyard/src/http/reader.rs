@@ -44,7 +44,7 @@ impl Reader {
                     );
                     Fatal::new(Exit::Data, message)
                 })?;
-                let decoder = Decoder::new(coding).map_err(|error| {
+                let decoder = Decoder::of_answer(coding).map_err(|error| {
                     Fatal::new(Exit::OsError, format!("cannot decompress: {error}"))
                 })?;
                 decoders.push(decoder);

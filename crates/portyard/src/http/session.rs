@@ -306,13 +306,16 @@ impl Session {
             let Some((_, link)) = &mut self.link else {
                 return Err(wrong("there is no connection"));
             };
-            let fields = compose(
-                method,
-                url,
-                &next.fields,
-                &self.jar,
-                self.plan.login.as_mut().filter(|_| is_first),
-            );
+            let login = self.plan.login.as_mut().filter(|_| is_first);
+            let mut body = String::new();
+            if let Some(mut hash) = login.as_ref().and_then(|login| login.body_hash()) {
+                let read = content.read(|bytes| hash.update(bytes)).await;
+                read.map_err(Failure::lasting)?;
+                body = hash.finish();
+            }
+            let authorization =
+                login.and_then(|login| login.authorization(method.as_str(), target(url), &body));
+            let fields = compose(url, &next.fields, &self.jar, authorization);
             // What a person types may be anything; of a URL little is left to be wrong.
             let uri: Uri = url[..url::Position::AfterQuery]
                 .parse()
@@ -453,11 +456,10 @@ impl Plan {
 
 /// All fields of a request, Host first.
 fn compose(
-    method: &Method,
     url: &Url,
     fields: &[Field],
     jar: &Jar,
-    login: Option<&mut Login>,
+    authorization: Option<String>,
 ) -> Vec<(String, Vec<u8>)> {
     let mut all: Vec<(String, Vec<u8>)> = Vec::new();
     let has = |name: &str| {
@@ -468,10 +470,7 @@ fn compose(
     if !has("host") {
         all.push(("Host".into(), authority(url).into()));
     }
-    if !has("authorization")
-        && let Some(value) =
-            login.and_then(|login| login.authorization(method.as_str(), target(url)))
-    {
+    if let Some(value) = authorization.filter(|_| !has("authorization")) {
         all.push(("Authorization".into(), value.into()));
     }
     let mut cookies = jar.cookies(url);

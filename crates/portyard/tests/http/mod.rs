@@ -202,3 +202,32 @@ fn start(command: &mut Command, port: u16) -> Running {
     wait_for(port);
     running
 }
+
+/// microsocks, with these arguments beside its address; its port.
+pub fn microsocks(arguments: &[&str]) -> (Running, u16) {
+    let port = free_port();
+    let mut command = Command::new(peer("microsocks"));
+    command.args(["-i", "127.0.0.1", "-p", &port.to_string()]);
+    command.args(arguments);
+    (start(&mut command, port), port)
+}
+
+/// httpbin itself, Python's, in the server that it is developed with.
+pub fn httpbin() -> (Running, String) {
+    let python =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/peers/httpbin/bin/python");
+    assert!(
+        python.exists(),
+        "httpbin is missing in target/peers: run scripts/install-suites"
+    );
+    let port = free_port();
+    let script = format!(
+        "import logging; from httpbin import app; logging.disable(); app.run(port={port}, threaded=True)"
+    );
+    let mut command = Command::new(python);
+    command.args(["-c", &script]);
+    (
+        start(&mut command, port),
+        format!("http://127.0.0.1:{port}"),
+    )
+}

@@ -76,6 +76,7 @@ impl Service {
         let steering = Steering {
             enabled: options.yard.actions,
             key: options.yard.key.as_ref().map(|key| key.scheme.word()),
+            certificates: !options.yard.allow.is_empty(),
         };
         let document = openapi::document(&options.yard);
         Ok(Self(Arc::new(YardService {

@@ -27,6 +27,8 @@ pub struct Steering {
     /// How a key is shown; null: none is demanded, a client certificate is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<&'static str>,
+    /// Whether a client certificate may do, in place of a key where there is one.
+    pub certificates: bool,
 }
 
 /// One daemon.

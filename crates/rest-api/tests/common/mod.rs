@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
 #![allow(dead_code, reason = "each test file uses a part")]
 
+pub mod browser;
 pub mod nginx;
 
 use std::fmt::Write as _;

@@ -36,6 +36,7 @@ pub enum Encoder {
 /// Undoes a coding, within caps.
 pub struct Decoder {
     kind: Kind,
+    takes_raw: bool,
     taken: u64,
     given: u64,
 }
@@ -248,13 +249,31 @@ impl Decoder {
         };
         Ok(Self {
             kind,
+            takes_raw: false,
             taken: 0,
             given: 0,
         })
     }
 
+    /// The same, for deflate too as some servers say it, without the wrapping of RFC 1950 (RFC 9110, 8.4.1.2).
+    pub fn of_answer(coding: Coding) -> io::Result<Self> {
+        let takes_raw = true;
+        Self::new(coding).map(|decoder| Self {
+            takes_raw,
+            ..decoder
+        })
+    }
+
     /// Takes bytes in, and returns what they decode to, at most `room` bytes.
     pub fn write(&mut self, bytes: &[u8], room: u64) -> Result<Vec<u8>, DecodeError> {
+        if self.takes_raw
+            && self.taken == 0
+            && let (Kind::Deflate(decoder), Some(first)) = (&mut self.kind, bytes.first())
+            // What a wrapping begins with, and no first block of its own does.
+            && first & 0x0f != 8
+        {
+            *decoder = Stepped::new(Decompress::new(false));
+        }
         self.taken += bytes.len() as u64;
         let ratio = (self.taken.saturating_mul(RATIO_MAX) + SMALL).saturating_sub(self.given);
         let least = room.min(ratio);

@@ -4,6 +4,7 @@
   const SVG = "http://www.w3.org/2000/svg";
   const POINTS = 60;
   const SOON_DAYS = 30;
+  const HAPPENED = 12;
   const byId = (id) => document.getElementById(id);
   const daemons = new Map();
   const cards = new Map();
@@ -44,7 +45,8 @@
     }
     return Math.max(0, Math.floor(seconds)) + " s";
   };
-  const clock = (at) => new Date(at * 1000);
+  // The end of the year 9999 at most, which is the last that a certificate can name.
+  const clock = (at) => new Date(Math.min(at, 253402300799) * 1000);
 
   // A chart: the history as an area and a line; a second history as a dashed line.
   function chart(title) {
@@ -86,7 +88,7 @@
     const sub = make("p", { class: "sub" });
     const error = make("p", { class: "error", hidden: "" });
     const work = chart("");
-    const traffic = chart("Bytes in, out");
+    const traffic = chart("Bytes/s in, out");
     const facts = {};
     const list = make("dl", {});
     for (const [key, label] of [["connections", "Connections"], ["taken", "Taken"], ["refused", "Refused"],
@@ -131,7 +133,8 @@
     const totals = daemon.totals;
     const rates = daemon.rates;
     const isThere = daemon.state !== "unreachable" && daemon.state !== "unknown";
-    const datagrams = daemon.listeners.some((listener) => !listener.connections);
+    // An fd-broker may have both; of such a one its connections are told.
+    const datagrams = daemon.listeners.length > 0 && daemon.listeners.every((listener) => !listener.connections);
     view.root.dataset.state = daemon.state;
     view.badge.dataset.state = daemon.state;
     setText(view.badge, daemon.state);
@@ -141,7 +144,7 @@
     const history = daemon.history;
     view.work.figure.querySelector("figcaption").firstChild.data = datagrams ? "Datagrams" : "Connections taken";
     view.work.show(rate(rates.accepted + rates.datagrams), history.work);
-    view.traffic.show(bytes(rates.received_bytes) + "/s, " + bytes(rates.sent_bytes) + "/s", history.received, history.sent);
+    view.traffic.show(bytes(rates.received_bytes) + ", " + bytes(rates.sent_bytes), history.received, history.sent);
     const present = daemon.connections.present;
     const limit = daemon.connections.limit;
     setText(view.facts.connections, datagrams ? "–" : count(present) + (limit === undefined ? "" : " of " + count(limit)));
@@ -151,7 +154,7 @@
     setText(view.facts.uptime, isThere ? span(daemon.uptime_seconds) : "–");
     setText(view.facts.pid, isThere && daemon.pid ? String(daemon.pid) : "–");
     view.limits.replaceChildren(...daemon.limits.map((one) => make("li", { class: one.now ? "now" : "" },
-      (one.listener ? one.listener + ": " : "") + one.reason.replace("_", " ") + " × " + count(one.count))));
+      (one.listener ? one.listener + ": " : "") + one.reason.replaceAll("_", " ") + " × " + count(one.count))));
     view.limits.hidden = daemon.limits.length === 0;
     if (view.listeners.open || view.rows.childElementCount !== daemon.listeners.length) {
       view.rows.replaceChildren(...daemon.listeners.map((listener) => make("tr", {},
@@ -163,7 +166,7 @@
     setText(view.listeners.querySelector("summary"), daemon.listeners.length + (daemon.listeners.length === 1 ? " listener" : " listeners"));
     view.details.hidden = Object.keys(daemon.details).length === 0;
     setText(view.more, JSON.stringify(daemon.details, null, 2));
-    const can = (action) => steering.enabled && steering.key !== "hmac" && daemon.actions.includes(action);
+    const can = (action) => mayAct() && daemon.actions.includes(action);
     view.reload.hidden = !can("reload");
     view.drain.hidden = !can("drain");
     view.keys.hidden = !daemon.keys;
@@ -258,7 +261,7 @@
         (one.by ? ", by " + one.by : "") + " (" + one.done.said + ")"]),
     ].sort((a, b) => b[0] - a[0]);
     byId("changes").hidden = happened.length === 0;
-    byId("change-rows").replaceChildren(...happened.slice(0, 12).map(([at, text]) => make("li", {},
+    byId("change-rows").replaceChildren(...happened.slice(0, HAPPENED).map(([at, text]) => make("li", {},
       make("time", { datetime: clock(at).toISOString() }, clock(at).toLocaleTimeString()), text)));
   }
 
@@ -301,10 +304,12 @@
     },
     change(change) {
       changes.unshift(change);
+      changes.length = Math.min(changes.length, HAPPENED);
       showRest();
     },
     action(one) {
       taken.unshift(one);
+      taken.length = Math.min(taken.length, HAPPENED);
       showRest();
     },
   };
@@ -331,6 +336,10 @@
     byId("key-forget").hidden = true;
     setText(byId("key-help"), "The key is forgotten.");
   });
+
+  // Signatures are for programs. Who has a certificate needs no key, and whether it is a good one, the server knows.
+  const mayAct = () => steering.enabled && (steering.key !== "hmac" || steering.certificates);
+  const needsKey = () => steering.key && !steering.certificates && !credentials;
 
   function ask(path, options) {
     const headers = { Accept: "application/json", ...(options && options.headers) };
@@ -362,7 +371,7 @@
   async function order(name, path, title, warning) {
     const view = cards.get(name);
     const say = (text, bad) => { setText(view.said, text); view.said.className = bad ? "said bad" : "said"; };
-    if (steering.key && !credentials) {
+    if (needsKey()) {
       say("Refused: enter a key at the top of the page first.", true);
       byId("key").focus();
       return;
@@ -379,24 +388,35 @@
   }
 
   // The keys of a kv-rpc.
-  const browser = { name: "", cursor: null };
+  // What was asked for last is shown: an answer to an earlier question, and one after the window was closed,
+  // comes too late.
+  const browser = { name: "", cursor: null, asked: { page: 0, value: 0 }, isAsking: false };
+  const question = (what) => {
+    const mine = ++browser.asked[what];
+    return () => mine === browser.asked[what] && byId("browser").open;
+  };
   async function browse(name) {
     browser.name = name;
     setText(byId("browser-title"), "Keys of " + name);
-    byId("browser-new").hidden = !mayChange();
+    byId("browser-new").hidden = !mayAct();
     byId("editor").hidden = true;
     byId("prefix").value = "";
     byId("browser").showModal();
     await page(true);
   }
   async function page(anew) {
+    const isWanted = question("page");
+    if (anew) question("value");
+    browser.isAsking = true;
     const parameters = new URLSearchParams({ prefix: byId("prefix").value });
     if (!anew && browser.cursor) parameters.set("cursor", browser.cursor);
     if (anew) { byId("browser-rows").replaceChildren(); byId("browser-value").hidden = true; byId("editor").hidden = true; }
     try {
       const response = await ask("/api/v1/yard/" + encodeURIComponent(browser.name) + "/keys?" + parameters);
-      if (!response.ok) { setText(byId("browser-said"), await complaint(response)); return; }
-      const found = await response.json();
+      const found = response.ok ? await response.json() : null;
+      const why = found ? "" : await complaint(response);
+      if (!isWanted()) return;
+      if (!found) { setText(byId("browser-said"), why); return; }
       browser.cursor = found.cursor || null;
       byId("browser-more").hidden = !browser.cursor;
       byId("browser-rows").append(...found.keys.map((one) => make("tr", {},
@@ -404,21 +424,26 @@
         make("td", {}, one.kind), make("td", { class: "wrap" }, one.begins + (one.cut ? "…" : "")))));
       setText(byId("browser-said"), byId("browser-rows").childElementCount === 0 ? "There is no such key." : "");
     } catch (error) {
-      setText(byId("browser-said"), error.message);
+      if (isWanted()) setText(byId("browser-said"), error.message);
+    } finally {
+      if (isWanted()) browser.isAsking = false;
     }
   }
   const place = (key) => "/api/v1/yard/" + encodeURIComponent(browser.name) + "/value?" + new URLSearchParams({ key });
   async function value(key) {
+    const isWanted = question("value");
     try {
       const response = await ask(place(key));
       const entry = response.ok ? await response.text() : null;
-      setText(byId("browser-value"), key + "\n" + (entry ? layOut(entry) : await complaint(response)));
+      const why = entry ? "" : await complaint(response);
+      if (!isWanted()) return;
+      setText(byId("browser-value"), key + "\n" + (entry ? layOut(entry) : why));
       byId("browser-value").hidden = false;
-      if (entry && mayChange()) edit(key, layOut(memberText(entry, "value")), response.headers.get("etag"));
+      if (entry && mayAct()) edit(key, layOut(memberText(entry, "value")), response.headers.get("etag"));
       else byId("editor").hidden = true;
       byId("browser-value").focus();
     } catch (error) {
-      setText(byId("browser-said"), error.message);
+      if (isWanted()) setText(byId("browser-said"), error.message);
     }
   }
   // JSON with a line for each value. Numbers stay as they were sent: a browser would round big ones, and
@@ -456,8 +481,7 @@
     return "null";
   }
 
-  // Whoever may act may change what is there; what somebody else has changed meanwhile stays as it is.
-  const mayChange = () => steering.enabled && steering.key !== "hmac";
+  // What somebody else has changed meanwhile stays as it is.
   function edit(key, text, tag) {
     browser.tag = tag;
     byId("editor").hidden = false;
@@ -477,7 +501,7 @@
     if (method === "PUT") {
       try { JSON.parse(text); } catch (error) { sayOfEdit("This is no JSON: " + error.message, true); return; }
     }
-    if (steering.key && !credentials) {
+    if (needsKey()) {
       byId("browser").close();
       byId("key").focus();
       setText(byId("key-help"), "Enter a key here first.");
@@ -510,7 +534,7 @@
     byId("editor-key").focus();
   });
   byId("browser-form").addEventListener("submit", (event) => { event.preventDefault(); page(true); });
-  byId("browser-more").addEventListener("click", () => page(false));
+  byId("browser-more").addEventListener("click", () => { if (!browser.isAsking) page(false); });
   byId("browser-close").addEventListener("click", () => byId("browser").close());
 
   // The stream. Not an EventSource: that cannot show a key.
@@ -558,6 +582,8 @@
       state("lost", "no connection to rest-api; trying again");
     } finally {
       clearTimeout(watch);
+      // A browser has few connections for one server.
+      broken.abort();
     }
     setTimeout(listen, link.wait);
     link.wait = Math.min(link.wait * 2, 8000);

@@ -33,10 +33,10 @@ use std::pin::Pin;
 
 pub use body::{Body, Upgraded};
 pub use cors::CorsConfig;
-pub use negotiate::{Offer, choose, choose_coding};
+pub use negotiate::{Offer, choose, rank_codings};
 pub use problem::{Problem, escape_html};
 pub use produced::Sender;
-pub use query::decode;
+pub use query::{decode, is_text};
 pub use request::{Client, Head, Request, User};
 pub use request_body::{Progress, RequestBody};
 pub use response::{Interim, Response, respond, turn_away};

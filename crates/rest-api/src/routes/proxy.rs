@@ -12,6 +12,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use hyper::body::{Body as _, Bytes, Frame, Incoming, SizeHint};
+use hyper::ext::ReasonPhrase;
 use hyper::header::HeaderValue;
 use hyper::{Method, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
@@ -77,6 +78,11 @@ impl Proxy {
             keep_host: config.keep_host,
             stall: config.stall.0,
         })
+    }
+
+    /// Whether the path goes on as it came.
+    pub fn keeps_path(&self) -> bool {
+        self.path.is_none()
     }
 
     /// Answers.
@@ -156,6 +162,10 @@ impl Proxy {
         }));
         *response.status_mut() = head.status;
         *response.headers_mut() = head.headers;
+        // hyper tells it where it is not the usual one.
+        if let Some(reason) = head.extensions.remove::<ReasonPhrase>() {
+            response.extensions_mut().insert(reason);
+        }
         Ok(response)
     }
 
@@ -235,6 +245,12 @@ pub(super) fn place(to: &str) -> Result<(Endpoint, HeaderValue, bool), String> {
         Some((at, port, is_secure)) => {
             let at = at.strip_suffix('/').unwrap_or(at);
             let authority: hyper::http::uri::Authority = at.parse().map_err(|_| wrong())?;
+            if at.contains('@') {
+                return Err(format!(
+                    "proxy.to = \"{to}\" has a user in it, who would be told to nobody; leave what stands \
+                     before the @ out"
+                ));
+            }
             let port = authority.port_u16().unwrap_or(*port);
             let endpoint = format!("tcp://{}:{port}", authority.host());
             (endpoint, at, is_secure)

@@ -73,7 +73,8 @@ impl Escape {
     fn write(self, value: &str, out: &mut String) {
         match self {
             Self::None => out.push_str(value),
-            Self::Markup => out.push_str(&escape_html(value)),
+            // XML has no way to say the control characters (XML 1.0, 2.2).
+            Self::Markup => out.push_str(&escape_html(value).replace(is_unsayable, "\u{fffd}")),
             Self::Json => {
                 // A string of JSON without its quotes; `<` so that it is harmless within a script too.
                 let quoted = Value::from(value).to_string();
@@ -201,6 +202,11 @@ impl Name {
     }
 }
 
+/// Whether no document of XML may hold a character.
+fn is_unsayable(char: char) -> bool {
+    matches!(char, '\0'..='\u{8}' | '\u{b}' | '\u{c}' | '\u{e}'..='\u{1f}' | '\u{fffe}' | '\u{ffff}')
+}
+
 const TIMES: &[&str] = &[
     "iso", "unix", "ctime", "year", "month", "day", "hour", "minute", "second",
 ];
@@ -231,6 +237,10 @@ mod tests {
         }
         assert_eq!(fill("\"{{query.a}}\"", Escape::Csv, "=1+1"), "\"'=1+1\"");
         assert_eq!(fill("{{query.a}}", Escape::Json, "\n\0"), "\\n\\u0000");
+        assert_eq!(
+            fill("{{query.a}}", Escape::Markup, "\0\u{1}\t\n<\u{1b}\u{ffff}"),
+            "\u{fffd}\u{fffd}\t\n&lt;\u{fffd}\u{fffd}"
+        );
     }
 
     #[test]

@@ -334,6 +334,7 @@ ANSWERS = {
     '/short': HEAD + b'Content-Length: 5\r\n\r\nshort',
     '/fixed': HEAD + b'Cache-Control: public\r\nCache-Control: no-transform\r\nContent-Length: %d\r\n\r\n%s'
         % (len(TEXT), TEXT),
+    '/held': HEAD + b'Transfer-Encoding: chunked\r\n\r\n5\r\npiece\r\n',
     '/known': b'HTTP/1.1 304 Not Modified\r\nETag: "a"\r\n\r\n',
 }
 def serve(connection):
@@ -423,4 +424,27 @@ fn what_is_not_to_be_changed_is_not_compressed() {
         (fixed.field("content-encoding"), fixed.body.len()),
         (None, 1000)
     );
+}
+
+#[test]
+fn a_piece_reaches_the_client_before_the_next_is_there_though_it_is_compressed() {
+    let behind = Behind::start(PLAIN, &[]);
+    let daemon = start(
+        "",
+        &format!(
+            "[[route]]\npath = \"/{{rest..}}\"\nproxy = {{ to = \"http://127.0.0.1:{}\" }}\n",
+            behind.1
+        ),
+    );
+    let script = r"
+import http.client, sys, zlib
+connection = http.client.HTTPConnection(sys.argv[1], timeout=20)
+connection.request('GET', '/held', headers={'Accept-Encoding': 'gzip'})
+answer, text, unpack = connection.getresponse(), b'', zlib.decompressobj(31)
+while text != b'piece':
+    text += unpack.decompress(answer.read1(100))
+print(answer.headers['Content-Encoding'], text)
+";
+    let told = portyard_testkit::python(script, &[&daemon.address("http").to_string()]);
+    assert_eq!(told.success().trim(), "gzip b'piece'");
 }

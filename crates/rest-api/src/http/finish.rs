@@ -218,7 +218,6 @@ fn compress(head: &Head, response: &mut Response) {
     let Ok(encoder) = Encoder::new(coding) else {
         return;
     };
-    let is_stream = said_event_stream(response.headers());
     let body = std::mem::take(response.body_mut());
     *response.body_mut() = match body.bytes() {
         Some(bytes) if bytes.len() <= AT_ONCE => match encode(encoder, bytes) {
@@ -228,7 +227,7 @@ fn compress(head: &Head, response: &mut Response) {
         _ => Body::stream(Compressed {
             body,
             encoder: Some(encoder),
-            is_stream,
+            has_kept: false,
             trailers: None,
         }),
     };
@@ -247,12 +246,6 @@ fn encode(mut encoder: Encoder, bytes: &[u8]) -> io::Result<Vec<u8>> {
     let mut out = encoder.write(bytes, false)?;
     out.extend(encoder.finish()?);
     Ok(out)
-}
-
-fn said_event_stream(fields: &HeaderMap) -> bool {
-    fields
-        .get(CONTENT_TYPE)
-        .is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"))
 }
 
 /// Text in its many forms.
@@ -274,8 +267,8 @@ fn is_compressible(content_type: &HeaderValue) -> bool {
 struct Compressed {
     body: Body,
     encoder: Option<Encoder>,
-    /// Each piece is to reach the peer when it is there.
-    is_stream: bool,
+    /// The encoder has more than it has given: that is to reach the peer before anything is waited for.
+    has_kept: bool,
     /// What comes behind all that the encoder has kept.
     trailers: Option<HeaderMap>,
 }
@@ -295,10 +288,14 @@ impl hyper::body::Body for Compressed {
                 return Poll::Ready(trailers.map(|fields| Ok(Frame::trailers(fields))));
             };
             let coded = match Pin::new(&mut this.body).poll_frame(cx) {
-                Poll::Pending => return Poll::Pending,
+                Poll::Pending if !std::mem::take(&mut this.has_kept) => return Poll::Pending,
+                Poll::Pending => encoder.write(&[], true),
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error))),
                 Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
-                    Ok(bytes) => encoder.write(&bytes, this.is_stream),
+                    Ok(bytes) => {
+                        this.has_kept = true;
+                        encoder.write(&bytes, false)
+                    }
                     Err(frame) => {
                         this.trailers = frame.into_trailers().ok();
                         continue;

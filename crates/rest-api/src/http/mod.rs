@@ -21,6 +21,7 @@ mod produced;
 mod query;
 pub mod ranges;
 mod record;
+mod remains;
 mod request;
 mod request_body;
 mod response;

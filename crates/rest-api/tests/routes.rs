@@ -82,6 +82,18 @@ fn a_table_that_would_not_do_what_it_says_is_refused() {
             "template = { body = \"x\", content_type = \"html\" }",
             "media type",
         ),
+        (
+            "template = { body = \"<p title={{query.a}}>\" }",
+            "{{query.a}} is not safe there: write quotes",
+        ),
+        (
+            "template = { body = \"<script>{{query.a}}</script>\" }",
+            "data-value",
+        ),
+        (
+            "template = { body = '{\"a\": {{query.a}}}', content_type = \"application/json\" }",
+            "write quotes",
+        ),
         ("file = { path = \"/usr\" }", "is a directory"),
         ("cgi = { program = \"/etc/passwd\" }", "chmod +x"),
         (

@@ -340,9 +340,18 @@ impl Unread {
 impl Coded {
     /// What the fields say.
     fn of(headers: &HeaderMap) -> Self {
-        match headers.get(CONTENT_ENCODING).map(|coding| coding.to_str()) {
-            None | Some(Ok("identity" | "")) => Self::Plain,
-            Some(name) => {
+        let mut codings = headers.get_all(CONTENT_ENCODING).iter();
+        let (Some(coding), None) = (codings.next(), codings.next()) else {
+            let has_several = headers.contains_key(CONTENT_ENCODING);
+            return if has_several {
+                Self::Unknown
+            } else {
+                Self::Plain
+            };
+        };
+        match coding.to_str() {
+            Ok(name) if name.is_empty() || name.eq_ignore_ascii_case("identity") => Self::Plain,
+            name => {
                 let known = name.ok().and_then(Coding::named);
                 known.map_or(Self::Unknown, Self::Known)
             }

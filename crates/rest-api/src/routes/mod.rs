@@ -6,6 +6,7 @@
 
 mod cgi;
 mod config;
+mod context;
 mod files;
 mod key;
 mod kv;

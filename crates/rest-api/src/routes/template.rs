@@ -1,9 +1,10 @@
 //! Text with values of a request in it: `Hello, {{query.name|world}}!`.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
 use serde_json::Value;
 
+use super::context::Context;
 use crate::http::escape_html;
 
 /// A template, ready to be filled in.
@@ -150,6 +151,20 @@ impl Template {
         out
     }
 
+    /// Checks that each value stands where its escaping makes it harmless, or says which does not.
+    pub fn check_places(&self, escape: Escape) -> Result<(), String> {
+        let mut context = Context::new(escape);
+        for part in &self.0 {
+            match part {
+                Part::Text(text) => context.read(text),
+                Part::Value { name, .. } => context
+                    .check(name)
+                    .map_err(|why| format!("{{{{{name}}}}} is not safe there: {why}"))?,
+            }
+        }
+        Ok(())
+    }
+
     /// Whether nothing is to be filled in.
     pub fn is_constant(&self) -> bool {
         self.0.iter().all(|part| matches!(part, Part::Text(_)))
@@ -167,6 +182,18 @@ impl Template {
             )
         };
         self.0.iter().any(is_time)
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Path(name) => write!(f, "path.{name}"),
+            Self::Query(name) => write!(f, "query.{name}"),
+            Self::Header(name) => write!(f, "header.{name}"),
+            Self::Time(part) => write!(f, "time.{part}"),
+            Self::Fact(fact) => f.write_str(fact),
+        }
     }
 }
 

@@ -48,6 +48,9 @@ impl Text {
                 ));
             }
         };
+        parsed
+            .check_places(escape)
+            .map_err(|why| format!("template: {why}"))?;
         let status = StatusCode::from_u16(config.status).ok();
         let status = status.filter(|status| !status.is_informational());
         if matches!(config.status, 204 | 205 | 304) && !text.is_empty() {

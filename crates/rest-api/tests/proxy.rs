@@ -73,6 +73,11 @@ fn a_proxy_passes_on_what_is_for_the_server_and_no_more() {
         (told.field("x-hop"), told.field("via")),
         (None, Some("1.1 rest-api"))
     );
+    // What is spelled otherwise is another path to some.
+    for spelled in ["/a;v=1/@b:c,(d)+%2B%3b%ff/", "/x//y", "/%25%32%66"] {
+        let told = get(&daemon, &format!("/up{spelled}")).text();
+        assert!(told.contains(&format!("\"path\": \"{spelled}\"")), "{told}");
+    }
     assert_eq!(get(&daemon, "/up/big").body.len(), 3_000_000);
     let gone = get(&daemon, "/gone");
     assert_eq!(gone.status, 502);

@@ -23,7 +23,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::time::{Instant, Sleep};
 
 use super::config::ProxyConfig;
-use super::pattern::{Captures, Pattern};
+use super::pattern::Pattern;
 use super::template::{Escape, Template};
 use super::upstream::{Secure, broken};
 use super::values::{fill, template};
@@ -36,6 +36,7 @@ pub struct Proxy {
     /// What the server is called in Host.
     host: HeaderValue,
     path: Option<Template>,
+    pattern: Pattern,
     keep_host: bool,
     /// How long it may be silent within an answer.
     stall: Duration,
@@ -75,19 +76,15 @@ impl Proxy {
             lines,
             host,
             path: path.transpose()?,
+            pattern: pattern.clone(),
             keep_host: config.keep_host,
             stall: config.stall.0,
         })
     }
 
-    /// Whether the path goes on as it came.
-    pub fn keeps_path(&self) -> bool {
-        self.path.is_none()
-    }
-
     /// Answers.
-    pub async fn answer(&self, mut request: Request, captures: &Captures) -> Answer {
-        let uri = self.target(&request, captures)?;
+    pub async fn answer(&self, mut request: Request) -> Answer {
+        let uri = self.target(&request)?;
         let host = HeaderValue::from_str(request.host()).ok();
         let host = host.filter(|_| self.keep_host);
         let headers = fields::onward(&request, host.unwrap_or_else(|| self.host.clone()));
@@ -169,10 +166,14 @@ impl Proxy {
         Ok(response)
     }
 
-    fn target(&self, request: &Request, captures: &Captures) -> Result<Uri, Problem> {
+    fn target(&self, request: &Request) -> Result<Uri, Problem> {
         let path = match &self.path {
             None => request.path().to_owned(),
-            Some(path) => fill(path, Escape::Path, request, captures),
+            Some(path) => {
+                // Once decoded it could not be spelled the same again.
+                let spelled = self.pattern.spelled(request.path()).unwrap_or_default();
+                fill(path, Escape::Path, request, &spelled)
+            }
         };
         let query = request
             .uri

@@ -168,9 +168,9 @@ impl Route {
         matches!(self.target, Target::Cgi(_))
     }
 
-    /// Whether its answers depend on what parameters stand for, and not on the path as it came.
+    /// Whether its answers depend on what parameters stand for, and not on the path as it is spelled.
     pub fn reads_path(&self) -> bool {
-        !matches!(&self.target, Target::Proxy(proxy) if proxy.keeps_path())
+        !matches!(self.target, Target::Proxy(_))
     }
 
     /// Whether a listener has it.
@@ -479,7 +479,7 @@ impl Target {
             Self::Text(text) => Ok(text.answer(&request, captures)),
             Self::Files(files) => files.answer(&request, captures).await,
             Self::Redirect(redirect) => redirect.answer(&request, captures),
-            Self::Proxy(proxy) => proxy.answer(request, captures).await,
+            Self::Proxy(proxy) => proxy.answer(request).await,
             Self::Kv(kv) => kv.answer(request, captures).await,
             Self::Cgi(cgi) => cgi.answer(request, captures).await,
             Self::Rpc(rpc) => rpc.answer(request, captures).await,

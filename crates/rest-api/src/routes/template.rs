@@ -132,7 +132,8 @@ impl Template {
         Ok(Self(parts))
     }
 
-    /// The text with its values, each escaped; what has no value gets its default, or nothing.
+    /// The text with its values, each escaped; what has no value gets its default, or nothing. In a path of ours
+    /// ([`Escape::Path`]) parameters are taken for as they were spelled, and stay so.
     pub fn fill(&self, escape: Escape, value_of: impl Fn(&Name) -> Option<String>) -> String {
         let mut out = String::new();
         for part in &self.0 {
@@ -140,6 +141,13 @@ impl Template {
                 Part::Text(text) => out.push_str(text),
                 Part::Value { name, default } => {
                     let value = value_of(name).filter(|value| !value.is_empty());
+                    if escape == Escape::Path
+                        && matches!(name, Name::Path(_))
+                        && let Some(spelled) = &value
+                    {
+                        out.push_str(spelled);
+                        continue;
+                    }
                     let value = value.or_else(|| default.clone()).unwrap_or_default();
                     // The rest of a path has slashes, which stay what they are.
                     let is_path = matches!(name, Name::Path(_)) && escape == Escape::Url;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use portyard_core::config::{ConfigError, Source};
 use portyard_core::daemon::{Build, ConfigOf, Daemon, Home, ListenerOf, ServiceRow};
 use portyard_core::listener::Streams;
 use portyard_core::sandbox::Needs;
@@ -26,7 +27,7 @@ impl Daemon for RestApi {
     const ABOUT: &'static str = "HTTP: small services without code, from a configuration";
     const SERVICES: &'static [ServiceRow<Self>] = &[
         row(
-            "http",
+            HTTP,
             18080,
             "/hello, /localtime, and the routes of the configuration",
             |listener, state| {
@@ -72,6 +73,34 @@ impl Daemon for RestApi {
     ];
     const ALPN: &'static [&'static str] = &["h2", "http/1.1"];
 
+    fn check(
+        config: &ConfigOf<Self>,
+        settings: &Settings,
+        source: &Source,
+    ) -> Result<(), ConfigError> {
+        for listener in &config.listeners {
+            let wrong = |message| source.error(&listener.service.span(), message);
+            listener.options.check().map_err(wrong)?;
+        }
+        // Those of the command line stand for all that the file has, whatever their names.
+        let is_file =
+            |listener: &ListenerOf<Self>| listener.listen.iter().all(|at| at.span() != (0..0));
+        if !config.listeners.iter().all(is_file) {
+            return Ok(());
+        }
+        let listeners = config.listeners.iter();
+        let names: Vec<&str> = listeners
+            .filter(|listener| listener.service.get_ref() == HTTP)
+            .map(ListenerOf::<Self>::label)
+            .collect();
+        for route in &settings.routes {
+            route
+                .check_listeners(&names)
+                .map_err(|why| source.error(&(0..0), why))?;
+        }
+        Ok(())
+    }
+
     fn needs(config: &ConfigOf<Self>, settings: &Settings) -> Needs {
         let mut needs = Needs::default();
         for route in &settings.routes {
@@ -89,6 +118,9 @@ impl Daemon for RestApi {
         needs
     }
 }
+
+/// The service that has the routes.
+const HTTP: &str = "http";
 
 /// Options that would do nothing are mistakes.
 fn not_yard(listener: &ListenerOf<RestApi>) -> Result<(), String> {

@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU32;
 
+use hyper::http::uri::Authority;
 use portyard_core::config::{Size, Span};
 use serde::{Deserialize, Serialize};
 
@@ -82,6 +83,35 @@ impl Default for Options {
         }
     }
 }
+
+impl Options {
+    /// Checks what types cannot say.
+    pub fn check(&self) -> Result<(), String> {
+        if self.header.0.is_zero() {
+            return Err("options.header = \"0s\" would give nobody time for a request".into());
+        }
+        for (name, size) in [("max_header", self.max_header), ("max_uri", self.max_uri)] {
+            if size.0 < LEAST {
+                return Err(format!("options.{name} must be {LEAST} bytes at least"));
+            }
+        }
+        for host in &self.hosts {
+            if !host
+                .parse::<Authority>()
+                .is_ok_and(|name| name.host() == host)
+            {
+                return Err(format!(
+                    "options.hosts: '{host}' is no host; write names and addresses alone, such as \
+                     \"www.example\" or \"[::1]\", without port or path"
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Less than any client sends.
+const LEAST: u64 = 16;
 
 const fn nonzero(value: u32) -> NonZeroU32 {
     match NonZeroU32::new(value) {

@@ -197,6 +197,29 @@ fn conditions_and_ranges_spare_what_the_client_has() {
 }
 
 #[test]
+fn a_date_is_good_for_a_range_only_when_it_is_old() {
+    let (daemon, directory) = with_file(b"0123456789");
+    let part = || {
+        let modified = get(&daemon, "/file")
+            .field("last-modified")
+            .unwrap()
+            .to_owned();
+        let fields = format!("Range: bytes=1-1\r\nIf-Range: {modified}\r\n");
+        ask(&daemon, "GET", "/file", &fields, "").status
+    };
+    let file = std::fs::File::options()
+        .write(true)
+        .open(directory.path().join("some.txt"))
+        .unwrap();
+    let now = std::time::SystemTime::now();
+    let hour = std::time::Duration::from_secs(3600);
+    for (modified, status) in [(now + hour, 200), (now - hour, 206)] {
+        file.set_modified(modified).unwrap();
+        assert_eq!(part(), status);
+    }
+}
+
+#[test]
 fn a_text_that_is_always_the_same_has_a_tag() {
     let daemon = start(
         "",
@@ -263,7 +286,9 @@ fn answers_are_compressed_where_that_is_liked() {
             &format!("Accept-Encoding: {coding}\r\nIf-None-Match: {etag}\r\n"),
             "",
         );
-        assert_eq!(again.status, 304);
+        // Else what the client keeps of one coding would count as another.
+        let known = again.field("etag");
+        assert_eq!((again.status, known), (304, Some(etag.as_str())));
         if coding == "gzip" {
             let mut plain = String::new();
             GzDecoder::new(&told.body[..])
@@ -310,8 +335,10 @@ fn compressed_requests_are_unpacked_within_the_limit() {
         (unknown.status, unknown.field("accept-encoding")),
         (415, Some("gzip, deflate, br, zstd"))
     );
-    let twice = post("gzip, gzip", b"[1]");
-    assert_eq!(twice.status, 415);
+    for twice in ["gzip, gzip", "gzip\r\nContent-Encoding: gzip"] {
+        assert_eq!(post(twice, &gzip(b"[1]")).status, 415);
+    }
+    assert_eq!(post("Identity", b"[1]").status, 502);
 }
 
 #[test]

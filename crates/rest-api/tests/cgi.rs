@@ -6,6 +6,7 @@ mod common;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::Duration;
 
 use common::{ask, get, key_file, start};
 use portyard_testkit::{Client, eventually};
@@ -196,4 +197,62 @@ fn requests_beyond_the_routes_number_are_told_to_come_again() {
     );
     first.reset();
     eventually("a place", || get(&daemon, "/run/x").status == 202);
+}
+
+#[test]
+fn what_a_program_leaves_running_ends_with_its_answer() {
+    let directory = tempfile::tempdir().unwrap();
+    let pipe = directory.path().join("pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let path = directory.path().join("leave.sh");
+    // One that holds the answer open, and one that holds nothing of ours.
+    let script = format!(
+        "#!/bin/sh\nexec 9>{}\nif [ $PATH_INFO = /holds ]; then sleep 1000 & else sleep 1000 >/dev/null & fi\n\
+         printf 'Content-Type: text/plain\\n\\nleft'\n",
+        pipe.display()
+    );
+    fs::write(&path, script).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    let daemon = start(
+        "",
+        &format!(
+            "[[route]]\npath = \"/run/{{rest..}}\"\ncgi = {{ program = \"{}\", run = \"1s\" }}\n",
+            path.display()
+        ),
+    );
+    for rest in ["frees", "holds"] {
+        let client = Client::connect(&daemon.endpoint("http"));
+        client.send(format!(
+            "GET /run/{rest} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+        ));
+        // The end of the pipe comes when nobody holds its other end any more.
+        let (told, end) = std::sync::mpsc::channel();
+        let pipe = pipe.clone();
+        std::thread::spawn(move || told.send(fs::read(pipe).unwrap()));
+        let end = end.recv_timeout(Duration::from_secs(60));
+        assert_eq!(
+            end.as_deref(),
+            Ok(&b""[..]),
+            "{rest}: what was left runs on"
+        );
+        let told = String::from_utf8(client.receive_all().0).unwrap();
+        assert!(told.contains("left"), "{told}");
+    }
+}
+
+#[test]
+fn a_program_names_its_status() {
+    let daemon = start(
+        "",
+        "[[route]]\npath = \"/own\"\ncgi = { program = \"/usr/bin/printf\", \
+         arguments = [\"Status: 404 Not Here\\n\\n\"] }\n\
+         [[route]]\npath = \"/none\"\ncgi = { program = \"/usr/bin/printf\", arguments = [\"Status: 299\\n\\n\"] }\n",
+    );
+    for (path, line) in [
+        ("/own", "HTTP/1.1 404 Not Here\r\n"),
+        ("/none", "HTTP/1.1 299 \r\n"),
+    ] {
+        let head = get(&daemon, path).head;
+        assert!(head.starts_with(line), "{head}");
+    }
 }

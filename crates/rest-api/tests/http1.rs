@@ -188,6 +188,30 @@ fn a_connection_that_has_rested_goes_on() {
 }
 
 #[test]
+fn a_silent_connection_ends_as_early_whoever_has_answered_on_it() {
+    let builder = common::builder();
+    let config = common::config(&builder, "", "[listener.limits]\nidle = \"3s\"\n");
+    let config = format!("log.level = \"debug\"\n{config}");
+    let daemon = builder.config(&config).start();
+    // HEAD goes through hyper; this GET does not.
+    let ask = |method: &str| {
+        let client = connect(&daemon);
+        client.send(format!("{method} /hello HTTP/1.1\r\nHost: a\r\n\r\n"));
+        assert_eq!(read(&client, method == "HEAD").status, 200);
+        client
+    };
+    let (first, second) = (ask("HEAD"), ask("GET"));
+    assert_eq!((first.end(), second.end()), (End::Fin, End::Fin));
+    let ended = |client: &Client| {
+        let peer = client.local_address().to_string();
+        daemon.wait_for_log(&format!("peer={peer} why=idle"));
+        daemon.log().find(&format!("peer={peer} why=idle"))
+    };
+    // Its deadline began first.
+    assert!(ended(&first) < ended(&second), "{}", daemon.log());
+}
+
+#[test]
 fn pipelined_requests_are_answered_in_order() {
     let daemon = start("", "");
     let client = connect(&daemon);

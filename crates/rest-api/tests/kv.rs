@@ -201,3 +201,72 @@ fn a_watched_list_tells_what_is_there_and_then_what_happens() {
     again.tells("value", change);
     again.tells("gone", "{\"key\":\"u/n2\"}");
 }
+
+#[test]
+fn each_form_of_a_value_has_a_tag_of_its_own_and_either_knows_the_value() {
+    let store = store();
+    let daemon = start("", &keys_of(&store));
+    let put = |fields: &str| {
+        let fields = format!("Content-Type: text/plain\r\n{fields}");
+        ask(
+            &daemon,
+            "PUT",
+            "/kv/a",
+            &fields,
+            "\u{e4}".repeat(300).as_str(),
+        )
+    };
+    let tag = |answer: &common::Answer| answer.field("etag").unwrap_or_default().to_owned();
+    let form = |accept: &str, fields: &str| {
+        let fields = format!("Accept: {accept}\r\n{fields}");
+        ask(&daemon, "GET", "/kv/a", &fields, "")
+    };
+    let (text, json) = ("text/plain", "application/json");
+    let made = tag(&put(""));
+    let plain = form(text, "");
+    assert_eq!(tag(&plain), made);
+    let quoted = tag(&form(json, ""));
+    assert_ne!(quoted, made);
+    // A range of the one is no part of the other.
+    let part = |tag: &str| {
+        let fields = format!("Range: bytes=0-3\r\nIf-Range: {tag}\r\n");
+        form(json, &fields).status
+    };
+    assert_eq!((part(&made), part(&quoted)), (200, 206));
+    for (accept, own, other) in [(text, &made, &quoted), (json, &quoted, &made)] {
+        let known = |tag: &str| form(accept, &format!("If-None-Match: {tag}\r\n")).status;
+        assert_eq!((known(own), known(other)), (304, 200), "{accept}");
+    }
+    let packed = tag(&form(json, "Accept-Encoding: gzip\r\n"));
+    assert!(packed.ends_with("+gzip\""), "{packed}");
+    // Whoever has any form knows what it replaces, and that it is there.
+    let seen: [fn(&str) -> String; 2] =
+        [str::to_owned, |tag| tag.replace("+json\"", "+json+gzip\"")];
+    for seen in seen {
+        let json = seen(&tag(&form(json, "")));
+        assert_eq!(put(&format!("If-None-Match: {json}\r\n")).status, 412);
+        assert_eq!(put(&format!("If-Match: {json}\r\n")).status, 204);
+        assert_eq!(put(&format!("If-Match: {json}\r\n")).status, 412);
+    }
+    let old = tag(&form(text, ""));
+    assert_eq!(put(&format!("If-Match: {old}\r\n")).status, 204);
+    // What is put as JSON is known by the tag of its JSON.
+    let fields = "Content-Type: application/json\r\n";
+    let told = tag(&ask(&daemon, "PUT", "/kv/a", fields, "\"x\""));
+    assert_eq!(tag(&form(json, "")), told);
+    let matching = format!("If-Match: {told}\r\n");
+    assert_eq!(ask(&daemon, "DELETE", "/kv/a", &matching, "").status, 204);
+}
+
+#[test]
+fn no_two_paths_are_one_key() {
+    let store = store();
+    let daemon = start("", &keys_of(&store));
+    for path in ["/kv/%ff", "/kv/a%C3", "/kv/a?x=%ff"] {
+        let told = ask(&daemon, "PUT", path, "", "x");
+        assert_eq!(told.status, 400, "{path}");
+        assert!(told.text().contains("UTF-8"), "{}", told.text());
+    }
+    assert_eq!(ask(&daemon, "PUT", "/kv/%EF%BF%BD", "", "x").status, 201);
+    assert_eq!(get(&daemon, "/kv/%EF%BF%BD").text(), "x");
+}

@@ -73,6 +73,11 @@ fn a_proxy_passes_on_what_is_for_the_server_and_no_more() {
         (told.field("x-hop"), told.field("via")),
         (None, Some("1.1 rest-api"))
     );
+    // What is spelled otherwise is another path to some.
+    for spelled in ["/a;v=1/@b:c,(d)+%2B%3b%ff/", "/x//y", "/%25%32%66"] {
+        let told = get(&daemon, &format!("/up{spelled}")).text();
+        assert!(told.contains(&format!("\"path\": \"{spelled}\"")), "{told}");
+    }
     assert_eq!(get(&daemon, "/up/big").body.len(), 3_000_000);
     let gone = get(&daemon, "/gone");
     assert_eq!(gone.status, 502);
@@ -319,4 +324,132 @@ fn nginx_gets_many_requests_over_few_connections_and_none_fails_when_it_ends_the
     let part = ask(&daemon, "GET", "/big", "Range: bytes=5-9\r\n", "");
     assert_eq!((part.status, part.body.len()), (206, 5));
     assert_eq!(get(&daemon, "/nothing").status, 404);
+}
+
+/// A server of its own kind: what it sends is written out here.
+const PLAIN: &str = r#"
+import socket, threading
+TEXT = b'some text ' * 100
+HEAD = b'HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n'
+ANSWERS = {
+    '/trailers': HEAD + b'Transfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n%x\r\n%s\r\n0\r\nX-Sum: 7\r\n\r\n'
+        % (len(TEXT), TEXT),
+    '/named': b'HTTP/1.1 404 Nobody Here\r\nContent-Length: 2\r\n\r\nno',
+    '/unnamed': b'HTTP/1.1 299 \r\nContent-Length: 2\r\n\r\nok',
+    '/short': HEAD + b'Content-Length: 5\r\n\r\nshort',
+    '/fixed': HEAD + b'Cache-Control: public\r\nCache-Control: no-transform\r\nContent-Length: %d\r\n\r\n%s'
+        % (len(TEXT), TEXT),
+    '/held': HEAD + b'Transfer-Encoding: chunked\r\n\r\n5\r\npiece\r\n',
+    '/known': b'HTTP/1.1 304 Not Modified\r\nETag: "a"\r\n\r\n',
+}
+def serve(connection):
+    stream = connection.makefile('rb')
+    while line := stream.readline():
+        method, path, _ = line.decode().split()
+        while stream.readline() != b'\r\n':
+            pass
+        answer = ANSWERS[path]
+        connection.sendall(answer.split(b'\r\n\r\n')[0] + b'\r\n\r\n' if method == 'HEAD' else answer)
+server = socket.create_server(('127.0.0.1', 0))
+print(server.getsockname()[1], flush=True)
+while True:
+    threading.Thread(target=serve, args=server.accept()[:1], daemon=True).start()
+"#;
+
+#[test]
+fn what_a_server_says_comes_as_it_said_it() {
+    let behind = Behind::start(PLAIN, &[]);
+    let daemon = start(
+        "",
+        &format!(
+            "[[route]]\npath = \"/{{rest..}}\"\ncache = \"public, max-age=3600\"\n\
+             proxy = {{ to = \"http://127.0.0.1:{}\" }}\n",
+            behind.1
+        ),
+    );
+    // What an encoder has kept goes out before the trailers do.
+    for version in ["--http1.1", "--http2-prior-knowledge"] {
+        for coding in ["identity", "gzip", "br", "zstd"] {
+            let coding = format!("Accept-Encoding: {coding}");
+            let page = url(&daemon, "/trailers");
+            let text = common::curl(&[version, "--compressed", "-H", &coding, &page]);
+            assert_eq!(text, "some text ".repeat(100), "{version} {coding}");
+        }
+    }
+    let named = get(&daemon, "/named");
+    assert!(
+        named.head.starts_with("HTTP/1.1 404 Nobody Here\r\n"),
+        "{}",
+        named.head
+    );
+    // What went wrong is not kept for an hour.
+    assert_eq!(named.field("cache-control"), None);
+    let unnamed = get(&daemon, "/unnamed");
+    assert!(
+        unnamed.head.starts_with("HTTP/1.1 299 \r\n"),
+        "{}",
+        unnamed.head
+    );
+    assert_eq!(unnamed.field("cache-control"), Some("public, max-age=3600"));
+    // HEAD tells what GET would.
+    let gzip = "Accept-Encoding: gzip\r\n";
+    for method in ["GET", "HEAD"] {
+        let short = ask(&daemon, method, "/short", gzip, "");
+        let told = (
+            short.field("content-encoding"),
+            short.field("content-length"),
+        );
+        assert_eq!(told, (None, Some("5")), "{method}");
+    }
+    let known = ask(
+        &daemon,
+        "GET",
+        "/known",
+        "If-None-Match: \"a+gzip\"\r\n",
+        "",
+    );
+    assert_eq!(
+        (known.status, known.field("etag")),
+        (304, Some("\"a+gzip\""))
+    );
+}
+
+#[test]
+fn what_is_not_to_be_changed_is_not_compressed() {
+    let behind = Behind::start(PLAIN, &[]);
+    let daemon = start(
+        "",
+        &format!(
+            "[[route]]\npath = \"/{{rest..}}\"\nproxy = {{ to = \"http://127.0.0.1:{}\" }}\n",
+            behind.1
+        ),
+    );
+    let fixed = ask(&daemon, "GET", "/fixed", "Accept-Encoding: gzip\r\n", "");
+    assert_eq!(
+        (fixed.field("content-encoding"), fixed.body.len()),
+        (None, 1000)
+    );
+}
+
+#[test]
+fn a_piece_reaches_the_client_before_the_next_is_there_though_it_is_compressed() {
+    let behind = Behind::start(PLAIN, &[]);
+    let daemon = start(
+        "",
+        &format!(
+            "[[route]]\npath = \"/{{rest..}}\"\nproxy = {{ to = \"http://127.0.0.1:{}\" }}\n",
+            behind.1
+        ),
+    );
+    let script = r"
+import http.client, sys, zlib
+connection = http.client.HTTPConnection(sys.argv[1], timeout=20)
+connection.request('GET', '/held', headers={'Accept-Encoding': 'gzip'})
+answer, text, unpack = connection.getresponse(), b'', zlib.decompressobj(31)
+while text != b'piece':
+    text += unpack.decompress(answer.read1(100))
+print(answer.headers['Content-Encoding'], text)
+";
+    let told = portyard_testkit::python(script, &[&daemon.address("http").to_string()]);
+    assert_eq!(told.success().trim(), "gzip b'piece'");
 }

@@ -45,6 +45,111 @@ template = { body = '{"who": "{{path.who}}"}', content_type = "application/json"
     assert_eq!(daemon.count(counted), 1);
 }
 
+#[test]
+fn values_leave_a_document_well_formed_for_python() {
+    let daemon = start(
+        "",
+        r#"
+[[route]]
+path = "/xml/{a}"
+template = { body = "<?xml version=\"1.0\"?><a b=\"{{query.b}}\">{{path.a}}</a>", content_type = "application/xml" }
+"#,
+    );
+    let script = r"
+import sys, urllib.request
+import xml.etree.ElementTree as tree
+found = tree.fromstring(urllib.request.urlopen(sys.argv[1]).read())
+print(ascii(found.text), ascii(found.attrib))
+";
+    let url = common::url(&daemon, "/xml/a%01%1B%3Cb?b=%00%22%26%EF%BF%BF");
+    let told = python(script, &[&url]).success();
+    assert_eq!(told.trim(), r#"'a\ufffd\ufffd<b' {'b': '\ufffd"&\ufffd'}"#);
+}
+
+#[test]
+fn a_table_that_would_not_do_what_it_says_is_refused() {
+    let text = "template = { body = \"x\" }";
+    for (table, part) in [
+        ("listeners = [\"othr\"]\nTEXT", "'othr'; there are http"),
+        ("headers = { Content-Length = \"5\" }\nTEXT", "take it out"),
+        ("headers = { Connection = \"close\" }\nTEXT", "take it out"),
+        ("timeout = \"0s\"\nTEXT", "timeout must be longer"),
+        (
+            "template = { body = \"x\", status = 204 }",
+            "leave the body empty",
+        ),
+        (
+            "template = { body = \"x\", content_type = \"html\" }",
+            "media type",
+        ),
+        (
+            "template = { body = \"<p title={{query.a}}>\" }",
+            "{{query.a}} is not safe there: write quotes",
+        ),
+        (
+            "template = { body = \"<script>{{query.a}}</script>\" }",
+            "data-value",
+        ),
+        (
+            "template = { body = '{\"a\": {{query.a}}}', content_type = \"application/json\" }",
+            "write quotes",
+        ),
+        ("file = { path = \"/usr\" }", "is a directory"),
+        ("cgi = { program = \"/etc/passwd\" }", "chmod +x"),
+        (
+            "cgi = { program = \"/bin/sh\", directory = \"/no\" }",
+            "cgi.directory",
+        ),
+        ("cgi = { program = \"/bin/sh\", run = \"0s\" }", "cgi.run"),
+        ("proxy = { to = \"http://u:p@a\" }", "before the @"),
+        (
+            "kv = { server = \"tcp://a:1\", key = \"k\", prefix = \"p\" }",
+            "kv.prefix",
+        ),
+        (
+            "rpc = { server = \"tcp://a:1\", method = \"\" }",
+            "rpc.method",
+        ),
+    ] {
+        let builder = common::builder();
+        let table = format!(
+            "[[route]]\npath = \"/a\"\n{}\n",
+            table.replace("TEXT", text)
+        );
+        let config = common::config(&builder, "", &table);
+        let said = builder.config(&config).arg("--check").run();
+        assert_eq!(said.code, Some(78), "{table}: {}", said.stderr);
+        assert!(said.stderr.contains(part), "{table}: {}", said.stderr);
+    }
+    for (options, part) in [
+        ("hosts = [\"a:80\"]", "'a:80' is no host"),
+        ("header = \"0s\"", "options.header"),
+        ("max_header = 0", "options.max_header"),
+        ("cors = { origins = [\"https://A\"] }", "small letters"),
+        (
+            "cors = { origins = [\"https://a\"], methods = [\"get\"] }",
+            "'get'",
+        ),
+    ] {
+        let builder = common::builder();
+        let config = common::config(&builder, options, "");
+        let said = builder.config(&config).arg("--check").run();
+        assert_eq!(said.code, Some(78), "{options}: {}", said.stderr);
+        assert!(said.stderr.contains(part), "{options}: {}", said.stderr);
+    }
+    // What the command line listens on stands for whatever the file has.
+    let builder = common::builder();
+    let table = format!("[[route]]\npath = \"/a\"\nlisteners = [\"other\"]\n{text}\n");
+    let config = common::config(&builder, "", &table);
+    let said = builder
+        .config(&config)
+        .arg("--listen")
+        .arg("tcp://127.0.0.1:0")
+        .arg("--check")
+        .run();
+    assert_eq!(said.code, Some(0), "{}", said.stderr);
+}
+
 fn tree() -> tempfile::TempDir {
     let root = tempfile::tempdir().unwrap();
     let path = root.path();
@@ -121,7 +226,25 @@ fn a_directory_is_served_and_nothing_outside_of_it() {
         (packed.field("content-encoding"), packed.text().as_str()),
         (Some("gzip"), "packed")
     );
-    assert_eq!(get(&daemon, "/files/big.js").body.len(), 1000);
+    // What it likes better need not lie there.
+    let fields = "Accept-Encoding: zstd, br, gzip;q=0.5\r\n";
+    assert_eq!(
+        ask(&daemon, "GET", "/files/big.js", fields, "").text(),
+        "packed"
+    );
+    let plain = get(&daemon, "/files/big.js");
+    assert_eq!(plain.body.len(), 1000);
+    assert_eq!(
+        plain.head.matches("accept-encoding").count(),
+        1,
+        "{}",
+        plain.head
+    );
+    assert_eq!(get(&daemon, "/files/%ff").status, 400);
+    assert_eq!(
+        ask(&daemon, "GET", "/list/", "Accept: image/png\r\n", "").status,
+        406
+    );
     let list = ask(&daemon, "GET", "/list/", "Accept: application/json\r\n", "").text();
     assert!(
         list.contains("\"sub/\"") && list.contains("a b.txt") && !list.contains(".hidden"),
@@ -141,6 +264,7 @@ fn a_redirect_keeps_slashes_and_where_that_is_wanted_the_query() {
         "[[route]]\npath = \"/old/{rest..}\"\nredirect = { to = \"https://new.example/{{path.rest}}\" }\n\
          [[route]]\npath = \"/kept/{rest..}\"\n\
          redirect = { to = \"/new/{{path.rest}}\", keep_query = true }\n\
+         [[route]]\npath = \"/part\"\nredirect = { to = \"/new#part\", keep_query = true }\n\
          [[route]]\npath = \"/both\"\nredirect = { to = \"/new?a=b\", keep_query = true }\n",
     );
     for (path, to) in [
@@ -150,6 +274,7 @@ fn a_redirect_keeps_slashes_and_where_that_is_wanted_the_query() {
         ("/kept/a", "/new/a"),
         ("/both?x=1", "/new?a=b&x=1"),
         ("/both", "/new?a=b"),
+        ("/part?x=1", "/new?x=1#part"),
     ] {
         assert_eq!(get(&daemon, path).field("location"), Some(to), "{path}");
     }
@@ -307,7 +432,8 @@ fn a_route_can_be_for_some_only() {
         "",
         "[[route]]\npath = \"/none\"\ntemplate = { body = \"in\" }\nallow = [\"10.0.0.0/8\"]\n\
          [[route]]\npath = \"/us\"\ntemplate = { body = \"in\" }\nallow = [\"127.0.0.0/8\", \"::1\"]\n\
-         [[route]]\npath = \"/elsewhere\"\ntemplate = { body = \"in\" }\nlisteners = [\"other\"]\n",
+         [[route]]\npath = \"/elsewhere\"\ntemplate = { body = \"in\" }\nlisteners = [\"other\"]\n\
+         [[listener]]\nservice = \"http\"\nname = \"other\"\nlisten = [\"tcp://127.0.0.1:0\"]\n",
     );
     for (path, status) in [("/none", 403), ("/us", 200), ("/elsewhere", 404)] {
         assert_eq!(get(&daemon, path).status, status, "{path}");

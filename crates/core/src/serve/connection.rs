@@ -320,7 +320,7 @@ impl Connection {
         if result.is_pending() {
             self.home.registry.stalled(self.slot);
         } else {
-            self.home.registry.sent(self.slot, 0);
+            self.home.registry.flushed(self.slot);
         }
         result
     }

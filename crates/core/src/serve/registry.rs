@@ -222,6 +222,15 @@ impl Registry {
         entry.sent += bytes as u64;
     }
 
+    /// The peer has all that was written. Nothing has moved by that, unless it had stopped taking.
+    pub fn flushed(&self, slot: Slot) {
+        let entry = &mut self.entries.borrow_mut()[slot.index()];
+        if entry.stalled != 0 {
+            entry.moved = self.now.get();
+            entry.stalled = 0;
+        }
+    }
+
     /// The peer takes nothing at the moment.
     pub fn stalled(&self, slot: Slot) {
         let entry = &mut self.entries.borrow_mut()[slot.index()];
@@ -542,6 +551,23 @@ mod tests {
             assert_eq!((registry.cut(moving), registry.cut(working)), (None, None));
             registry.sent(working, 1);
             assert_eq!(cut_of(&registry, working).await, Ending::Idle);
+        })
+        .await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flush_of_nothing_moves_nothing_and_ends_a_stall() {
+        let registry = Rc::new(Registry::new());
+        with_sweep(registry.clone(), async {
+            let (flushing, stalled) = (enter(&registry, 500, 0, 0), enter(&registry, 1000, 700, 0));
+            registry.stalled(stalled);
+            for _ in 0..6 {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                registry.flushed(flushing);
+            }
+            assert_eq!(cut_of(&registry, flushing).await, Ending::Idle);
+            registry.flushed(stalled);
+            assert_eq!(cut_of(&registry, stalled).await, Ending::Idle);
         })
         .await;
     }

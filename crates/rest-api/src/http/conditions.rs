@@ -1,6 +1,6 @@
 //! Conditional requests (RFC 9110, 13), decided from fields alone.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use hyper::header::{
     HeaderName, HeaderValue, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_UNMODIFIED_SINCE,
@@ -61,16 +61,20 @@ pub fn evaluate(method: &Method, headers: &HeaderMap, there: Validators<'_>) -> 
     Verdict::Go
 }
 
-/// Whether what is there is still what `If-Range` names, so that parts of both fit together (RFC 9110, 13.1.5).
-pub fn is_unchanged(condition: &HeaderValue, there: Validators<'_>) -> bool {
+/// Whether what is there is still what `If-Range` names, so that parts of both fit together (RFC 9110, 13.1.5). A
+/// date is no promise of equal bytes while what it is of may have changed again within its second (8.8.2.2).
+pub fn is_unchanged(condition: &HeaderValue, there: Validators<'_>, now: SystemTime) -> bool {
     let condition = condition.to_str().unwrap_or_default();
     if condition.contains('"') {
         // A weak tag is no promise of equal bytes.
         let is_same = |tag: &str| tag == condition && !tag.starts_with("W/");
         there.etag.is_some_and(is_same)
     } else {
-        let asked = httpdate::parse_http_date(condition).ok();
-        asked.is_some() && there.modified.map(whole_second) == asked
+        let Some(asked) = httpdate::parse_http_date(condition).ok() else {
+            return false;
+        };
+        let age = now.duration_since(asked).unwrap_or_default();
+        there.modified.map(whole_second) == Some(asked) && age >= SETTLED
     }
 }
 
@@ -126,14 +130,40 @@ pub fn coded_etag(etag: &HeaderValue, coding: &str) -> Option<HeaderValue> {
 
 /// A list of tags without what a coding of ours has added to them; `None` if nothing has been.
 pub fn uncoded_etags(list: &HeaderValue) -> Option<HeaderValue> {
+    without_endings(list, portyard_wire::http::coding::Coding::NAMES)
+}
+
+/// A list of tags without any of these endings, each behind a `+`; `None` if there are none.
+pub fn without_endings(list: &HeaderValue, endings: &[&str]) -> Option<HeaderValue> {
     let text = list.to_str().ok()?;
     let mut plain = text.to_owned();
-    for coding in portyard_wire::http::coding::Coding::NAMES {
-        plain = plain.replace(&format!("+{coding}\""), "\"");
+    for ending in endings {
+        plain = plain.replace(&format!("+{ending}\""), "\"");
     }
     (plain != text)
         .then(|| HeaderValue::from_str(&plain).ok())
         .flatten()
+}
+
+/// The tag that 304 tells, where 200 would tell `selected`: that, or, if the client has only another coding of the
+/// same content, the tag of what it has (RFC 9111, 4.3.4).
+pub fn known_etag(headers: &HeaderMap, selected: &HeaderValue) -> HeaderValue {
+    let Ok(text) = selected.to_str() else {
+        return selected.clone();
+    };
+    let strong = |tag: &str| tag.strip_prefix("W/").unwrap_or(tag).to_owned();
+    let lists = headers.get_all(IF_NONE_MATCH).iter();
+    let known: Vec<&str> = lists
+        .filter_map(|list| list.to_str().ok())
+        .flat_map(tags)
+        .filter(|tag| bare(tag) == bare(text))
+        .collect();
+    let has_selected = known.iter().any(|tag| strong(tag) == strong(text));
+    let other = known.first().filter(|_| !has_selected);
+    let weak = if text.starts_with("W/") { "W/" } else { "" };
+    other
+        .and_then(|tag| HeaderValue::from_str(&format!("{weak}{}", strong(tag))).ok())
+        .unwrap_or_else(|| selected.clone())
 }
 
 fn date(headers: &HeaderMap, field: &HeaderName) -> Option<SystemTime> {
@@ -145,13 +175,15 @@ fn whole_second(time: SystemTime) -> SystemTime {
     let since = time
         .duration_since(SystemTime::UNIX_EPOCH)
         .unwrap_or_default();
-    SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(since.as_secs())
+    SystemTime::UNIX_EPOCH + Duration::from_secs(since.as_secs())
 }
+
+/// How old a date must be to stand for one content alone. A second would do if the files were dated by our clock.
+const SETTLED: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use std::time::Duration;
 
     pub fn headers(fields: &[(HeaderName, &str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -221,6 +253,55 @@ pub(super) mod tests {
         assert_eq!(evaluate(&Method::PUT, &any, nothing), Failed);
         let none = headers(&[(IF_NONE_MATCH, "*")]);
         assert_eq!(evaluate(&Method::PUT, &none, nothing), Go);
+    }
+
+    #[test]
+    fn a_date_stands_for_a_range_once_nothing_can_have_changed_within_its_second() {
+        let then = HeaderValue::from_static(THEN);
+        let at =
+            |seconds: u64| SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000 + seconds);
+        for (seconds, expected) in [(0, false), (59, false), (60, true), (10_000_000, true)] {
+            assert_eq!(
+                is_unchanged(&then, there(), at(seconds)),
+                expected,
+                "{seconds}"
+            );
+        }
+        let later = at(10_000_000);
+        assert!(!is_unchanged(
+            &HeaderValue::from_static(BEFORE),
+            there(),
+            later
+        ));
+        assert!(!is_unchanged(
+            &HeaderValue::from_static("soon"),
+            Validators::default(),
+            later
+        ));
+        // A clock that is behind knows nothing of the future.
+        let early = SystemTime::UNIX_EPOCH;
+        assert!(!is_unchanged(&then, there(), early));
+        assert!(is_unchanged(
+            &HeaderValue::from_static("\"a\""),
+            there(),
+            early
+        ));
+    }
+
+    #[test]
+    fn a_client_is_told_the_tag_of_what_it_has() {
+        let selected = HeaderValue::from_static("\"a+gzip\"");
+        for (list, expected) in [
+            ("\"a+gzip\"", "\"a+gzip\""),
+            ("\"b\", \"a\", W/\"a+gzip\"", "\"a+gzip\""),
+            ("\"b\", \"a+br\"", "\"a+br\""),
+            ("\"a\"", "\"a\""),
+            ("*", "\"a+gzip\""),
+        ] {
+            let headers = headers(&[(IF_NONE_MATCH, list)]);
+            assert_eq!(known_etag(&headers, &selected), expected, "{list}");
+        }
+        assert_eq!(known_etag(&HeaderMap::new(), &selected), selected);
     }
 
     #[test]

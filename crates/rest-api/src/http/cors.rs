@@ -9,6 +9,7 @@ use hyper::{HeaderMap, Method, StatusCode};
 use portyard_core::config::Span;
 use serde::{Deserialize, Serialize};
 
+use super::head::METHODS;
 use super::{Body, Response};
 
 /// The `[listener.options.cors]` table.
@@ -70,12 +71,23 @@ impl Cors {
         }
         for origin in config.origins.iter().filter(|origin| *origin != "*") {
             let host = origin.split_once("://").map(|(_, host)| host);
-            if host.is_none_or(|host| host.is_empty() || host.contains('/')) {
+            let is_usual = origin.starts_with("https://") && origin.ends_with(":443")
+                || origin.starts_with("http://") && origin.ends_with(":80");
+            let is_spelled = !is_usual && !origin.bytes().any(|byte| byte.is_ascii_uppercase());
+            if !is_spelled || host.is_none_or(|host| host.is_empty() || host.contains('/')) {
                 return Err(format!(
                     "cors.origins: '{origin}' is no origin; write it as browsers do, \
-                     \"https://app.example\", without a path"
+                     \"https://app.example\", in small letters, without a path and without the usual port"
                 ));
             }
+        }
+        if let Some(method) = (config.methods.iter())
+            .find(|method| *method != "*" && !METHODS.contains(&method.as_str()))
+        {
+            return Err(format!(
+                "cors.methods: '{method}' is known to nobody here; use some of {}",
+                METHODS.join(", ")
+            ));
         }
         let list = |key: &str, items: &[String]| {
             let bad = |_| format!("cors.{key} holds what no field can say");
@@ -157,6 +169,10 @@ mod tests {
     fn no_rule_lets_any_origin_use_credentials() {
         assert!(cors(&["*"], true).is_err());
         assert!(cors(&["https://a", "*"], true).is_err());
+        for bad in ["https://A", "https://a:443", "http://a:80"] {
+            assert!(cors(&[bad], false).is_err(), "{bad}");
+        }
+        assert!(cors(&["http://a:443", "https://a:8443"], false).is_ok());
         assert!(cors(&["https://a/"], false).is_err() && cors(&["a"], false).is_err());
         assert!(cors(&[], true).unwrap().is_none());
     }

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use hyper::body::{Bytes, Frame, SizeHint};
+use hyper::ext::ReasonPhrase;
 use hyper::header::{
     ACCEPT_RANGES, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderName,
     HeaderValue, LAST_MODIFIED, RANGE, STRICT_TRANSPORT_SECURITY, VARY, X_CONTENT_TYPE_OPTIONS,
@@ -25,7 +26,7 @@ pub fn finish(site: &Site, head: &Head, client: &Client, mut response: Response)
     let is_head = head.method == Method::HEAD;
     // Also of 304 and 206, which stand for an answer that might have been coded (RFC 9110, 15.3.7, 15.4.5).
     let is_codable = site.options.compress && is_codable(&response);
-    if is_codable {
+    if is_codable && !varies_by_coding(response.headers()) {
         let name = HeaderValue::from_static("accept-encoding");
         response.headers_mut().append(VARY, name);
     }
@@ -37,8 +38,17 @@ pub fn finish(site: &Site, head: &Head, client: &Client, mut response: Response)
         condition(head, &mut response);
         select(head, &mut response);
     }
-    if is_codable {
+    if response.status() == StatusCode::NOT_MODIFIED {
+        name_known(head, is_codable, &mut response);
+    } else if is_codable {
         compress(head, &mut response);
+    }
+    if response.status().canonical_reason().is_none()
+        && response.extensions().get::<ReasonPhrase>().is_none()
+    {
+        // hyper would write one of its own; none is none (RFC 9112, 4).
+        let extensions = response.extensions_mut();
+        extensions.insert(ReasonPhrase::from_static(b""));
     }
     let fields = response.headers_mut();
     fields.insert(X_CONTENT_TYPE_OPTIONS, NOSNIFF);
@@ -134,48 +144,80 @@ fn select(head: &Head, response: &mut Response) {
     }
 }
 
+/// Whether an answer says already that it depends on Accept-Encoding.
+fn varies_by_coding(fields: &HeaderMap) -> bool {
+    lists(fields, &VARY, |name| {
+        name.eq_ignore_ascii_case("accept-encoding")
+    })
+}
+
+/// Whether a field has an item that is `wanted`.
+fn lists(fields: &HeaderMap, name: &HeaderName, wanted: impl Fn(&str) -> bool) -> bool {
+    let values = fields.get_all(name).iter();
+    let mut items = values
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','));
+    items.any(|item| wanted(item.trim()))
+}
+
 /// Whether an answer is worth to be compressed, or is a part of one that might be.
 fn is_codable(response: &Response) -> bool {
     let (status, fields) = (response.status(), response.headers());
     let is_part = status == StatusCode::PARTIAL_CONTENT;
     let is_short = |length| length < COMPRESS_MIN;
-    if !is_part && response.body().length().is_some_and(is_short) {
+    // Of a HEAD that is passed on only the field is known.
+    let told = || fields.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok();
+    let length = response.body().length().or_else(told);
+    if !is_part && length.is_some_and(is_short) {
         return false;
     }
     let has_body = !status.is_informational()
         && status != StatusCode::NO_CONTENT
         && status != StatusCode::NOT_MODIFIED;
-    let is_fixed = fields
-        .get(CACHE_CONTROL)
-        .and_then(|value| value.to_str().ok())
-        .is_some_and(|value| value.contains("no-transform"));
+    let is_fixed = lists(fields, &CACHE_CONTROL, |item| {
+        item.eq_ignore_ascii_case("no-transform")
+    });
     has_body
         && !fields.contains_key(CONTENT_ENCODING)
         && !is_fixed
         && fields.get(CONTENT_TYPE).is_some_and(is_compressible)
 }
 
+/// The coding that the client likes best.
+fn coding_for(head: &Head) -> Option<Coding> {
+    choose_coding(&head.headers, Coding::NAMES).and_then(Coding::named)
+}
+
+/// Has a 304 tell the tag by which its client knows what it has.
+fn name_known(head: &Head, is_codable: bool, response: &mut Response) {
+    let coding = is_codable.then(|| coding_for(head)).flatten();
+    let fields = response.headers_mut();
+    let Some(etag) = fields.get(ETAG) else {
+        return;
+    };
+    let coded = coding.and_then(|coding| conditions::coded_etag(etag, coding.name()));
+    let known = conditions::known_etag(&head.headers, coded.as_ref().unwrap_or(etag));
+    fields.insert(ETAG, known);
+}
+
 /// Compresses a whole answer in the coding that the client likes best.
 fn compress(head: &Head, response: &mut Response) {
     let is_whole = !matches!(
         response.status(),
-        StatusCode::NOT_MODIFIED
-            | StatusCode::PARTIAL_CONTENT
+        StatusCode::PARTIAL_CONTENT
             | StatusCode::PRECONDITION_FAILED
             | StatusCode::RANGE_NOT_SATISFIABLE
     );
     if !is_whole {
         return;
     }
-    let chosen = choose_coding(&head.headers, Coding::NAMES).and_then(Coding::named);
-    let Some(coding) = chosen else {
+    let Some(coding) = coding_for(head) else {
         return;
     };
     // An encoder that cannot be made leaves the body as it is.
     let Ok(encoder) = Encoder::new(coding) else {
         return;
     };
-    let is_stream = said_event_stream(response.headers());
     let body = std::mem::take(response.body_mut());
     *response.body_mut() = match body.bytes() {
         Some(bytes) if bytes.len() <= AT_ONCE => match encode(encoder, bytes) {
@@ -185,7 +227,8 @@ fn compress(head: &Head, response: &mut Response) {
         _ => Body::stream(Compressed {
             body,
             encoder: Some(encoder),
-            is_stream,
+            has_kept: false,
+            trailers: None,
         }),
     };
     let fields = response.headers_mut();
@@ -203,12 +246,6 @@ fn encode(mut encoder: Encoder, bytes: &[u8]) -> io::Result<Vec<u8>> {
     let mut out = encoder.write(bytes, false)?;
     out.extend(encoder.finish()?);
     Ok(out)
-}
-
-fn said_event_stream(fields: &HeaderMap) -> bool {
-    fields
-        .get(CONTENT_TYPE)
-        .is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"))
 }
 
 /// Text in its many forms.
@@ -230,8 +267,10 @@ fn is_compressible(content_type: &HeaderValue) -> bool {
 struct Compressed {
     body: Body,
     encoder: Option<Encoder>,
-    /// Each piece is to reach the peer when it is there.
-    is_stream: bool,
+    /// The encoder has more than it has given: that is to reach the peer before anything is waited for.
+    has_kept: bool,
+    /// What comes behind all that the encoder has kept.
+    trailers: Option<HeaderMap>,
 }
 
 impl hyper::body::Body for Compressed {
@@ -245,14 +284,22 @@ impl hyper::body::Body for Compressed {
         let this = self.get_mut();
         loop {
             let Some(encoder) = &mut this.encoder else {
-                return Poll::Ready(None);
+                let trailers = this.trailers.take();
+                return Poll::Ready(trailers.map(|fields| Ok(Frame::trailers(fields))));
             };
             let coded = match Pin::new(&mut this.body).poll_frame(cx) {
-                Poll::Pending => return Poll::Pending,
+                Poll::Pending if !std::mem::take(&mut this.has_kept) => return Poll::Pending,
+                Poll::Pending => encoder.write(&[], true),
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error))),
                 Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
-                    Ok(bytes) => encoder.write(&bytes, this.is_stream),
-                    Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+                    Ok(bytes) => {
+                        this.has_kept = true;
+                        encoder.write(&bytes, false)
+                    }
+                    Err(frame) => {
+                        this.trailers = frame.into_trailers().ok();
+                        continue;
+                    }
                 },
                 Poll::Ready(None) => match this.encoder.take() {
                     Some(encoder) => encoder.finish(),

@@ -43,7 +43,7 @@ pub async fn serve(
     begun: Option<Exchange>,
 ) -> io::Result<Next> {
     let watch = Watch::new(connection.place(), site.options.header.0);
-    let call = Call::new(site.clone(), watch.clone(), client, begun);
+    let call = Call::new(site.clone(), watch.clone(), client, None, begun);
     let added = if site.handler.is_verbatim() {
         TAKES_TRAILERS
     } else {

@@ -17,6 +17,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::body::Pull;
 use super::io::Io;
+use super::remains::Remains;
 use super::request::Client;
 use super::server::{Call, Site};
 use super::watch::Watch;
@@ -73,7 +74,14 @@ async fn unless_stalled(request: impl Future<Output = ()>, stall: Duration) {
 pub async fn serve(connection: Connection, site: Arc<Site>, pending: Vec<u8>) -> io::Result<Ended> {
     let watch = Watch::new(connection.place(), site.options.header.0);
     let client = Rc::new(Client::of(&connection));
-    let call = Call::new(site.clone(), watch.clone(), client, None);
+    let remains = Rc::<Remains>::default();
+    let call = Call::new(
+        site.clone(),
+        watch.clone(),
+        client,
+        Some(remains.clone()),
+        None,
+    );
     let stall = connection.listener().settings().limits.write_stall.0;
     let io = Io::plain(connection, watch.clone(), pending);
     let header = u32::try_from(site.options.max_header.0).unwrap_or(u32::MAX);
@@ -99,6 +107,7 @@ pub async fn serve(connection: Connection, site: Arc<Site>, pending: Vec<u8>) ->
             Pin::new(&mut hyper).graceful_shutdown();
         }
         let result = Pin::new(&mut hyper).poll(cx);
+        remains.run(cx);
         if result.is_pending() {
             watch.settle();
         }

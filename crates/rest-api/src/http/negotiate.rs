@@ -55,6 +55,12 @@ pub fn choose(headers: &HeaderMap, offers: &[Offer]) -> Option<usize> {
 /// The content coding that a client likes best of those that we know, in our order where it does not
 /// mind; `None` for none.
 pub fn choose_coding(headers: &HeaderMap, known: &[&'static str]) -> Option<&'static str> {
+    rank_codings(headers, known).first().copied()
+}
+
+/// The content codings that a client likes no less than none, of those that we know: the best first, in our order
+/// where it does not mind.
+pub fn rank_codings(headers: &HeaderMap, known: &[&'static str]) -> Vec<&'static str> {
     let wishes = items(headers, &ACCEPT_ENCODING);
     let quality = |coding: &str| {
         let named = wishes
@@ -66,14 +72,15 @@ pub fn choose_coding(headers: &HeaderMap, known: &[&'static str]) -> Option<&'st
     // What is not compressed is fine unless the client says otherwise, but the last choice.
     let plain = wishes.iter().find(|(name, _)| *name == "identity");
     let plain = plain.map_or(1, |(_, quality)| *quality);
-    let mut best = None;
-    for coding in known {
-        let quality = quality(coding).unwrap_or(0);
-        if quality > 0 && quality >= plain && quality > best.map_or(0, |(_, quality)| quality) {
-            best = Some((*coding, quality));
-        }
-    }
-    best.map(|(coding, _)| coding)
+    let liked = known
+        .iter()
+        .map(|coding| (quality(coding).unwrap_or(0), *coding));
+    let mut liked: Vec<_> = liked
+        .filter(|(quality, _)| *quality > 0 && *quality >= plain)
+        .collect();
+    // It keeps the order of those that are alike.
+    liked.sort_by_key(|(quality, _)| std::cmp::Reverse(*quality));
+    liked.into_iter().map(|(_, coding)| coding).collect()
 }
 
 /// The items of a list-valued field with their qualities in thousandths. A quality that is none counts

@@ -27,6 +27,16 @@ pub fn decode(text: &str) -> String {
     if !text.contains('%') {
         return text.into();
     }
+    let bytes = decode_bytes(text);
+    String::from_utf8(bytes).unwrap_or_else(|bad| String::from_utf8_lossy(bad.as_bytes()).into())
+}
+
+/// Whether nothing is replaced when it is decoded: what differs stays different.
+pub fn is_text(text: &str) -> bool {
+    !text.contains('%') || std::str::from_utf8(&decode_bytes(text)).is_ok()
+}
+
+fn decode_bytes(text: &str) -> Vec<u8> {
     let bytes = text.as_bytes();
     let (mut out, mut at) = (Vec::with_capacity(bytes.len()), 0);
     while let Some(&byte) = bytes.get(at) {
@@ -44,7 +54,7 @@ pub fn decode(text: &str) -> String {
             at += 1;
         }
     }
-    String::from_utf8(out).unwrap_or_else(|bad| String::from_utf8_lossy(bad.as_bytes()).into())
+    out
 }
 
 #[cfg(test)]
@@ -68,5 +78,6 @@ mod tests {
             .collect();
         assert_eq!(found, expected);
         assert_eq!(decode("%ff"), "\u{fffd}");
+        assert!(is_text("%C3%A4%zz") && is_text("%EF%BF%BD") && !is_text("%C3"));
     }
 }

@@ -33,9 +33,21 @@ pub struct RequestBody {
     collected: Option<Bytes>,
     deadline: Deadline,
     /// Who gets what is not read.
-    left_to: Option<Rc<Cell<Option<Incoming>>>>,
+    left_to: Option<Rc<dyn LeftTo>>,
     /// When something of it has come last.
     progress: Option<Progress>,
+}
+
+/// Who gets what nobody has read of a body.
+pub trait LeftTo {
+    /// Takes it.
+    fn take_over(&self, incoming: Incoming);
+}
+
+impl LeftTo for Cell<Option<Incoming>> {
+    fn take_over(&self, incoming: Incoming) {
+        self.set(Some(incoming));
+    }
 }
 
 /// What nobody has read of a body once it is dropped.
@@ -102,8 +114,15 @@ impl RequestBody {
 
     /// Keeps what is not read of it; `None` if there is none.
     pub fn unread(&mut self) -> Option<Unread> {
-        self.left_to = self.incoming.is_some().then(Rc::default);
-        self.left_to.clone().map(Unread)
+        let place: Option<Rc<Cell<_>>> = self.incoming.is_some().then(Rc::default);
+        let place = place.filter(|_| self.left_to.is_none())?;
+        self.left_to = Some(place.clone());
+        Some(Unread(place))
+    }
+
+    /// Says who gets what is not read of it.
+    pub fn leave_to(&mut self, heir: Rc<dyn LeftTo>) {
+        self.left_to = Some(heir);
     }
 
     /// Tells from now on when something of it has come; `None` if there is none.
@@ -282,8 +301,8 @@ impl RequestBody {
 
 impl Drop for RequestBody {
     fn drop(&mut self) {
-        if let Some(left_to) = self.left_to.take() {
-            left_to.set(self.incoming.take());
+        if let (Some(left_to), Some(incoming)) = (self.left_to.take(), self.incoming.take()) {
+            left_to.take_over(incoming);
         }
     }
 }
@@ -321,9 +340,18 @@ impl Unread {
 impl Coded {
     /// What the fields say.
     fn of(headers: &HeaderMap) -> Self {
-        match headers.get(CONTENT_ENCODING).map(|coding| coding.to_str()) {
-            None | Some(Ok("identity" | "")) => Self::Plain,
-            Some(name) => {
+        let mut codings = headers.get_all(CONTENT_ENCODING).iter();
+        let (Some(coding), None) = (codings.next(), codings.next()) else {
+            let has_several = headers.contains_key(CONTENT_ENCODING);
+            return if has_several {
+                Self::Unknown
+            } else {
+                Self::Plain
+            };
+        };
+        match coding.to_str() {
+            Ok(name) if name.is_empty() || name.eq_ignore_ascii_case("identity") => Self::Plain,
+            name => {
                 let known = name.ok().and_then(Coding::named);
                 known.map_or(Self::Unknown, Self::Known)
             }
@@ -366,6 +394,6 @@ fn too_large(limit: u64) -> Problem {
 /// Ten minutes.
 const SAVED_MAX: u64 = 600_000;
 /// What is read of a body that nobody wants: what a client may have sent before it sees an answer.
-const UNREAD_MAX: u64 = 256 << 10;
+pub const UNREAD_MAX: u64 = 256 << 10;
 /// For so long: an answer waits meanwhile.
-const UNREAD_SPAN: Duration = Duration::from_secs(1);
+pub const UNREAD_SPAN: Duration = Duration::from_secs(1);

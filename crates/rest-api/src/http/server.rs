@@ -25,6 +25,7 @@ use super::cors::Cors;
 use super::finish::{finish, request_id};
 use super::head::METHODS;
 use super::record::Record;
+use super::remains::Remains;
 use super::request::{Head, Parts};
 use super::response::{Interim, allowed};
 use super::watch::Watch;
@@ -153,6 +154,8 @@ pub struct Call {
     site: Arc<Site>,
     watch: Rc<Watch>,
     client: Rc<Client>,
+    /// Of HTTP/2: what nobody has read.
+    remains: Option<Rc<Remains>>,
     /// The answer to the first of them, where it has begun already.
     begun: Cell<Option<Exchange>>,
 }
@@ -163,12 +166,14 @@ impl Call {
         site: Arc<Site>,
         watch: Rc<Watch>,
         client: Rc<Client>,
+        remains: Option<Rc<Remains>>,
         begun: Option<Exchange>,
     ) -> Self {
         Self {
             site,
             watch,
             client,
+            remains,
             begun: Cell::new(begun),
         }
     }
@@ -188,7 +193,10 @@ impl Service<hyper::Request<Incoming>> for Call {
             if version < Version::HTTP_2 && is_verbatim {
                 drop_last(&mut parts.headers, &header::TE);
             }
-            let body = RequestBody::new(incoming, &parts.headers, &self.site.options);
+            let mut body = RequestBody::new(incoming, &parts.headers, &self.site.options);
+            if let Some(remains) = &self.remains {
+                body.leave_to(remains.clone());
+            }
             let parts = Parts {
                 method: parts.method,
                 uri: parts.uri,
@@ -261,7 +269,6 @@ pub fn exchange(
             finish(&site, &head, &client, answer)
         };
         if let Some(unread) = unread
-            && head.version < Version::HTTP_2
             && !response.headers().contains_key(header::CONNECTION)
             && !Box::pin(unread.finish(head.headers.contains_key(header::EXPECT))).await
         {

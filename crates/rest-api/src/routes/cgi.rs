@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::future::{Future as _, poll_fn};
 use std::io;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::process::Stdio;
 use std::task::Poll;
 use std::time::Duration;
 
+use hyper::ext::ReasonPhrase;
 use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HeaderName, HeaderValue, LOCATION};
 use hyper::http::uri::Authority;
 use hyper::{StatusCode, Version};
@@ -51,6 +53,8 @@ struct Head {
     /// That which is said, or that which goes without saying.
     status: StatusCode,
     has_status: bool,
+    /// What it calls the status.
+    reason: Option<ReasonPhrase>,
     fields: Vec<(HeaderName, HeaderValue)>,
     /// How much follows, if the program says so.
     length: Option<u64>,
@@ -72,6 +76,21 @@ impl Cgi {
         }
         if !program.is_file() {
             return Err(wrong("is not there"));
+        }
+        let may_run = program
+            .metadata()
+            .is_ok_and(|about| about.permissions().mode() & 0o111 != 0);
+        if !may_run {
+            return Err(wrong("is no program; chmod +x makes one of a script"));
+        }
+        if let Some(directory) = config.directory.as_deref().filter(|at| !at.is_dir()) {
+            return Err(format!(
+                "cgi.directory = \"{}\" is not a directory",
+                directory.display()
+            ));
+        }
+        if config.run.0.is_zero() {
+            return Err("cgi.run must be longer than \"0s\"".into());
         }
         for name in config.environment.keys() {
             if name.is_empty() || name.contains(['=', '\0']) || name.starts_with("HTTP_") {
@@ -185,6 +204,9 @@ impl Cgi {
         *response.status_mut() = head.status;
         for (name, value) in head.fields {
             response.headers_mut().append(name, value);
+        }
+        if let Some(reason) = head.reason {
+            response.extensions_mut().insert(reason);
         }
         Ok(response)
     }
@@ -330,8 +352,9 @@ impl Cgi {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Only while it has not been waited for is its number still its own.
-        if let (Some(group), Ok(None)) = (self.group, self.child.try_wait()) {
+        // Nobody has waited for it, so its number is its own still, though it may have ended. What it has left
+        // running ends with it.
+        if let Some(group) = self.group {
             let _ = killpg(group, Signal::SIGKILL);
         }
     }
@@ -369,7 +392,8 @@ async fn read_more(
 
 /// The head at the front of a program's output and how long it is; `None` while it is not complete.
 fn parse_head(bytes: &[u8]) -> Result<Option<(Head, usize)>, &'static str> {
-    let (mut status, mut fields, mut told, mut at) = (None, Vec::new(), None, 0);
+    let (mut status, mut reason, mut told, mut at) = (None, None, None, 0);
+    let mut fields = Vec::new();
     loop {
         let Some(length) = bytes[at..].iter().position(|byte| *byte == b'\n') else {
             return Ok(None);
@@ -386,10 +410,12 @@ fn parse_head(bytes: &[u8]) -> Result<Option<(Head, usize)>, &'static str> {
             .ok_or("a line of its head has no colon")?;
         let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
         if name.eq_ignore_ascii_case(b"status") {
-            let code = value.split(|byte| *byte == b' ').next().unwrap_or_default();
-            let code = StatusCode::from_bytes(code)
+            let mut parts = value.splitn(2, |byte| *byte == b' ');
+            let code = StatusCode::from_bytes(parts.next().unwrap_or_default())
                 .ok()
                 .filter(|code| !code.is_informational());
+            let phrase = parts.next().map(<[u8]>::trim_ascii);
+            reason = phrase.and_then(|phrase| ReasonPhrase::try_from(phrase).ok());
             status = Some(code.ok_or("its Status is none")?);
             continue;
         }
@@ -435,6 +461,7 @@ fn parse_head(bytes: &[u8]) -> Result<Option<(Head, usize)>, &'static str> {
     let head = Head {
         status,
         has_status,
+        reason: reason.filter(|reason| !reason.as_bytes().is_empty()),
         fields,
         length: told,
     };
@@ -481,11 +508,14 @@ mod tests {
     #[test]
     fn a_head_is_read_with_either_line_end() {
         for text in [
-            "Content-Type: a/b\nStatus: 404 Not Found\nX-A: b\n\nbody",
+            "Content-Type: a/b\nStatus: 404 Not Here\nX-A: b\n\nbody",
             "Content-Type: a/b\r\nstatus:404\r\nX-A:b\r\n\r\nbody",
         ] {
             let (head, length) = parse_head(text.as_bytes()).unwrap().unwrap();
             assert_eq!((head.status.as_u16(), head.fields.len()), (404, 2));
+            let reason = head.reason.as_ref().map(ReasonPhrase::as_bytes);
+            assert_eq!(reason.is_some(), text.contains("404 "));
+            assert!(reason.is_none_or(|reason| reason == b"Not Here"));
             assert_eq!(&text[length..], "body");
             for n in 0..length {
                 assert_eq!(parse_head(&text.as_bytes()[..n]), Ok(None), "{n}");

@@ -290,6 +290,24 @@ impl RouteConfig {
         self.name.as_deref().unwrap_or(&self.path)
     }
 
+    /// Whether there are listeners of service `http` by the names that it says: nobody would find a route on
+    /// another.
+    pub fn check_listeners(&self, names: &[&str]) -> Result<(), String> {
+        let is_there = |name: &&String| names.contains(&name.as_str());
+        let Some(missing) = self.listeners.iter().find(|name| !is_there(name)) else {
+            return Ok(());
+        };
+        let known = if names.is_empty() {
+            "there is none".into()
+        } else {
+            format!("there are {}", names.join(", "))
+        };
+        Err(format!(
+            "[[route]] \"{}\": listeners: no listener of service http has the name '{missing}'; {known}",
+            self.label()
+        ))
+    }
+
     /// What its answers read, connect to or start.
     pub fn add_needs(&self, needs: &mut Needs) {
         let template = self.template.iter().filter_map(|of| of.file.as_ref());

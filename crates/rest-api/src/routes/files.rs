@@ -24,7 +24,7 @@ use serde_json::json;
 use super::config::{DirectoryConfig, FileConfig};
 use super::pattern::{Captures, Pattern};
 use crate::http::{
-    Answer, Body, Offer, Problem, Request, Response, choose, choose_coding, escape_html, respond,
+    Answer, Body, Offer, Problem, Request, Response, choose, escape_html, rank_codings, respond,
 };
 
 /// The handler.
@@ -72,7 +72,15 @@ impl Files {
         // Only to find the file by; nobody lists the directory.
         let root =
             Root::open(directory, OFlag::O_PATH).map_err(|why| format!("file.path: {why}"))?;
-        root.find(name).map_err(|error| wrong(&error.to_string()))?;
+        match root.find(name) {
+            Ok(Found::File(_)) => {}
+            Ok(Found::Directory(_)) => {
+                return Err(wrong(
+                    "is a directory; write directory = { path = … } for its files",
+                ));
+            }
+            Err(error) => return Err(wrong(&error.to_string())),
+        }
         let content_type = config
             .content_type
             .as_deref()
@@ -126,12 +134,12 @@ impl Files {
         }
         let offload = request.client.home.offload.clone();
         let codings = if self.precompressed {
-            choose_coding(&request.headers, &["zstd", "br", "gzip"])
+            rank_codings(&request.headers, &["zstd", "br", "gzip"])
         } else {
-            None
+            Vec::new()
         };
         let wanted = name.trim_end_matches('/').to_owned();
-        let found = find(&offload, &self.root, wanted.clone(), codings).await?;
+        let found = find(&offload, &self.root, wanted.clone(), codings.clone()).await?;
         let (name, content) = match found {
             Found::File(content) if !name.ends_with('/') => (wanted, content),
             Found::File(_) => return Err(Problem::not_found()),
@@ -180,6 +188,7 @@ impl Files {
             fields.insert(CONTENT_ENCODING, HeaderValue::from_static(coding));
         }
         if self.precompressed {
+            // Also where nothing lies beside it: something may tomorrow.
             fields.append(VARY, HeaderValue::from_static("accept-encoding"));
         }
         if let Ok(etag) = HeaderValue::from_str(&content.etag) {
@@ -194,10 +203,11 @@ impl Files {
 
     async fn list(&self, request: &Request, offload: &Offload, directory: OwnedFd) -> Answer {
         let hidden = self.hidden;
+        let form = choose(&request.headers, LISTINGS);
+        let form = form.ok_or_else(|| Problem::not_acceptable(LISTINGS))?;
         let names = offload.run(move || names(directory, hidden)).await;
         let names = names.map_err(busy_problem)?;
         let names = names.map_err(|_| Problem::not_found())?;
-        let form = choose(&request.headers, LISTINGS).unwrap_or(0);
         let text = if form == 1 {
             format!("{}\n", json!(names))
         } else {
@@ -208,9 +218,14 @@ impl Files {
                 format!("<li><a href=\"./{link}{slash}\">{shown}</a></li>\n")
             };
             let items: String = names.iter().map(item).collect();
+            let more = if names.len() == LISTED_MAX {
+                "<p>There may be more: no list has more than 10 000 names.</p>\n"
+            } else {
+                ""
+            };
             format!(
                 "<!DOCTYPE html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>Files</title>\n\
-                 <ul>\n{items}</ul></html>\n"
+                 <ul>\n{items}</ul>\n{more}</html>\n"
             )
         };
         let mut response = respond(StatusCode::OK, LISTINGS[form].content_type, text);
@@ -264,11 +279,11 @@ impl Root {
         }))
     }
 
-    /// As [`Root::find`], or what lies beside it in a coding; small files are read.
-    fn find_coded(&self, name: &str, coding: Option<&'static str>) -> io::Result<Found> {
+    /// As [`Root::find`], or what lies beside it in the first of these codings that is there; small files are read.
+    fn find_coded(&self, name: &str, codings: &[&'static str]) -> io::Result<Found> {
         let mut found = self.find(name)?;
-        if let (Found::File(_), Some(coding)) = (&found, coding) {
-            let suffix = match coding {
+        for coding in codings.iter().filter(|_| matches!(found, Found::File(_))) {
+            let suffix = match *coding {
                 "zstd" => "zst",
                 "gzip" => "gz",
                 other => other,
@@ -276,6 +291,7 @@ impl Root {
             if let Ok(Found::File(mut coded)) = self.find(&format!("{name}.{suffix}")) {
                 coded.coding = Some(coding);
                 found = Found::File(coded);
+                break;
             }
         }
         if let Found::File(content) = &mut found
@@ -294,11 +310,11 @@ async fn find(
     offload: &Offload,
     root: &Arc<Root>,
     name: String,
-    coding: Option<&'static str>,
+    codings: Vec<&'static str>,
 ) -> Result<Found, Problem> {
     let root = root.clone();
     // A file may be on a disk that takes its time.
-    let found = offload.run(move || root.find_coded(&name, coding)).await;
+    let found = offload.run(move || root.find_coded(&name, &codings)).await;
     let found = found.map_err(busy_problem)?;
     found.map_err(|error| match error.raw_os_error().map(Errno::from_raw) {
         Some(Errno::EACCES) => Problem::new(StatusCode::FORBIDDEN, "this file may not be read"),

@@ -1,8 +1,9 @@
 //! Keys and values of a kv-rpc, as HTTP has it: GET, PUT, DELETE, lists, and a stream of changes.
 
+mod forms;
 mod watch;
 
-use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderValue, LINK, VARY};
+use hyper::header::{CACHE_CONTROL, HeaderValue, IF_MATCH, IF_NONE_MATCH, LINK};
 use hyper::{Method, StatusCode};
 use portyard_core::endpoint::Endpoint;
 use portyard_wire::jsonrpc::{Params, json};
@@ -10,12 +11,13 @@ use portyard_wire::value::Value;
 
 use super::config::KvConfig;
 use super::pattern::{Captures, Pattern};
-use super::rpc::{CAPS, Caller, problem_of};
+use super::rpc::{Caller, problem_of};
 use super::template::{Escape, Template};
 use super::upstream;
 use super::values::{fill, template};
 use crate::http::conditions::{self, Validators, Verdict};
-use crate::http::{Answer, Body, Offer, Problem, Request, Response, choose, respond};
+use crate::http::{Answer, Body, Offer, Problem, Request, Response, choose, is_text, respond};
+use forms::{Form, give, read_value, supposed};
 
 /// The handler.
 pub struct Kv {
@@ -44,6 +46,9 @@ impl Kv {
             .map(|key| template(key, pattern))
             .transpose();
         let key = key.map_err(|why| format!("kv.key: {why}"))?;
+        if key.is_some() && !config.prefix.is_empty() {
+            return Err("kv.prefix is for lists; write the whole key as kv.key".into());
+        }
         if key.is_none() && config.write {
             return Err("kv.write needs kv.key: a list is not written".into());
         }
@@ -67,6 +72,10 @@ impl Kv {
 
     /// Answers.
     pub async fn answer(&self, mut request: Request, captures: &Captures) -> Answer {
+        // It may be a part of the key.
+        if !request.uri.query().is_none_or(is_text) {
+            return Err(bad("the query is not UTF-8, once it is decoded"));
+        }
         let watches = self.watch
             && request.method == Method::GET
             && choose(&request.headers, WATCHED) == Some(1);
@@ -103,13 +112,13 @@ impl Kv {
             etag: there.as_ref().map(|entry| entry.etag.as_str()),
             modified: None,
         };
-        if conditions::evaluate(&request.method, &request.headers, validators) != Verdict::Go {
+        if conditions::evaluate(&request.method, &supposed(&request), validators) != Verdict::Go {
             return Err(changed());
         }
         // What depends on a condition is done only to the value that the condition was about: somebody may
         // have been faster.
-        let has_condition = request.headers.contains_key(hyper::header::IF_MATCH)
-            || request.headers.contains_key(hyper::header::IF_NONE_MATCH);
+        let has_condition =
+            request.headers.contains_key(IF_MATCH) || request.headers.contains_key(IF_NONE_MATCH);
         let Some(value) = value else {
             let there = there.ok_or_else(no_such_key)?;
             if has_condition {
@@ -123,6 +132,7 @@ impl Kv {
             return Ok(empty(StatusCode::NO_CONTENT));
         };
         let is_new = there.is_none();
+        let form = Form::put(&value, &request);
         match (seconds, has_condition) {
             (Some(seconds), false) => {
                 let arguments = vec![key.as_str().into(), value, Value::Double(seconds)];
@@ -145,10 +155,8 @@ impl Kv {
         } else {
             StatusCode::NO_CONTENT
         });
-        if let Some(entry) = entry(&mut caller, &key).await?
-            && let Ok(etag) = HeaderValue::from_str(&entry.etag)
-        {
-            response.headers_mut().insert(ETAG, etag);
+        if let Some(entry) = entry(&mut caller, &key).await? {
+            form.mark(&entry, &mut response);
         }
         Ok(response)
     }
@@ -254,61 +262,6 @@ fn member<'a>(value: &'a Value, name: &str) -> Option<&'a Value> {
         .map(|(_, value)| value)
 }
 
-/// Text as text, bytes as bytes, and the rest, or whatever is asked for so, as JSON.
-fn give(request: &Request, entry: &Entry) -> Answer {
-    let plain: Option<(&'static str, Vec<u8>)> = match &entry.value {
-        Value::String(text) => Some(("text/plain; charset=utf-8", text.clone().into_bytes())),
-        Value::Bytes(bytes) => Some(("application/octet-stream", bytes.clone())),
-        _ => None,
-    };
-    let offers: &[Offer] = match &entry.value {
-        Value::String(_) => TEXT,
-        Value::Bytes(_) => BYTES,
-        _ => JSON,
-    };
-    let form = choose(&request.headers, offers).ok_or_else(|| Problem::not_acceptable(offers))?;
-    let (content_type, bytes) = if let Some(plain) = plain.filter(|_| form == 0) {
-        plain
-    } else {
-        let mut text = Vec::new();
-        json::encode(&entry.value, &mut text)
-            .map_err(|error| Problem::internal(error.to_string()))?;
-        ("application/json", text)
-    };
-    let mut response = Response::new(Body::from(bytes));
-    let fields = response.headers_mut();
-    fields.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-    fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    fields.insert(VARY, HeaderValue::from_static("accept"));
-    if let Ok(etag) = HeaderValue::from_str(&entry.etag) {
-        fields.insert(ETAG, etag);
-    }
-    Ok(response)
-}
-
-/// JSON, text or bytes, as the client says.
-async fn read_value(request: &mut Request) -> Result<Value, Problem> {
-    let bytes = request.body.collect().await?;
-    let content_type = request.header(CONTENT_TYPE).unwrap_or_default();
-    let name = content_type
-        .split(';')
-        .next()
-        .unwrap_or_default()
-        .trim()
-        .to_ascii_lowercase();
-    if name == "application/json" || name.ends_with("+json") {
-        return json::decode(&bytes, &CAPS)
-            .map_err(|error| bad(format!("the body is no JSON: {error}")));
-    }
-    if name.starts_with("text/") {
-        let text = String::from_utf8(bytes.into());
-        return text
-            .map(Value::String)
-            .map_err(|_| bad("the text is not UTF-8"));
-    }
-    Ok(Value::Bytes(bytes.into()))
-}
-
 fn empty(status: StatusCode) -> Response {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = status;
@@ -330,15 +283,6 @@ fn changed() -> Problem {
     )
 }
 
-const TEXT: &[Offer] = &[
-    Offer::new("text/plain; charset=utf-8", &[]),
-    Offer::new("application/json", &[]),
-];
-const BYTES: &[Offer] = &[
-    Offer::new("application/octet-stream", &[]),
-    Offer::new("application/json", &[]),
-];
-const JSON: &[Offer] = &[Offer::new("application/json", &[])];
 /// An event stream is only for who asks for it by name.
 const WATCHED: &[Offer] = &[
     Offer::new("application/json", &[]),

@@ -6,6 +6,7 @@
 
 mod cgi;
 mod config;
+mod context;
 mod files;
 mod key;
 mod kv;
@@ -38,7 +39,7 @@ use cgi::Elsewhere;
 
 use crate::built_in::BuiltIn;
 use crate::http::{
-    Answer, Answering, Handler, Head, Problem, Request, RequestBody, ready, turn_away,
+    Answer, Answering, Handler, Head, Problem, Request, RequestBody, is_text, ready, turn_away,
 };
 use crate::metrics::RequestMetrics;
 use crate::state::State;
@@ -110,6 +111,11 @@ impl Router {
                     continue;
                 };
                 if route.takes(&request.method) {
+                    if !captures.is_empty() && route.reads_path() && !is_text(request.path()) {
+                        let detail = "the path is not UTF-8, once it is decoded";
+                        request.count_as(route.metrics());
+                        return ready(Problem::new(StatusCode::BAD_REQUEST, detail));
+                    }
                     let route = route.clone();
                     return if route.can_lead_elsewhere() {
                         Box::pin(self.clone().follow(route, request, captures, led))

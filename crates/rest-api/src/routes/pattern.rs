@@ -88,6 +88,15 @@ impl Pattern {
 
     /// What the parameters stand for, if the path, as it came, fits.
     pub fn captures(&self, path: &str) -> Option<Captures> {
+        self.read(path, decode)
+    }
+
+    /// As [`Pattern::captures`], as they are spelled: not decoded.
+    pub fn spelled(&self, path: &str) -> Option<Captures> {
+        self.read(path, str::to_owned)
+    }
+
+    fn read(&self, path: &str, value_of: impl Fn(&str) -> String) -> Option<Captures> {
         let mut parts = path.strip_prefix('/')?.split('/');
         let mut captures = Captures::new();
         for segment in &self.segments {
@@ -99,12 +108,12 @@ impl Pattern {
                 }
                 Segment::One(name) => {
                     let part = parts.next().filter(|part| !part.is_empty())?;
-                    captures.push((name.clone(), decode(part)));
+                    captures.push((name.clone(), value_of(part)));
                 }
                 Segment::Rest(name) => {
-                    let first = decode(parts.next()?);
+                    let first = value_of(parts.next()?);
                     let rest: Vec<String> =
-                        std::iter::once(first).chain(parts.map(decode)).collect();
+                        std::iter::once(first).chain(parts.map(&value_of)).collect();
                     captures.push((name.clone(), rest.join("/")));
                     return Some(captures);
                 }

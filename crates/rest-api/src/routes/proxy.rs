@@ -12,6 +12,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use hyper::body::{Body as _, Bytes, Frame, Incoming, SizeHint};
+use hyper::ext::ReasonPhrase;
 use hyper::header::HeaderValue;
 use hyper::{Method, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
@@ -22,7 +23,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::time::{Instant, Sleep};
 
 use super::config::ProxyConfig;
-use super::pattern::{Captures, Pattern};
+use super::pattern::Pattern;
 use super::template::{Escape, Template};
 use super::upstream::{Secure, broken};
 use super::values::{fill, template};
@@ -35,6 +36,7 @@ pub struct Proxy {
     /// What the server is called in Host.
     host: HeaderValue,
     path: Option<Template>,
+    pattern: Pattern,
     keep_host: bool,
     /// How long it may be silent within an answer.
     stall: Duration,
@@ -74,14 +76,15 @@ impl Proxy {
             lines,
             host,
             path: path.transpose()?,
+            pattern: pattern.clone(),
             keep_host: config.keep_host,
             stall: config.stall.0,
         })
     }
 
     /// Answers.
-    pub async fn answer(&self, mut request: Request, captures: &Captures) -> Answer {
-        let uri = self.target(&request, captures)?;
+    pub async fn answer(&self, mut request: Request) -> Answer {
+        let uri = self.target(&request)?;
         let host = HeaderValue::from_str(request.host()).ok();
         let host = host.filter(|_| self.keep_host);
         let headers = fields::onward(&request, host.unwrap_or_else(|| self.host.clone()));
@@ -156,13 +159,21 @@ impl Proxy {
         }));
         *response.status_mut() = head.status;
         *response.headers_mut() = head.headers;
+        // hyper tells it where it is not the usual one.
+        if let Some(reason) = head.extensions.remove::<ReasonPhrase>() {
+            response.extensions_mut().insert(reason);
+        }
         Ok(response)
     }
 
-    fn target(&self, request: &Request, captures: &Captures) -> Result<Uri, Problem> {
+    fn target(&self, request: &Request) -> Result<Uri, Problem> {
         let path = match &self.path {
             None => request.path().to_owned(),
-            Some(path) => fill(path, Escape::Path, request, captures),
+            Some(path) => {
+                // Once decoded it could not be spelled the same again.
+                let spelled = self.pattern.spelled(request.path()).unwrap_or_default();
+                fill(path, Escape::Path, request, &spelled)
+            }
         };
         let query = request
             .uri
@@ -235,6 +246,12 @@ pub(super) fn place(to: &str) -> Result<(Endpoint, HeaderValue, bool), String> {
         Some((at, port, is_secure)) => {
             let at = at.strip_suffix('/').unwrap_or(at);
             let authority: hyper::http::uri::Authority = at.parse().map_err(|_| wrong())?;
+            if at.contains('@') {
+                return Err(format!(
+                    "proxy.to = \"{to}\" has a user in it, who would be told to nobody; leave what stands \
+                     before the @ out"
+                ));
+            }
             let port = authority.port_u16().unwrap_or(*port);
             let endpoint = format!("tcp://{}:{port}", authority.host());
             (endpoint, at, is_secure)

@@ -49,8 +49,10 @@ impl Redirect {
         if self.keep_query
             && let Some(query) = request.uri.query()
         {
+            let behind = to.find('#').map_or(String::new(), |at| to.split_off(at));
             to.push(if to.contains('?') { '&' } else { '?' });
             to.push_str(query);
+            to.push_str(&behind);
         }
         let location = HeaderValue::from_str(&to);
         let location = location.map_err(|_| Problem::internal("the redirection has no address"))?;

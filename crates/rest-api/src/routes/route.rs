@@ -6,7 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
-use hyper::header::{CACHE_CONTROL, HeaderName, HeaderValue, RETRY_AFTER};
+use hyper::header::{
+    CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue, RETRY_AFTER, TRAILER,
+    TRANSFER_ENCODING, UPGRADE,
+};
 use hyper::{Method, StatusCode};
 use portyard_core::access::{AccessConfig, AccessList, Action, Identity, Kind, Rule};
 use portyard_core::config::{Source, Spanned};
@@ -100,7 +103,15 @@ impl Route {
         for (name, value) in &config.headers {
             let header = HeaderName::from_bytes(name.as_bytes());
             let header = header.map_err(|_| format!("headers: '{name}' is no name of a field"))?;
+            if FRAMING.contains(&header) {
+                return Err(format!(
+                    "headers: {name} belongs to the connection and is written as it must be; take it out"
+                ));
+            }
             fields.push((header, text("headers", value)?));
+        }
+        if config.timeout.0.is_zero() {
+            return Err("timeout must be longer than \"0s\"".into());
         }
         let rate = config.rate.0.map(|rate| {
             let burst = config.burst.get();
@@ -155,6 +166,11 @@ impl Route {
     /// Whether its answers can be [`Elsewhere`].
     pub fn can_lead_elsewhere(&self) -> bool {
         matches!(self.target, Target::Cgi(_))
+    }
+
+    /// Whether its answers depend on what parameters stand for, and not on the path as it is spelled.
+    pub fn reads_path(&self) -> bool {
+        !matches!(self.target, Target::Proxy(_))
     }
 
     /// Whether a listener has it.
@@ -237,8 +253,12 @@ impl Route {
         let rate = self.rate.as_ref().zip(left);
         match answer {
             Ok(mut response) => {
+                let status = response.status();
+                // What went wrong behind us is not to be remembered; the status of a text is the table's own.
+                let is_error = status.is_client_error() || status.is_server_error();
+                let is_kept = !is_error || matches!(self.target, Target::Text(_));
                 let fields = response.headers_mut();
-                if let Some(cache) = &self.cache {
+                if let Some(cache) = self.cache.as_ref().filter(|_| is_kept) {
                     fields.insert(CACHE_CONTROL, cache.clone());
                 }
                 for (name, value) in &self.fields {
@@ -459,7 +479,7 @@ impl Target {
             Self::Text(text) => Ok(text.answer(&request, captures)),
             Self::Files(files) => files.answer(&request, captures).await,
             Self::Redirect(redirect) => redirect.answer(&request, captures),
-            Self::Proxy(proxy) => proxy.answer(request, captures).await,
+            Self::Proxy(proxy) => proxy.answer(request).await,
             Self::Kv(kv) => kv.answer(request, captures).await,
             Self::Cgi(cgi) => cgi.answer(request, captures).await,
             Self::Rpc(rpc) => rpc.answer(request, captures).await,
@@ -467,5 +487,13 @@ impl Target {
     }
 }
 
+/// Fields that say where an answer ends, and what becomes of its connection.
+const FRAMING: [HeaderName; 5] = [
+    CONNECTION,
+    CONTENT_LENGTH,
+    TRAILER,
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
 const RATE_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const RATE: HeaderName = HeaderName::from_static("ratelimit");

@@ -121,6 +121,9 @@ impl Rpc {
     /// Reads what is called.
     pub fn new(config: &RpcConfig, pattern: &Pattern) -> Result<Self, String> {
         upstream::check(&config.server).map_err(|why| format!("rpc.server: {why}"))?;
+        if config.method.is_empty() {
+            return Err("rpc.method names no method".into());
+        }
         let parameters = Shape::new(&config.parameters, pattern)?;
         if !matches!(parameters, Shape::List(_) | Shape::Map(_)) {
             return Err("rpc.parameters must be a list or a table".into());

@@ -1,9 +1,10 @@
 //! Text with values of a request in it: `Hello, {{query.name|world}}!`.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
 use serde_json::Value;
 
+use super::context::Context;
 use crate::http::escape_html;
 
 /// A template, ready to be filled in.
@@ -73,7 +74,8 @@ impl Escape {
     fn write(self, value: &str, out: &mut String) {
         match self {
             Self::None => out.push_str(value),
-            Self::Markup => out.push_str(&escape_html(value)),
+            // XML has no way to say the control characters (XML 1.0, 2.2).
+            Self::Markup => out.push_str(&escape_html(value).replace(is_unsayable, "\u{fffd}")),
             Self::Json => {
                 // A string of JSON without its quotes; `<` so that it is harmless within a script too.
                 let quoted = Value::from(value).to_string();
@@ -130,7 +132,8 @@ impl Template {
         Ok(Self(parts))
     }
 
-    /// The text with its values, each escaped; what has no value gets its default, or nothing.
+    /// The text with its values, each escaped; what has no value gets its default, or nothing. In a path of ours
+    /// ([`Escape::Path`]) parameters are taken for as they were spelled, and stay so.
     pub fn fill(&self, escape: Escape, value_of: impl Fn(&Name) -> Option<String>) -> String {
         let mut out = String::new();
         for part in &self.0 {
@@ -138,6 +141,13 @@ impl Template {
                 Part::Text(text) => out.push_str(text),
                 Part::Value { name, default } => {
                     let value = value_of(name).filter(|value| !value.is_empty());
+                    if escape == Escape::Path
+                        && matches!(name, Name::Path(_))
+                        && let Some(spelled) = &value
+                    {
+                        out.push_str(spelled);
+                        continue;
+                    }
                     let value = value.or_else(|| default.clone()).unwrap_or_default();
                     // The rest of a path has slashes, which stay what they are.
                     let is_path = matches!(name, Name::Path(_)) && escape == Escape::Url;
@@ -147,6 +157,20 @@ impl Template {
             }
         }
         out
+    }
+
+    /// Checks that each value stands where its escaping makes it harmless, or says which does not.
+    pub fn check_places(&self, escape: Escape) -> Result<(), String> {
+        let mut context = Context::new(escape);
+        for part in &self.0 {
+            match part {
+                Part::Text(text) => context.read(text),
+                Part::Value { name, .. } => context
+                    .check(name)
+                    .map_err(|why| format!("{{{{{name}}}}} is not safe there: {why}"))?,
+            }
+        }
+        Ok(())
     }
 
     /// Whether nothing is to be filled in.
@@ -166,6 +190,18 @@ impl Template {
             )
         };
         self.0.iter().any(is_time)
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Path(name) => write!(f, "path.{name}"),
+            Self::Query(name) => write!(f, "query.{name}"),
+            Self::Header(name) => write!(f, "header.{name}"),
+            Self::Time(part) => write!(f, "time.{part}"),
+            Self::Fact(fact) => f.write_str(fact),
+        }
     }
 }
 
@@ -201,6 +237,11 @@ impl Name {
     }
 }
 
+/// Whether no document of XML may hold a character.
+fn is_unsayable(char: char) -> bool {
+    matches!(char, '\0'..='\u{8}' | '\u{b}' | '\u{c}' | '\u{e}'..='\u{1f}' | '\u{fffe}' | '\u{ffff}')
+}
+
 const TIMES: &[&str] = &[
     "iso", "unix", "ctime", "year", "month", "day", "hour", "minute", "second",
 ];
@@ -231,6 +272,10 @@ mod tests {
         }
         assert_eq!(fill("\"{{query.a}}\"", Escape::Csv, "=1+1"), "\"'=1+1\"");
         assert_eq!(fill("{{query.a}}", Escape::Json, "\n\0"), "\\n\\u0000");
+        assert_eq!(
+            fill("{{query.a}}", Escape::Markup, "\0\u{1}\t\n<\u{1b}\u{ffff}"),
+            "\u{fffd}\u{fffd}\t\n&lt;\u{fffd}\u{fffd}"
+        );
     }
 
     #[test]

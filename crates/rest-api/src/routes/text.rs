@@ -48,9 +48,21 @@ impl Text {
                 ));
             }
         };
+        parsed
+            .check_places(escape)
+            .map_err(|why| format!("template: {why}"))?;
         let status = StatusCode::from_u16(config.status).ok();
         let status = status.filter(|status| !status.is_informational());
+        if matches!(config.status, 204 | 205 | 304) && !text.is_empty() {
+            return Err(format!(
+                "template: an answer with status {} has no content; leave the body empty",
+                config.status
+            ));
+        }
         let content_type = HeaderValue::from_str(&config.content_type);
+        let content_type = content_type
+            .ok()
+            .filter(|_| config.content_type.contains('/'));
         let etag = parsed.is_constant().then(|| {
             let digest = Sha256::digest([&config.content_type, "\0", &text].concat());
             let short: String = digest[..8].iter().fold(String::new(), |mut tag, byte| {
@@ -65,7 +77,7 @@ impl Text {
             template: parsed,
             escape,
             content_type: content_type
-                .map_err(|_| "template.content_type is no media type".to_owned())?,
+                .ok_or("template.content_type is no media type, such as \"text/plain\"")?,
             status: status.ok_or("template.status must be from 200 to 999")?,
         })
     }

@@ -100,7 +100,7 @@ impl Asked {
         let query = self.query().unwrap_or_default();
         match self.dialect {
             Dialect::Python => text::parameters(query.as_bytes()),
-            Dialect::Go => text::go_parameters(query).0,
+            Dialect::Go => text::go_parameters(query),
         }
     }
 
@@ -144,10 +144,8 @@ impl Asked {
         let values = self.headers.get_all(COOKIE).iter();
         let fields: Vec<_> = values
             .map(|value| match self.dialect {
-                // Bytes are characters to WSGI, and text again to werkzeug.
-                Dialect::Python | Dialect::Go => {
-                    String::from_utf8_lossy(value.as_bytes()).into_owned()
-                }
+                Dialect::Python => text::latin1(value.as_bytes()),
+                Dialect::Go => String::from_utf8_lossy(value.as_bytes()),
             })
             .collect();
         super::cookies::parse(&fields.join("; "), self.dialect)
@@ -170,6 +168,10 @@ impl Asked {
                 continue;
             }
             let value = value.as_bytes();
+            // To WSGI it is none.
+            if self.dialect == Dialect::Python && name == "Content-Type" && value.is_empty() {
+                continue;
+            }
             match self.dialect {
                 Dialect::Go => fields.push((name, String::from_utf8_lossy(value))),
                 Dialect::Python => {

@@ -33,7 +33,7 @@ impl Content {
         let content_type = asked.content_type();
         match asked.dialect {
             Dialect::Python => Ok(Self::python(&content_type, &body)),
-            Dialect::Go => Self::go(&content_type, &body)
+            Dialect::Go => Self::go(&content_type, &body, asked.query())
                 .map_err(|why| Refusal::bad(format!("error parsing request body: {why}"))),
         }
     }
@@ -53,7 +53,7 @@ impl Content {
                 }
             }
             // Without a boundary it is no form to werkzeug.
-            "multipart/form-data" if multipart::parameter(content_type, "boundary").is_some() => {
+            "multipart/form-data" if multipart::boundary(content_type).is_some() => {
                 for part in multipart::parse(content_type, body).unwrap_or_default() {
                     let media = part.content_type.as_deref().unwrap_or(OCTETS);
                     if part.filename.is_none() {
@@ -74,26 +74,36 @@ impl Content {
     }
 
     /// As go-httpbin reads it: by its type, which must keep its word.
-    fn go(content_type: &str, body: &[u8]) -> Result<Self, String> {
+    fn go(content_type: &str, body: &[u8], query: Option<&str>) -> Result<Self, String> {
         let mut content = Self::default();
         if body.is_empty() {
             return Ok(content);
         }
         content.data = body.to_vec();
-        match content_type.split(';').next().unwrap_or_default() {
+        let media = content_type.split(';').next().unwrap_or_default();
+        // Go reads the query where it reads a form.
+        if ["application/x-www-form-urlencoded", "multipart/form-data"].contains(&media)
+            && let Some(why) = query.and_then(text::go_fault)
+        {
+            return Err(why);
+        }
+        match media {
             "text/html" | "text/plain" => {}
             "application/x-www-form-urlencoded" => {
-                let (pairs, bad) = text::go_parameters(&String::from_utf8_lossy(body));
-                if bad {
-                    return Err("invalid URL escape or semicolon in the form".into());
+                let body = String::from_utf8_lossy(body);
+                if let Some(why) = text::go_fault(&body) {
+                    return Err(why);
                 }
-                let pairs = pairs.into_iter();
+                let pairs = text::go_parameters(&body).into_iter();
                 content.form = pairs
                     .map(|(name, value)| (name, value.into_bytes()))
                     .collect();
             }
             "multipart/form-data" => {
                 for part in multipart::parse(content_type, body)? {
+                    if !part.is_form || part.name.is_empty() {
+                        continue;
+                    }
                     let is_file = part.filename.is_some_and(|name| !name.is_empty());
                     let into = if is_file {
                         &mut content.files

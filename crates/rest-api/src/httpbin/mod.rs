@@ -29,7 +29,7 @@ use std::sync::{Arc, OnceLock};
 use hyper::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS, ALLOW,
-    CONNECTION, ETAG, HeaderName, HeaderValue, ORIGIN, VARY, WWW_AUTHENTICATE,
+    CONNECTION, CONTENT_LENGTH, ETAG, HeaderName, HeaderValue, ORIGIN, VARY, WWW_AUTHENTICATE,
     X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::{HeaderMap, Method, StatusCode};
@@ -151,9 +151,19 @@ impl Site {
             }
         }
         answer::name_reason(&mut response, dialect);
-        if dialect == Dialect::Go && head.method == Method::HEAD {
-            // Its HEAD writes no body, so that no length is known.
-            *response.body_mut() = Body::empty();
+        if head.method == Method::HEAD {
+            let bodiless = [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED];
+            let has_body = !bodiless.contains(&response.status());
+            match (dialect, response.body().length()) {
+                // Its HEAD writes no body, so that no length is known.
+                (Dialect::Go, _) => *response.body_mut() = Body::empty(),
+                (Dialect::Python, Some(length)) if has_body => {
+                    let fields = response.headers_mut();
+                    fields.entry(CONTENT_LENGTH).or_insert(length.into());
+                    *response.body_mut() = Body::empty();
+                }
+                (Dialect::Python, _) => {}
+            }
         }
         response
     }

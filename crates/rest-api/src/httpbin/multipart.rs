@@ -5,6 +5,8 @@
 pub struct Part<'a> {
     /// The field's name.
     pub name: String,
+    /// Whether it says that it is part of a form, and not something else.
+    pub is_form: bool,
     /// Whether it is a file: it says how it is called.
     pub filename: Option<String>,
     /// Its type, where it says one.
@@ -15,14 +17,13 @@ pub struct Part<'a> {
 
 /// The parts of a form, by the `Content-Type` that the request has. Parts without a name are left out.
 pub fn parse<'a>(content_type: &str, body: &'a [u8]) -> Result<Vec<Part<'a>>, &'static str> {
-    let boundary = parameter(content_type, "boundary").filter(|text| !text.is_empty());
-    let boundary = boundary.ok_or("no multipart boundary param in Content-Type")?;
+    let boundary = boundary(content_type).ok_or("no multipart boundary param in Content-Type")?;
     if boundary.len() > BOUNDARY_MAX {
         return Err("the multipart boundary is too long");
     }
     let delimiter = format!("--{boundary}").into_bytes();
     // What stands before the first delimiter is for people.
-    let (_, mut rest) = split(body, &delimiter, true).ok_or("multipart: no part begins")?;
+    let (_, mut rest) = split(body, &delimiter).ok_or("multipart: no part begins")?;
     let mut parts = Vec::new();
     for _ in 0..=PARTS_MAX {
         if rest.starts_with(b"--") {
@@ -36,7 +37,7 @@ pub fn parse<'a>(content_type: &str, body: &'a [u8]) -> Result<Vec<Part<'a>>, &'
         let fields;
         (fields, rest) = head(&rest[line_end + 1..])?;
         let content;
-        (content, rest) = split(rest, &delimiter, false).ok_or("multipart: the form breaks off")?;
+        (content, rest) = split(rest, &delimiter).ok_or("multipart: the form breaks off")?;
         let disposition = fields
             .iter()
             .find(|(name, _)| name == "content-disposition");
@@ -47,8 +48,10 @@ pub fn parse<'a>(content_type: &str, body: &'a [u8]) -> Result<Vec<Part<'a>>, &'
             continue;
         };
         let content_type = fields.iter().find(|(name, _)| name == "content-type");
+        let kind = disposition.split(';').next().unwrap_or_default().trim();
         parts.push(Part {
             name,
+            is_form: kind.eq_ignore_ascii_case("form-data"),
             filename: parameter(disposition, "filename*")
                 .or_else(|| parameter(disposition, "filename")),
             content_type: content_type.map(|(_, value)| value.clone()),
@@ -56,6 +59,11 @@ pub fn parse<'a>(content_type: &str, body: &'a [u8]) -> Result<Vec<Part<'a>>, &'
         });
     }
     Err("multipart: the form has too many parts")
+}
+
+/// What parts the form, by the `Content-Type` that the request has.
+pub fn boundary(content_type: &str) -> Option<String> {
+    parameter(content_type, "boundary").filter(|text| !text.is_empty())
 }
 
 type Fields = Vec<(String, String)>;
@@ -82,9 +90,10 @@ fn head(mut rest: &[u8]) -> Result<(Fields, &[u8]), &'static str> {
     }
 }
 
-/// What stands before a delimiter, which begins a line, and what behind it.
-fn split<'a>(bytes: &'a [u8], delimiter: &[u8], first: bool) -> Option<(&'a [u8], &'a [u8])> {
-    if first && let Some(rest) = bytes.strip_prefix(delimiter) {
+/// What stands before a delimiter, which begins a line, and what behind it. That of a part without a body may
+/// follow its head at once (RFC 2046, 5.1.1).
+fn split<'a>(bytes: &'a [u8], delimiter: &[u8]) -> Option<(&'a [u8], &'a [u8])> {
+    if let Some(rest) = bytes.strip_prefix(delimiter) {
         return Some((&[], rest));
     }
     let mut from = 0;
@@ -96,9 +105,7 @@ fn split<'a>(bytes: &'a [u8], delimiter: &[u8], first: bool) -> Option<(&'a [u8]
         }
         from = line;
     }
-    // An empty part's delimiter may follow its head at once.
-    let rest = bytes.strip_prefix(delimiter)?;
-    Some((&[], rest))
+    None
 }
 
 /// A parameter of a field such as `form-data; name="a"`.
@@ -170,6 +177,7 @@ mod tests {
     fn part<'a>(name: &str, filename: Option<&str>, content: &'a [u8]) -> Part<'a> {
         Part {
             name: name.into(),
+            is_form: true,
             filename: filename.map(Into::into),
             content_type: None,
             content,

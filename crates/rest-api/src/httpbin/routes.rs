@@ -94,7 +94,9 @@ impl Route {
         let mut rest = parts;
         for pattern in self.path[1..].split('/') {
             if pattern == "{*}" {
-                return (!rest.is_empty()).then_some(open);
+                // What follows must be something to Python's.
+                let is_none = rest.is_empty() || (dialect == Dialect::Python && rest == [""]);
+                return (!is_none).then_some(open);
             }
             let (part, behind) = rest.split_first()?;
             rest = behind;
@@ -123,7 +125,9 @@ pub fn find(asked: &Asked) -> Found {
     if dialect == Dialect::Go
         && let Some(clean) = cleaned(path)
     {
-        return Found::Clean(format!("{}{clean}", asked.prefix()));
+        let query = asked.query().map(|query| format!("?{query}"));
+        let query = query.unwrap_or_default();
+        return Found::Clean(format!("{}{clean}{query}", asked.prefix()));
     }
     let whole;
     let parts: Vec<Cow<'_, str>> = match dialect {
@@ -372,7 +376,8 @@ mod tests {
             ("/r/{n}", "/r/12", python, Some(&["12"])),
             ("/r/{n}", "/r/-1", python, None),
             ("/r/{n}", "/r/x", go, Some(&["x"])),
-            ("/any/{*}", "/any/", python, Some(&[])),
+            ("/any/{*}", "/any/", python, None),
+            ("/any/{*}", "/any/", Dialect::Go, Some(&[])),
             ("/any/{*}", "/any/a/b", python, Some(&[])),
             ("/any/{*}", "/any", python, None),
             ("/", "/", python, Some(&[])),

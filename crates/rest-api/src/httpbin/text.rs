@@ -58,21 +58,44 @@ pub fn parameters(text: &[u8]) -> Vec<(String, String)> {
         .collect()
 }
 
-/// The parameters of a query as Go's `url.ParseQuery` reads them, and whether some were none: with a
+/// The parameters of a query as Go's `url.ParseQuery` reads them, without those that are none: with a
 /// semicolon, or with an escape that is none.
-pub fn go_parameters(text: &str) -> (Vec<(String, String)>, bool) {
+pub fn go_parameters(text: &str) -> Vec<(String, String)> {
     let pairs = text.split('&').filter(|pair| !pair.is_empty());
-    let (good, bad): (Vec<&str>, Vec<&str>) =
-        pairs.partition(|pair| !pair.contains(';') && is_quoted_well(pair));
     let decode = |text: &str| {
         let spaced = text.replace('+', " ");
-        String::from_utf8_lossy(&unquote(spaced.as_bytes())).into_owned()
+        go_text(&unquote(spaced.as_bytes()))
     };
-    let pairs = good.into_iter().map(|pair| {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        (decode(name), decode(value))
-    });
-    (pairs.collect(), !bad.is_empty())
+    let pairs = pairs
+        .filter(|pair| !pair.contains(';') && is_quoted_well(pair))
+        .map(|pair| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            (decode(name), decode(value))
+        });
+    pairs.collect()
+}
+
+/// Text of bytes, with U+FFFD for each that is no UTF-8.
+fn go_text(bytes: &[u8]) -> String {
+    let mut out = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        out.push_str(chunk.valid());
+        out.extend(chunk.invalid().iter().map(|_| '\u{fffd}'));
+    }
+    out
+}
+
+/// What Go says of the first parameter that is none.
+pub fn go_fault(text: &str) -> Option<String> {
+    text.split('&').find_map(|pair| {
+        if pair.contains(';') {
+            return Some("invalid semicolon separator in query".into());
+        }
+        let mut marks = pair.match_indices('%').map(|(at, _)| at);
+        let at = marks.find(|at| escaped(pair.as_bytes(), *at).is_none())?;
+        let escape: String = pair[at..].chars().take(3).collect();
+        Some(format!("invalid URL escape {}", go_quoted(&escape)))
+    })
 }
 
 /// Text of bytes; those that are no UTF-8 are escaped again.
@@ -217,6 +240,38 @@ pub fn hex(bytes: &[u8]) -> String {
         .collect()
 }
 
+/// The bytes of base64 of either alphabet as Python's `urlsafe_b64decode` reads it: what is in no alphabet is
+/// passed over, and nothing counts behind the padding. `None` where the padding is missing.
+pub fn python_base64(text: &str) -> Option<Vec<u8>> {
+    let (mut out, mut left, mut place, mut pads) = (Vec::new(), 0, 0, 0);
+    for byte in text.bytes() {
+        let value = match byte {
+            b'A'..=b'Z' => byte - b'A',
+            b'a'..=b'z' => byte - b'a' + 26,
+            b'0'..=b'9' => byte - b'0' + 52,
+            b'+' | b'-' => 62,
+            b'/' | b'_' => 63,
+            b'=' if place >= 2 => {
+                pads += 1;
+                if place + pads >= 4 {
+                    return Some(out);
+                }
+                continue;
+            }
+            _ => continue,
+        };
+        pads = 0;
+        match place {
+            0 => {}
+            1 => out.push(left << 2 | value >> 4),
+            2 => out.push(left << 4 | value >> 2),
+            _ => out.push(left << 6 | value),
+        }
+        (left, place) = (value, (place + 1) % 4);
+    }
+    (place == 0).then_some(out)
+}
+
 /// Text that Go's `html.EscapeString` gives.
 pub fn escape_html(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
@@ -300,10 +355,41 @@ mod tests {
 
     #[test]
     fn go_leaves_out_what_it_does_not_read() {
-        let (found, bad) = go_parameters("a=1;b=2&c=%zz&d=+%41");
+        let found = go_parameters("a=%F0%9F%98");
+        assert_eq!(found, [("a".to_owned(), "\u{fffd}".repeat(3))]);
+        let found = go_parameters("a=1;b=2&c=%zz&d=+%41");
         assert_eq!(found, [("d".to_owned(), " A".to_owned())]);
-        assert!(bad);
-        assert!(!go_parameters("a&b=%C3%A4").1);
+    }
+
+    // Python 3.11: base64.urlsafe_b64decode.
+    #[test]
+    fn base64_is_read_as_python_reads_it() {
+        for (text, expected) in [
+            ("aGVsbG8=", Some(&b"hello"[..])),
+            ("aG\nVs bG8=", Some(b"hello")),
+            ("-_+/", Some(b"\xfb\xff\xbf")),
+            ("YQ==YQ==", Some(b"a")),
+            ("====", Some(b"")),
+            ("", Some(b"")),
+            ("aGVsbG8", None),
+            ("YQ=", None),
+            ("x", None),
+        ] {
+            assert_eq!(python_base64(text).as_deref(), expected, "{text}");
+        }
+    }
+
+    // Go 1.27: url.ParseQuery.
+    #[test]
+    fn go_says_what_it_does_not_read() {
+        for (query, expected) in [
+            ("a&b=%C3%A4&&=", None),
+            ("a&b=1;c", Some("invalid semicolon separator in query")),
+            ("a=%zzy", Some("invalid URL escape \"%zz\"")),
+            ("a=%41%4", Some("invalid URL escape \"%4\"")),
+        ] {
+            assert_eq!(go_fault(query).as_deref(), expected, "{query}");
+        }
     }
 
     // Werkzeug 3.1: get_current_url("http", "h", "", path, query).

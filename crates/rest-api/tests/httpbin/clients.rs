@@ -176,6 +176,21 @@ fn the_tests_of_vcrpy_pass() {
     );
 }
 
+/// A browser without a screen: it follows links of the pages, fills in their form, and downloads. Its own options
+/// for pytest, which ask for plugins, are passed over. Left out is a test of a page of its own, which hangs on another
+/// library's version.
+#[test]
+fn the_tests_of_mechanicalsoup_pass() {
+    let daemon = start("");
+    passes(
+        pytest(&daemon, "httpbin", "mechanicalsoup-1.4.0")
+            .args(FIXTURES)
+            .args(["-c", "/dev/null", "--rootdir", "."])
+            .args(["-k", "not test_select_form_associated_elements", "tests"]),
+        "120 passed, 1 deselected",
+    );
+}
+
 /// Over TCP by `external_app.py`. Left out are four tests that look into httpbin's own code, or for its refusal
 /// of chunked bodies, which it takes under gunicorn too.
 #[test]

@@ -487,6 +487,92 @@ fn http2_gives_the_same() {
     assert_eq!(first, second);
 }
 
+/// curl takes any byte behind the head of such an answer for a fault of the stream.
+#[test]
+fn http2_sends_no_body_where_none_may_be() {
+    let daemon = start("");
+    let h2 = "--http2-prior-knowledge";
+    for prefix in ["", "/go"] {
+        for path in ["/get", "/image/png", "/stream/3", "/status/404", "/nothing"] {
+            let page = url(&daemon, &format!("{prefix}{path}"));
+            let told = curl(&[h2, "-I", &page]);
+            assert!(told.starts_with("HTTP/2 "), "{prefix}{path}: {told}");
+        }
+        for code in [204, 304] {
+            let path = format!("{prefix}/drip?duration=0&numbytes=3&code={code}");
+            let told = curl(&[h2, "-w", "%{http_code}", &url(&daemon, &path)]);
+            assert_eq!(told, code.to_string(), "{path}");
+        }
+    }
+    let [head, body] = ["-I", "-i"].map(|how| curl(&[h2, how, &url(&daemon, "/get")]));
+    let length = head
+        .lines()
+        .find(|line| line.starts_with("content-length: "));
+    assert!(body.contains(length.unwrap()), "{head}{body}");
+}
+
+#[test]
+fn go_refuses_a_range_that_is_none() {
+    let daemon = start("");
+    for (range, status) in [
+        ("bytes=a-b", 416),
+        ("bytes=5-4", 416),
+        ("bytes=--3", 416),
+        ("lines=1-2", 416),
+        ("Bytes=0-4", 416),
+        ("bytes=0-99999999999999999999", 416),
+        ("bytes=", 200),
+        ("bytes=0-4,", 206),
+        ("bytes=24-99", 206),
+    ] {
+        let fields = format!("Range: {range}\r\n");
+        let answer = ask(&daemon, "GET", "/go/range/26", &fields, "");
+        assert_eq!(answer.status, status, "{range}");
+        if answer.status == 416 {
+            assert_eq!(answer.text(), "invalid range\n", "{range}");
+            assert_eq!(answer.field("accept-ranges"), Some("bytes"), "{range}");
+            assert_eq!(answer.field("etag"), None, "{range}");
+        }
+        // A range whose condition fails is not looked at.
+        let fields = format!("{fields}If-Range: \"other\"\r\n");
+        let answer = ask(&daemon, "GET", "/go/range/26", &fields, "");
+        assert_eq!(answer.status, 200, "{range}");
+    }
+}
+
+/// What go-httpbin of July 2026 with Go 1.27 gave for the same.
+#[test]
+fn go_is_strict_where_the_original_is() {
+    let daemon = start("");
+    let form = "Content-Type: application/x-www-form-urlencoded\r\n";
+    for (target, expected) in [
+        ("/go/post?a=%zz", "invalid URL escape \\\"%zz\\\""),
+        ("/go/post?a;b", "invalid semicolon separator in query"),
+    ] {
+        let answer = ask(&daemon, "POST", target, form, "x=y");
+        assert_eq!(answer.status, 400, "{target}");
+        assert!(answer.text().contains(expected), "{}", answer.text());
+        // Where no form is read, what is malformed is left out.
+        assert_eq!(get(&daemon, &target.replace("post", "get")).status, 200);
+    }
+    let parts = "--b\r\nContent-Disposition: attachment; name=\"a\"\r\n\r\n1\r\n\
+                 --b\r\nContent-Disposition: form-data; name=\"\"; filename=\"f\"\r\n\r\n2\r\n\
+                 --b\r\nContent-Disposition: form-data; name=\"c\"\r\n\r\n3\r\n--b--\r\n";
+    let fields = "Content-Type: multipart/form-data; boundary=b\r\n";
+    let answer = ask(&daemon, "POST", "/go/post", fields, parts);
+    let told: serde_json::Value = serde_json::from_str(&answer.text()).unwrap();
+    assert_eq!(told["form"], serde_json::json!({"c": ["3"]}));
+    assert_eq!(told["files"], serde_json::json!({}));
+    let answer = get(&daemon, "/go/redirect/x");
+    let why = "invalid redirect count: strconv.Atoi: parsing \\\"x\\\": invalid syntax";
+    assert!(answer.text().contains(why), "{}", answer.text());
+    let answer = get(&daemon, "/go/anything//x?a=b");
+    let location = answer.field("location");
+    assert_eq!((answer.status, location), (307, Some("/go/anything/x?a=b")));
+    let seen = ask(&daemon, "GET", "/go/cache", "If-None-Match: x\r\n", "");
+    assert_eq!((seen.status, seen.field("content-type")), (304, None));
+}
+
 #[test]
 fn what_is_slow_takes_its_time() {
     let daemon = start("");

@@ -1,16 +1,16 @@
 //! Endpoints that give bytes: random ones, and parts of a known row.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use hyper::body::Bytes;
 use hyper::header::{
-    ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderValue, RANGE,
+    ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderValue, IF_RANGE, RANGE,
 };
 use hyper::{Method, StatusCode};
 
 use super::slow::{duration, seconds};
-use super::{count, go_number, integer, random};
-use crate::http::conditions::{Validators, Verdict, evaluate};
+use super::{count, go_count, go_number, integer, random};
+use crate::http::conditions::{Validators, Verdict, evaluate, is_unchanged};
 use crate::http::ranges::{self, Multipart, Part, part};
 use crate::http::{Body, Response, respond};
 use crate::httpbin::Dialect;
@@ -86,7 +86,7 @@ fn length(asked: &Asked) -> Result<usize, Refusal> {
     let wanted = match asked.dialect {
         Dialect::Python => count(asked, 0).min(PYTHON_MAX).min(asked.max_body()),
         Dialect::Go => {
-            let count = go_number(asked.parameter(0), "byte count")?;
+            let count = go_count(asked.parameter(0), "byte count")?;
             let Ok(count) = u64::try_from(count) else {
                 let why = format!("invalid byte count: {count} must be greater than 0");
                 return Err(Refusal::bad(why));
@@ -108,8 +108,7 @@ fn piece_size(asked: &Asked) -> Result<usize, Refusal> {
         Dialect::Python => integer(asked, "chunk_size")?,
         Dialect::Go => {
             let text = asked.argument("chunk_size");
-            text.map(|text| go_number(&text, "chunk_size"))
-                .transpose()?
+            text.map(|text| go_count(&text, "chunk_size")).transpose()?
         }
     };
     let wanted = wanted.map_or(PIECE, |wanted| usize::try_from(wanted).unwrap_or(1).max(1));
@@ -171,7 +170,13 @@ fn python_range(field: &str, total: u64) -> Option<(u64, u64)> {
     let mut sides = (None, None);
     if field.starts_with("bytes") && field.matches('=').count() == 1 {
         let set = field.split('=').nth(1).unwrap_or_default();
-        let mut ends = set.split('-').map(|end| end.trim().parse::<u64>().ok());
+        let number = |end: &str| {
+            let end = end.trim();
+            let digits = !end.is_empty() && end.bytes().all(|byte| byte.is_ascii_digit());
+            // What overflows is behind every end.
+            digits.then(|| end.parse().unwrap_or(u64::MAX))
+        };
+        let mut ends = set.split('-').map(number);
         sides = (ends.next().flatten(), ends.next().flatten());
     }
     let (first, last) = match sides {
@@ -207,7 +212,12 @@ async fn range_go(asked: &Asked) -> Given {
     let per_byte = span.div_f64(length as f64);
     let row = move |first, end| go_letters(first, end, per_byte);
     let mut response = serve_parts(asked, there, length, row)?;
-    answer::set(&mut response, ETAG, &tag)?;
+    let accepts = HeaderValue::from_static("bytes");
+    response.headers_mut().insert(ACCEPT_RANGES, accepts);
+    // Go takes validators off what is refused.
+    if response.status() != StatusCode::RANGE_NOT_SATISFIABLE {
+        answer::set(&mut response, ETAG, &tag)?;
+    }
     // The head comes with the first piece.
     if response.status().is_success() && asked.method != Method::HEAD {
         let piece = response.body().length().unwrap_or_default().min(GO_PIECE);
@@ -233,6 +243,40 @@ fn go_letters(first: u64, end: u64, per_byte: Duration) -> Body {
             sender.send(bytes).await;
         }
         Ok(())
+    })
+}
+
+/// Whether Go refuses the Range field, because it is none; others may pass over it (RFC 9110, 14.2).
+fn is_refused(asked: &Asked, there: Validators<'_>) -> bool {
+    let condition = asked.headers.get(IF_RANGE);
+    let field = asked.field(&RANGE).filter(|field| !field.is_empty());
+    let now = SystemTime::now();
+    condition.is_none_or(|condition| is_unchanged(condition, there, now))
+        && field.is_some_and(|field| !is_go_range(&field))
+}
+
+/// Whether a Range field is one to Go's `net/http`.
+fn is_go_range(field: &str) -> bool {
+    let Some(set) = field.strip_prefix("bytes=") else {
+        return false;
+    };
+    let number = |text: &str| {
+        text.trim()
+            .parse::<i64>()
+            .ok()
+            .filter(|number| *number >= 0)
+    };
+    set.split(',').all(|item| {
+        let item = item.trim();
+        let Some((first, last)) = item.split_once('-') else {
+            return item.is_empty();
+        };
+        match (number(first), number(last)) {
+            (Some(first), Some(last)) => first <= last,
+            (Some(_), None) => last.trim().is_empty(),
+            (None, Some(_)) => first.trim().is_empty(),
+            (None, None) => false,
+        }
     })
 }
 
@@ -286,6 +330,10 @@ fn serve_parts(
         Verdict::Go => {}
         Verdict::NotModified => return Ok(answer::bare(StatusCode::NOT_MODIFIED)),
         Verdict::Failed => return Ok(answer::plain(StatusCode::PRECONDITION_FAILED, "")),
+    }
+    if is_refused(asked, there) {
+        let text = "invalid range\n";
+        return Ok(answer::plain(StatusCode::RANGE_NOT_SATISFIABLE, text));
     }
     let (mut range, mut several) = (None, None);
     let body = match (part(&asked.headers, there, length), ranges::boundary()) {

@@ -49,7 +49,7 @@ pub fn set(asked: &Asked) -> Given {
     let mut response = to_list(asked)?;
     match asked.dialect {
         Dialect::Python => {
-            let secure = asked.scheme() == "https";
+            let secure = asked.claimed_scheme() == "https";
             for (name, value) in first_of_each(asked) {
                 check(&name)?;
                 add(&mut response, cookies::set_python(&name, &value, secure))?;
@@ -65,7 +65,7 @@ pub fn set_one(asked: &Asked) -> Given {
     let mut response = to_list(asked)?;
     let (name, value) = (asked.parameter(0), asked.parameter(1));
     check(name)?;
-    let secure = asked.scheme() == "https";
+    let secure = asked.claimed_scheme() == "https";
     add(&mut response, cookies::set_python(name, value, secure))?;
     Ok(response)
 }

@@ -11,7 +11,7 @@ use hyper::StatusCode;
 use hyper::body::Bytes;
 use hyper::header::{ACCEPT, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue};
 
-use super::{count, go_number, status};
+use super::{count, go_count, status};
 use crate::http::{Response, respond};
 use crate::httpbin::answer::{self, Given, Refusal};
 use crate::httpbin::asked::Asked;
@@ -216,7 +216,7 @@ pub fn links(asked: &Asked) -> Given {
         }
         Dialect::Python => (count(asked, 0).clamp(1, 200), Some(count(asked, 1)), '\''),
         Dialect::Go => {
-            let links = go_number(asked.parameter(0), "link count")?;
+            let links = go_count(asked.parameter(0), "link count")?;
             let good = u64::try_from(links).ok().filter(|links| *links <= 256);
             let Some(good) = good else {
                 let why = format!("invalid link count: {links} must be in range [0, 256]");
@@ -227,7 +227,7 @@ pub fn links(asked: &Asked) -> Given {
                 let location = format!("{prefix}/links/{links}/0{}", query.unwrap_or_default());
                 return answer::redirect(StatusCode::FOUND, &location, asked.dialect);
             }
-            let offset = go_number(asked.parameter(1), "offset")?;
+            let offset = go_count(asked.parameter(1), "offset")?;
             (good, u64::try_from(offset).ok(), '"')
         }
     };
@@ -263,14 +263,14 @@ pub fn base64(asked: &Asked) -> Given {
         GeneralPurpose::new(&URL_SAFE, config),
         GeneralPurpose::new(&STANDARD, config),
     );
-    let result = match operation {
-        "encode" => safe.encode(data).into_bytes(),
-        "decode" => match safe.decode(data).or_else(|_| standard.decode(data)) {
+    let result = match (operation, asked.dialect) {
+        ("encode", _) => safe.encode(data).into_bytes(),
+        ("decode", Dialect::Python) => text::python_base64(data).unwrap_or(NO_BASE64.into()),
+        ("decode", Dialect::Go) => match safe.decode(data).or_else(|_| standard.decode(data)) {
             Ok(bytes) => bytes,
-            Err(_) if asked.dialect == Dialect::Python => NO_BASE64.into(),
             Err(why) => return Err(Refusal::bad(format!("base64 decode failed: {why}"))),
         },
-        _ => return Err(Refusal::bad(format!("invalid operation: {operation}"))),
+        (other, _) => return Err(Refusal::bad(format!("invalid operation: {other}"))),
     };
     let media = asked
         .argument("content-type")

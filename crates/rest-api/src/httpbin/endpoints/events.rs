@@ -7,7 +7,7 @@ use hyper::header::{HeaderMap, HeaderName, HeaderValue, TRAILER};
 use tokio::time::{Instant, sleep};
 
 use super::slow::{SERVER_TIMING, duration, server_timing};
-use super::{count, go_number, random_fraction};
+use super::{count, go_count, random_fraction};
 use crate::http::{Body, respond};
 use crate::httpbin::Dialect;
 use crate::httpbin::answer::{self, Given, Refusal};
@@ -20,7 +20,7 @@ pub fn stream(asked: &Asked) -> Given {
     let lines = match asked.dialect {
         Dialect::Python => count(asked, 0).min(LINES_MAX),
         Dialect::Go => {
-            let lines = go_number(asked.parameter(0), "count")?;
+            let lines = go_count(asked.parameter(0), "count")?;
             u64::try_from(lines).unwrap_or(1).clamp(1, LINES_MAX)
         }
     };
@@ -55,7 +55,7 @@ impl Pace {
     ) -> Result<Self, Refusal> {
         let count = match asked.argument("count") {
             None => 10,
-            Some(text) => too_many(go_number(&text, "count")?)?,
+            Some(text) => too_many(go_count(&text, "count")?)?,
         };
         let span = duration(asked, "duration", span, 1)?;
         let delay = duration(asked, "delay", 0, 0)?;

@@ -15,8 +15,17 @@ pub mod websocket;
 use super::answer::Refusal;
 use super::asked::Asked;
 
-/// A number in a path or query as Go reads it, or what Go says of one that is none.
+/// A number in a path or query as Go's `ParseInt` reads it, or what Go says of one that is none.
 fn go_number(text: &str, what: &str) -> Result<i64, Refusal> {
+    go_parse(text, what, "ParseInt")
+}
+
+/// A number, as Go's `Atoi` reads it.
+fn go_count(text: &str, what: &str) -> Result<i64, Refusal> {
+    go_parse(text, what, "Atoi")
+}
+
+fn go_parse(text: &str, what: &str, by: &str) -> Result<i64, Refusal> {
     text.parse().map_err(|_| {
         let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
         let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
@@ -27,7 +36,7 @@ fn go_number(text: &str, what: &str) -> Result<i64, Refusal> {
         };
         let quoted = super::text::go_quoted(text);
         Refusal::bad(format!(
-            "invalid {what}: strconv.ParseInt: parsing {quoted}: {why}"
+            "invalid {what}: strconv.{by}: parsing {quoted}: {why}"
         ))
     })
 }

@@ -3,7 +3,7 @@
 use hyper::StatusCode;
 use hyper::header::LOCATION;
 
-use super::{count, go_number, integer};
+use super::{count, go_count, integer};
 use crate::httpbin::Dialect;
 use crate::httpbin::answer::{self, Given, Refusal};
 use crate::httpbin::asked::Asked;
@@ -42,7 +42,7 @@ pub fn absolute(asked: &Asked) -> Given {
 fn lead(asked: &Asked, kind: Kind, with_page: bool) -> Given {
     let left = match asked.dialect {
         Dialect::Python => count(asked, 0),
-        Dialect::Go => u64::try_from(go_number(asked.parameter(0), "redirect count")?).unwrap_or(0),
+        Dialect::Go => u64::try_from(go_count(asked.parameter(0), "redirect count")?).unwrap_or(0),
     };
     let next = left.checked_sub(1);
     let next = next.ok_or_else(|| Refusal::bad("redirect count must be > 0"))?;
@@ -53,8 +53,7 @@ fn lead(asked: &Asked, kind: Kind, with_page: bool) -> Given {
     };
     let root = match (kind, asked.dialect) {
         (Kind::Relative, _) => String::new(),
-        (Kind::Absolute, Dialect::Python) => asked.root(),
-        (Kind::Absolute, Dialect::Go) => {
+        (Kind::Absolute, _) => {
             let root = asked.root();
             let host = root.split_once("://").map_or("", |(_, host)| host);
             format!("{}://{host}", asked.claimed_scheme())
@@ -106,7 +105,8 @@ pub fn to(asked: &Asked) -> Given {
         Dialect::Go => match asked.argument("status_code") {
             None => None,
             Some(text) => {
-                let code = go_number(&text, "status code")?;
+                let quoted = text::go_quoted(&text);
+                let code = go_count(&text, &format!("status code: {quoted}"))?;
                 if !(300..400).contains(&code) {
                     let why = format!("invalid status code: {code} not in range [300, 399]");
                     return Err(Refusal::bad(why));
@@ -120,8 +120,9 @@ pub fn to(asked: &Asked) -> Given {
     let status = status.unwrap_or(StatusCode::FOUND);
     let quoted = text::quote(url.as_bytes(), b"!#$%&'()*+,/:;=?@[]");
     let mut response = match asked.dialect {
-        Dialect::Python => answer::html(status, ""),
-        Dialect::Go => answer::bare(status),
+        // 304 has no content that could have a type.
+        Dialect::Python if status != StatusCode::NOT_MODIFIED => answer::html(status, ""),
+        _ => answer::bare(status),
     };
     let is_path = asked.dialect == Dialect::Go && url.starts_with('/') && !url.starts_with("//");
     let prefix = if is_path { asked.prefix() } else { "" };

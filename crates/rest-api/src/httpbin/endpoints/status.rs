@@ -6,7 +6,7 @@ use hyper::header::{
     TRANSFER_ENCODING, WWW_AUTHENTICATE,
 };
 
-use super::{go_number, random_fraction};
+use super::{go_count, go_number, random_fraction};
 use crate::http::{Interim, Response, Spelling, respond, spell};
 use crate::httpbin::answer::{self, Given, Refusal};
 use crate::httpbin::asked::Asked;
@@ -27,7 +27,7 @@ pub fn status(asked: &Asked) -> Given {
         (false, Dialect::Python) => list.trim().parse().map_err(|_| invalid(asked, list))?,
         (false, Dialect::Go) => {
             let quoted = text::go_quoted(list);
-            let code = go_number(list, &format!("status code: {quoted}"))?;
+            let code = go_count(list, &format!("status code: {quoted}"))?;
             if !(100..=599).contains(&code) {
                 let why = format!("invalid status code: {code} not in range [100, 599]");
                 return Err(Refusal::bad(why));
@@ -111,7 +111,7 @@ pub fn with_status(asked: &Asked, status: StatusCode) -> Given {
             };
             with(info, what, body)
         }
-        (304, Dialect::Python) => answer::bare(status),
+        (304, _) => answer::bare(status),
         _ => answer::empty(status, dialect),
     })
 }

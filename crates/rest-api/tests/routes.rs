@@ -91,7 +91,7 @@ fn a_table_that_would_not_do_what_it_says_is_refused() {
             "data-value",
         ),
         (
-            "template = { body = '{\"a\": {{query.a}}}', content_type = \"application/json\" }",
+            "template = { body = '\"a\",{{query.a}}', content_type = \"text/csv\" }",
             "write quotes",
         ),
         ("file = { path = \"/usr\" }", "is a directory"),

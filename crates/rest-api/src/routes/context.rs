@@ -52,9 +52,6 @@ impl Context {
             return Ok(());
         }
         match (self.escape, self.place) {
-            (Escape::Json, Place::Text) => {
-                Err("write quotes around it: JSON outside of a string is the client's otherwise")
-            }
             (Escape::Csv, Place::Text) => {
                 Err("write quotes around it: a field ends at a comma otherwise")
             }
@@ -70,6 +67,11 @@ impl Context {
             (Escape::Markup, Place::Quoted(_)) => self.check_attribute(),
             _ => Ok(()),
         }
+    }
+
+    /// Whether a value that stands here is all of a value of JSON, rather than text in a string.
+    pub fn is_bare(&self) -> bool {
+        (self.escape, self.place) == (Escape::Json, Place::Text)
     }
 
     /// In quotes a value is text, but of some attributes text is a program.
@@ -177,10 +179,16 @@ mod tests {
 
     /// Whether a value may stand where the text has `@`.
     fn may(escape: Escape, text: &str) -> bool {
+        let name = Name::Query("a".into());
+        until(escape, text).check(&name).is_ok()
+    }
+
+    /// The context of the `@` in a text.
+    fn until(escape: Escape, text: &str) -> Context {
         let (before, _) = text.split_once('@').unwrap();
         let mut context = Context::new(escape);
         context.read(before);
-        context.check(&Name::Query("a".into())).is_ok()
+        context
     }
 
     #[test]
@@ -214,18 +222,19 @@ mod tests {
             assert_eq!(may(Escape::Markup, text), expected, "{text}");
         }
         for (text, expected) in [
-            ("{\"a\": \"@\"}", true),
-            ("{\"a\": @}", false),
-            ("{\"@\": 1}", true),
-            ("{\"a\\\"\": @", false),
-            ("{\"a\\\\\": @", false),
-            ("{\"a\\\"@", true),
+            ("{\"a\": \"@\"}", false),
+            ("{\"a\": @}", true),
+            ("{\"@\": 1}", false),
+            ("{\"a\\\"\": @", true),
+            ("{\"a\\\\\": @", true),
+            ("{\"a\\\"@", false),
         ] {
-            assert_eq!(may(Escape::Json, text), expected, "{text}");
+            assert!(may(Escape::Json, text), "{text}");
+            assert_eq!(until(Escape::Json, text).is_bare(), expected, "{text}");
         }
         assert!(may(Escape::Csv, "a,\"b \"\" @\"") && !may(Escape::Csv, "\"a\",@"));
         assert!(may(Escape::None, "@"));
-        let context = Context::new(Escape::Json);
+        let context = Context::new(Escape::Csv);
         assert!(context.check(&Name::Time("unix".into())).is_ok());
         assert!(context.check(&Name::Time("iso".into())).is_err());
     }

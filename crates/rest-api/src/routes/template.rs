@@ -14,7 +14,12 @@ pub struct Template(Vec<Part>);
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Part {
     Text(String),
-    Value { name: Name, default: Option<String> },
+    Value {
+        name: Name,
+        default: Option<String>,
+        /// It is all of a value of JSON, rather than text in a string.
+        is_bare: bool,
+    },
 }
 
 /// What a placeholder stands for.
@@ -123,7 +128,11 @@ impl Template {
                 None => (inner, None),
             };
             let name = Name::parse(name.trim(), &has_parameter)?;
-            parts.push(Part::Value { name, default });
+            parts.push(Part::Value {
+                name,
+                default,
+                is_bare: false,
+            });
             rest = behind;
         }
         if !rest.is_empty() {
@@ -139,7 +148,11 @@ impl Template {
         for part in &self.0 {
             match part {
                 Part::Text(text) => out.push_str(text),
-                Part::Value { name, default } => {
+                Part::Value {
+                    name,
+                    default,
+                    is_bare,
+                } => {
                     let value = value_of(name).filter(|value| !value.is_empty());
                     if escape == Escape::Path
                         && matches!(name, Name::Path(_))
@@ -149,6 +162,10 @@ impl Template {
                         continue;
                     }
                     let value = value.or_else(|| default.clone()).unwrap_or_default();
+                    if *is_bare {
+                        write_bare(&value, &mut out);
+                        continue;
+                    }
                     // The rest of a path has slashes, which stay what they are.
                     let is_path = matches!(name, Name::Path(_)) && escape == Escape::Url;
                     let escape = if is_path { Escape::Path } else { escape };
@@ -159,15 +176,19 @@ impl Template {
         out
     }
 
-    /// Checks that each value stands where its escaping makes it harmless, or says which does not.
-    pub fn check_places(&self, escape: Escape) -> Result<(), String> {
+    /// Reads what stands around each value, so that it can be made harmless there, or says of which that
+    /// cannot be.
+    pub fn place_values(&mut self, escape: Escape) -> Result<(), String> {
         let mut context = Context::new(escape);
-        for part in &self.0 {
+        for part in &mut self.0 {
             match part {
                 Part::Text(text) => context.read(text),
-                Part::Value { name, .. } => context
-                    .check(name)
-                    .map_err(|why| format!("{{{{{name}}}}} is not safe there: {why}"))?,
+                Part::Value { name, is_bare, .. } => {
+                    context
+                        .check(name)
+                        .map_err(|why| format!("{{{{{name}}}}} is not safe there: {why}"))?;
+                    *is_bare = context.is_bare();
+                }
             }
         }
         Ok(())
@@ -237,6 +258,19 @@ impl Name {
     }
 }
 
+/// Writes a value of JSON: what is a number, `true`, `false` or `null` as it is, and all else as a string.
+fn write_bare(value: &str, out: &mut String) {
+    let is_trimmed = !value.contains(|char: char| char.is_ascii_whitespace());
+    let read = serde_json::from_str(value).ok().filter(|_| is_trimmed);
+    if let Some(Value::Null | Value::Bool(_) | Value::Number(_)) = read {
+        out.push_str(value);
+    } else {
+        out.push('"');
+        Escape::Json.write(value, out);
+        out.push('"');
+    }
+}
+
 /// Whether no document of XML may hold a character.
 fn is_unsayable(char: char) -> bool {
     matches!(char, '\0'..='\u{8}' | '\u{b}' | '\u{c}' | '\u{e}'..='\u{1f}' | '\u{fffe}' | '\u{ffff}')
@@ -276,6 +310,29 @@ mod tests {
             fill("{{query.a}}", Escape::Markup, "\0\u{1}\t\n<\u{1b}\u{ffff}"),
             "\u{fffd}\u{fffd}\t\n&lt;\u{fffd}\u{fffd}"
         );
+    }
+
+    #[test]
+    fn a_value_outside_of_a_string_of_json_is_one_value() {
+        let mut template = Template::parse("{\"a\": {{query.a}}}", |_| false).unwrap();
+        template.place_values(Escape::Json).unwrap();
+        for (value, expected) in [
+            ("5", "5"),
+            ("-1.5e3", "-1.5e3"),
+            ("true", "true"),
+            ("null", "null"),
+            ("05", "\"05\""),
+            (" 5", "\" 5\""),
+            ("1e999", "\"1e999\""),
+            ("", "\"\""),
+            ("5, \"b\": 6", "\"5, \\\"b\\\": 6\""),
+            ("[1]", "\"[1]\""),
+            ("{}", "\"{}\""),
+            ("\"x\"", "\"\\\"x\\\"\""),
+        ] {
+            let filled = template.fill(Escape::Json, |_| Some(value.into()));
+            assert_eq!(filled, format!("{{\"a\": {expected}}}"));
+        }
     }
 
     #[test]

@@ -36,7 +36,7 @@ impl Text {
             }
             _ => return Err("template: write either body or file".into()),
         };
-        let parsed = template(&text, pattern).map_err(|why| format!("template: {why}"))?;
+        let mut parsed = template(&text, pattern).map_err(|why| format!("template: {why}"))?;
         let escape = match Escape::for_type(&config.content_type) {
             Some(escape) => escape,
             None if parsed.is_constant() => Escape::None,
@@ -49,7 +49,7 @@ impl Text {
             }
         };
         parsed
-            .check_places(escape)
+            .place_values(escape)
             .map_err(|why| format!("template: {why}"))?;
         let status = StatusCode::from_u16(config.status).ok();
         let status = status.filter(|status| !status.is_informational());

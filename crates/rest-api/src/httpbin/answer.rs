@@ -219,9 +219,18 @@ pub fn nothing_there(dialect: Dialect) -> Refusal {
     }
 }
 
-/// To a path with `//` or `..`, in Go's dialect.
-pub fn cleaned(path: &str) -> Response {
-    let mut response = bare(StatusCode::TEMPORARY_REDIRECT);
+/// To a path with `//` or `..`, in Go's dialect; with a page for who reads.
+pub fn cleaned(path: &str, reads: bool) -> Response {
+    let status = StatusCode::TEMPORARY_REDIRECT;
+    let mut response = if reads {
+        let shown = escape_html(path);
+        html(
+            status,
+            format!("<a href=\"{shown}\">Temporary Redirect</a>.\n\n"),
+        )
+    } else {
+        bare(status)
+    };
     if let Ok(path) = HeaderValue::from_str(path) {
         response.headers_mut().insert(LOCATION, path);
     }

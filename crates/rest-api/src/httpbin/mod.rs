@@ -187,7 +187,10 @@ async fn answer_in(site: Arc<Site>, mount: usize, request: Request) -> Response 
             }
         }
         Found::Method(allow) => Err(answer::method_not_allowed(&allow, dialect)),
-        Found::Clean(path) => Ok(answer::cleaned(&path)),
+        Found::Clean(path) => {
+            let reads = [Method::GET, Method::HEAD].contains(&asked.method);
+            Ok(answer::cleaned(&path, reads))
+        }
         Found::Nothing => Err(answer::nothing_there(dialect)),
     };
     result.unwrap_or_else(|refusal| refusal.respond(dialect))

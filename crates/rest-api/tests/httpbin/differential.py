@@ -181,6 +181,7 @@ REQUESTS = [
     ("GET", "/range/26", {"Range": "bytes=26-"}, None),
     ("GET", "/range/26", {"Range": "bytes=5-4"}, None),
     ("GET", "/range/26", {"Range": "lines=1-2"}, None),
+    ("GET", "/range/26", {"Range": "bytes=+1-3"}, None),
     ("GET", "/range/26", {"Range": "bytes=0-99999999999999999999999"}, None),
     ("GET", "/range/26?chunk_size=5&duration=0.01", {}, None),
     ("GET", "/range/0", {}, None),

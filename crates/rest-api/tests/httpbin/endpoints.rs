@@ -569,6 +569,13 @@ fn go_is_strict_where_the_original_is() {
     let answer = get(&daemon, "/go/anything//x?a=b");
     let location = answer.field("location");
     assert_eq!((answer.status, location), (307, Some("/go/anything/x?a=b")));
+    assert_eq!(
+        answer.text(),
+        "<a href=\"/go/anything/x?a=b\">Temporary Redirect</a>.\n\n"
+    );
+    let posted = ask(&daemon, "POST", "/go/anything//x", "", "");
+    assert_eq!((posted.status, posted.body.len()), (307, 0));
+    assert_eq!(get(&daemon, "/go/base64/aGVs%0AbG8=").text(), "hello");
     let seen = ask(&daemon, "GET", "/go/cache", "If-None-Match: x\r\n", "");
     assert_eq!((seen.status, seen.field("content-type")), (304, None));
 }

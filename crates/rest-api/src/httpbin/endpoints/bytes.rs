@@ -172,6 +172,7 @@ fn python_range(field: &str, total: u64) -> Option<(u64, u64)> {
         let set = field.split('=').nth(1).unwrap_or_default();
         let number = |end: &str| {
             let end = end.trim();
+            let end = end.strip_prefix('+').unwrap_or(end);
             let digits = !end.is_empty() && end.bytes().all(|byte| byte.is_ascii_digit());
             // What overflows is behind every end.
             digits.then(|| end.parse().unwrap_or(u64::MAX))

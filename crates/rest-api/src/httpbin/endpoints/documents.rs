@@ -266,7 +266,11 @@ pub fn base64(asked: &Asked) -> Given {
     let result = match (operation, asked.dialect) {
         ("encode", _) => safe.encode(data).into_bytes(),
         ("decode", Dialect::Python) => text::python_base64(data).unwrap_or(NO_BASE64.into()),
-        ("decode", Dialect::Go) => match safe.decode(data).or_else(|_| standard.decode(data)) {
+        // Go passes over line ends.
+        ("decode", Dialect::Go) => match safe
+            .decode(data.replace(['\r', '\n'], ""))
+            .or_else(|_| standard.decode(data.replace(['\r', '\n'], "")))
+        {
             Ok(bytes) => bytes,
             Err(why) => return Err(Refusal::bad(format!("base64 decode failed: {why}"))),
         },

@@ -53,6 +53,10 @@ fn values_leave_a_document_well_formed_for_python() {
 [[route]]
 path = "/xml/{a}"
 template = { body = "<?xml version=\"1.0\"?><a b=\"{{query.b}}\">{{path.a}}</a>", content_type = "application/xml" }
+
+[[route]]
+path = "/json"
+template = { body = '{"a": {{query.a}}, "b": [{{query.b|0}}], "c": "{{query.c}}"}', content_type = "application/json" }
 "#,
     );
     let script = r"
@@ -64,6 +68,17 @@ print(ascii(found.text), ascii(found.attrib))
     let url = common::url(&daemon, "/xml/a%01%1B%3Cb?b=%00%22%26%EF%BF%BF");
     let told = python(script, &[&url]).success();
     assert_eq!(told.trim(), r#"'a\ufffd\ufffd<b' {'b': '\ufffd"&\ufffd'}"#);
+    let script = "import json, sys; print(json.loads(sys.argv[1]))";
+    for (query, expected) in [
+        ("a=7&c=7", "{'a': 7, 'b': [0], 'c': '7'}"),
+        (
+            "a=7,%22b%22:8&b=true&c=%22",
+            r#"{'a': '7,"b":8', 'b': [True], 'c': '"'}"#,
+        ),
+    ] {
+        let told = get(&daemon, &format!("/json?{query}")).text();
+        assert_eq!(python(script, &[&told]).success().trim(), expected);
+    }
 }
 
 #[test]

@@ -76,7 +76,9 @@ fn the_page_lives_shows_who_is_gone_and_lets_only_the_holder_of_the_key_act() {
     browser.press(ENTER);
     browser.wait_for(
         "the server refuses it",
-        &format!("{echo_card}.querySelector('.said').textContent.includes('show a key')"),
+        &format!(
+            "{echo_card}.querySelector('.said').textContent.includes('this key is not accepted')"
+        ),
     );
     let complaints = browser.complaints();
     // The refusal itself is the one thing that a browser notes.

@@ -6,9 +6,10 @@ mod common;
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
 use std::thread;
 
-use common::browser::Browser;
+use common::browser::{Browser, ENTER};
 use common::{neighbour, yard};
 use portyard_testkit::Client;
 use serde_json::{Value, json};
@@ -187,6 +188,45 @@ fn keys_are_listed_once_however_often_they_are_asked_for() {
     wait_for("one is left", 1);
     assert_eq!(browser.run(&format!("return {list}[0]")), "k119");
     assert_eq!(browser.complaints(), Vec::<Value>::new());
+}
+
+#[test]
+fn a_key_in_any_script_is_shown_and_a_wrong_one_is_called_wrong() {
+    let keys = tempfile::tempdir().unwrap();
+    let file = keys.path().join("keys");
+    std::fs::write(
+        &file,
+        "ada:text:\u{43a}\u{43b}\u{44e}\u{447} that is long enough\n",
+    )
+    .unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let options = format!(
+        "yard = {{ actions = true, private = true, key = {{ scheme = \"bearer\", file = \"{}\" }} }}",
+        file.display()
+    );
+    let daemon = yard(&options, &[]);
+    let browser = open(&daemon);
+    let summary = "document.getElementById('summary').textContent";
+    browser.wait_for(
+        "a key is asked for",
+        &format!("{summary} === 'A key is needed to look.'"),
+    );
+    let show = |key: &str| {
+        browser.run("document.getElementById('key').focus()");
+        browser.press(&format!("{key}{ENTER}"));
+    };
+    show("another that is long enough");
+    browser.wait_for(
+        "it is called wrong",
+        "document.getElementById('key-help').textContent === 'This key is not accepted.'",
+    );
+    show("\u{43a}\u{43b}\u{44e}\u{447} that is long enough");
+    browser.wait_for(
+        "all is shown",
+        &format!("{summary} === 'No daemon is named.'"),
+    );
+    // The browser notes both refusals, and nothing else.
+    assert_eq!(browser.complaints().len(), 2);
 }
 
 #[test]

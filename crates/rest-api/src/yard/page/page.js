@@ -323,9 +323,11 @@
   byId("key-form").addEventListener("submit", (event) => {
     event.preventDefault();
     const key = byId("key").value;
-    const text = byId("key-name").value + ":" + key;
+    // A key may be in any script, a field may not. As base64 it is understood as well.
+    const coded = (text) => btoa(String.fromCharCode(...new TextEncoder().encode(text)));
     credentials = !key ? null : steering.key === "basic"
-      ? "Basic " + btoa(String.fromCharCode(...new TextEncoder().encode(text))) : "Bearer " + key;
+      ? "Basic " + coded(byId("key-name").value + ":" + key)
+      : "Bearer " + (/^[\x20-\x7e]*$/.test(key) ? key : coded(key));
     byId("key").value = "";
     byId("key-forget").hidden = !credentials;
     setText(byId("key-help"), credentials ? "The key is used until you forget it or close the tab." : "No key is used.");
@@ -349,6 +351,7 @@
 
   // What went wrong, in the server's words.
   async function complaint(response) {
+    if (response.status === 401 && credentials) return "this key is not accepted";
     try { return (await response.json()).detail || response.statusText; } catch { return response.status + " " + response.statusText; }
   }
 
@@ -551,17 +554,20 @@
     // A connection whose other end is gone without a word: even a quiet stream says something each 15 s.
     const broken = new AbortController();
     let watch = setTimeout(() => broken.abort(), SILENCE);
+    let why = "no connection to rest-api";
     const heard = () => { clearTimeout(watch); watch = setTimeout(() => broken.abort(), SILENCE); };
     try {
       const response = await ask("/api/v1/events", { headers: { Accept: "text/event-stream" }, signal: broken.signal });
       if (!response.ok) {
-        state("lost", await complaint(response));
+        why = await complaint(response);
+        state("lost", why);
         if (response.status === 401 || response.status === 403) {
           const scheme = response.headers.get("www-authenticate") || "";
           steering = { ...steering, key: scheme.startsWith("Basic") ? "basic" : "bearer" };
           link.refused = true;
           offerKey(true);
           setText(byId("summary"), "A key is needed to look.");
+          if (credentials) setText(byId("key-help"), "This key is not accepted.");
           return;
         }
         throw new Error(response.statusText);
@@ -579,7 +585,7 @@
       }
       state("waiting", "reconnecting");
     } catch {
-      state("lost", "no connection to rest-api; trying again");
+      state("lost", why + "; trying again");
     } finally {
       clearTimeout(watch);
       // A browser has few connections for one server.

@@ -11,6 +11,7 @@ mod client;
 mod crl;
 mod issue;
 mod key_type;
+mod leaf;
 mod names;
 mod server;
 mod show;

@@ -18,6 +18,7 @@ pub mod intruder;
 mod notify;
 mod peers;
 mod process;
+mod recording;
 mod tls;
 
 pub use build::DaemonBuilder;
@@ -29,4 +30,5 @@ pub use process::{
     Finished, anonymous_bytes, cpu_seconds, eventually, finish, finish_within, open_fds, pss_bytes,
     raise_descriptor_limit, rss_bytes, threads,
 };
+pub use recording::{Case, cases_of};
 pub use tls::TlsClient;

@@ -1,12 +1,11 @@
 //! What Python's own key/value server answered to raw requests (tests/golden/xmlrpc/record.py),
 //! against our decoder, a model of that server, and our encoder: byte for byte.
-#![expect(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
 
+use portyard_testkit::cases_of;
 use portyard_wire::value::Value;
 use portyard_wire::xmlrpc::{
     Call, Caps, Options, decode_call, encode_fault, encode_response, python_repr,
 };
-use std::collections::BTreeMap;
 
 const RECORDED: &str = include_str!("golden/xmlrpc/python-3.11");
 
@@ -263,69 +262,6 @@ const METHODS: &[&str] = &[
     "system.methodSignature",
     "system.multicall",
 ];
-
-struct Case<'a> {
-    name: &'a str,
-    /// Requests with their answers.
-    exchanges: Vec<(Vec<u8>, Vec<u8>)>,
-}
-
-fn cases_of(recorded: &str) -> Vec<Case<'_>> {
-    let mut frames: BTreeMap<&str, Vec<Vec<u8>>> = BTreeMap::new();
-    let mut cases: Vec<Case<'_>> = Vec::new();
-    let mut request = Vec::new();
-    for line in recorded.lines() {
-        let (word, bytes) = line.split_once('\t').unwrap();
-        let answer = match word {
-            "python" => continue,
-            "case" => {
-                cases.push(Case {
-                    name: bytes,
-                    exchanges: Vec::new(),
-                });
-                continue;
-            }
-            "request" => {
-                request = read(bytes);
-                continue;
-            }
-            "response" => read(bytes),
-            _ => match (word.strip_prefix("frame of "), frames.get(word)) {
-                (Some(word), _) => {
-                    frames.entry(word).or_default().push(read(bytes));
-                    continue;
-                }
-                (None, Some(halves)) => halves.join(&read(bytes)[..]),
-                (None, None) => panic!("{line}"),
-            },
-        };
-        cases
-            .last_mut()
-            .unwrap()
-            .exchanges
-            .push((request.clone(), answer));
-    }
-    cases
-}
-
-/// Bytes with `\xNN` and `\{count*piece}`.
-fn read(mut text: &str) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    while let Some((plain, escape)) = text.split_once('\\') {
-        bytes.extend_from_slice(plain.as_bytes());
-        if let Some(run) = escape.strip_prefix('{') {
-            let (run, rest) = run.split_once('}').unwrap();
-            let (count, piece) = run.split_once('*').unwrap();
-            bytes.extend(piece.repeat(count.parse().unwrap()).bytes());
-            text = rest;
-        } else {
-            bytes.push(u8::from_str_radix(&escape[1..3], 16).unwrap());
-            text = &escape[3..];
-        }
-    }
-    bytes.extend_from_slice(text.as_bytes());
-    bytes
-}
 
 /// The part of an answer in which two differ.
 fn text(answer: &[u8]) -> String {

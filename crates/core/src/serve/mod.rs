@@ -10,6 +10,8 @@ mod admission;
 mod arrival;
 mod bulk;
 mod connection;
+mod deadlines;
+mod entry;
 mod establish;
 mod hired;
 mod line;

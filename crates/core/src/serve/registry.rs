@@ -15,7 +15,8 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::Peer;
-use crate::config::StreamLimits;
+use super::deadlines::{BUSY, NEVER, TICK, Ticks, ticks, whole_ticks};
+use super::entry::{Drain, Entry};
 use crate::listener::{Listener, Streams};
 use crate::observe::metrics::Ending;
 use crate::sys::give_memory_back;
@@ -41,40 +42,6 @@ pub struct Registry {
     changed: Notify,
 }
 
-/// A drain, in ticks.
-#[derive(Debug, Clone, Copy)]
-struct Drain {
-    since: Ticks,
-    quiet: Ticks,
-}
-
-/// Tenths of a second. 2^32 of them are 13 years.
-type Ticks = u32;
-
-/// What the loop knows of one connection.
-struct Entry {
-    waker: Option<Waker>,
-    peer: Peer,
-    deadlines: Deadlines,
-    opened: Ticks,
-    /// When something last moved; `BUSY` while the service works without the peer.
-    moved: Ticks,
-    /// When something last came from the peer.
-    heard: Ticks,
-    /// When the peer stopped taking what we send; 0: it takes it.
-    stalled: Ticks,
-    cut: Option<Ending>,
-    /// When the task is to be woken; `NEVER`: not.
-    alarm: Ticks,
-    /// Whether the alarm has gone off.
-    due: bool,
-    /// Whether the peer has had its chance to say more during a drain.
-    finishing: bool,
-    received: u64,
-    sent: u64,
-    listener: Arc<Listener<Streams>>,
-}
-
 /// A connection's place in its loop's registry. Small, because every task holds one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Slot(u32);
@@ -83,14 +50,6 @@ impl Slot {
     fn index(self) -> usize {
         self.0 as usize
     }
-}
-
-/// A connection's deadlines in ticks; `Ticks::MAX` for none.
-#[derive(Debug, Clone, Copy)]
-pub struct Deadlines {
-    idle: Ticks,
-    write_stall: Ticks,
-    total: Ticks,
 }
 
 impl Registry {
@@ -113,24 +72,8 @@ impl Registry {
     pub fn enter(&self, peer: Peer, listener: Arc<Listener<Streams>>) -> Slot {
         // The sweep sleeps while there is nobody, so its last time may be long ago.
         let now = self.read_clock();
-        let deadlines = Deadlines::new(&listener.settings().limits);
         let mut entries = self.entries.borrow_mut();
-        let slot = entries.insert(Entry {
-            waker: None,
-            peer,
-            deadlines,
-            opened: now,
-            moved: now,
-            heard: now,
-            stalled: 0,
-            cut: None,
-            alarm: NEVER,
-            due: false,
-            finishing: false,
-            received: 0,
-            sent: 0,
-            listener,
-        });
+        let slot = entries.insert(Entry::new(peer, listener, now));
         if entries.len() == 1 {
             self.changed.notify_one();
         }
@@ -376,95 +319,16 @@ impl Registry {
     }
 }
 
-impl Entry {
-    /// Moves what was counted here into the listener's counters.
-    fn collect(&mut self) {
-        if self.received > 0 {
-            self.listener
-                .metrics
-                .traffic
-                .received
-                .inc_by(std::mem::take(&mut self.received));
-        }
-        if self.sent > 0 {
-            self.listener
-                .metrics
-                .traffic
-                .sent
-                .inc_by(std::mem::take(&mut self.sent));
-        }
-    }
-
-    /// Whether this is the moment from which a drain expects nothing more of the peer.
-    fn finishes(&self, now: Ticks, drain: Drain) -> bool {
-        let last = self.heard.max(drain.since);
-        !self.finishing && now.saturating_sub(last) >= drain.quiet
-    }
-
-    /// Whether this is the moment that the alarm is for.
-    fn rings(&mut self, now: Ticks) -> bool {
-        let rings = self.alarm != NEVER && now >= self.alarm;
-        if rings {
-            self.alarm = NEVER;
-            self.due = true;
-        }
-        rings
-    }
-
-    fn overdue(&self, now: Ticks) -> Option<Ending> {
-        let past =
-            |since: Ticks, limit: Ticks| limit != NEVER && now.saturating_sub(since) >= limit;
-        if past(self.opened, self.deadlines.total) {
-            Some(Ending::Total)
-        } else if self.stalled != 0 && past(self.stalled, self.deadlines.write_stall) {
-            Some(Ending::WriteStall)
-        } else if self.moved != BUSY && past(self.moved, self.deadlines.idle) {
-            Some(Ending::Idle)
-        } else {
-            None
-        }
-    }
-}
-
-impl Deadlines {
-    /// The deadlines of a listener's connections, rounded up to tenths of a second, plus one tenth
-    /// for the tick that has begun.
-    pub fn new(limits: &StreamLimits) -> Self {
-        Self {
-            idle: ticks(limits.idle.0).unwrap_or(NEVER),
-            write_stall: ticks(limits.write_stall.0).unwrap_or(NEVER),
-            total: ticks(limits.total.0).unwrap_or(NEVER),
-        }
-    }
-}
-
-/// A span in ticks, rounded up, plus one for the tick that has begun; `None` for zero.
-fn ticks(span: Duration) -> Option<Ticks> {
-    let almost_a_tick = TICK.saturating_sub(Duration::from_nanos(1));
-    (!span.is_zero()).then(|| whole_ticks(span + almost_a_tick).saturating_add(1))
-}
-
-/// How many ticks fit into a span. This runs for every connection: no 128-bit division.
-fn whole_ticks(span: Duration) -> Ticks {
-    let ticks = span.as_secs() * 10 + u64::from(span.subsec_millis() / 100);
-    Ticks::try_from(ticks).unwrap_or(NEVER - 1)
-}
-
 /// Entries that the table has room for from the start. The kernel gives memory only to those that are
 /// used; growing step by step would copy all of them and leave the old ones behind.
 const RESERVED: usize = 16 * 1024;
-/// The grain of all connection deadlines.
-const TICK: Duration = Duration::from_millis(100);
 /// A second: others are freed soon after the first, and giving back takes a while.
 const GIVE_BACK: Ticks = 10;
-const BUSY: Ticks = Ticks::MAX;
-const NEVER: Ticks = Ticks::MAX;
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::access::{AccessConfig, AccessList};
-    use crate::config::{Source, Span};
+    use crate::config::{Source, Span, StreamLimits};
     use crate::endpoint::{Endpoint, Transport};
     use crate::limits::Gate;
     use crate::listener::Settings;

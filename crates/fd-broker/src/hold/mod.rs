@@ -10,6 +10,7 @@
 //! [`Table`] and [`Rules`] decide and touch no socket; [`Holding`] is both behind a lock, with the
 //! sockets.
 mod answer;
+mod batch;
 mod config;
 mod configured;
 mod control;
@@ -18,10 +19,12 @@ mod heir;
 mod holding;
 mod keeper;
 mod metrics;
+mod predecessor;
 mod rules;
 mod socket;
 mod state;
 mod succession;
+mod successor;
 mod table;
 
 pub use config::{HoldConfig, HoldingConfig, check};

@@ -6,9 +6,8 @@
 //! has confirmed that, it can go back to what it was, and does when the successor fails.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -17,25 +16,21 @@ use portyard_core::access::Identity;
 use portyard_core::daemon::Helm;
 use portyard_core::endpoint::Endpoint;
 use portyard_core::exit::{Exit, Fatal};
-use portyard_core::fdpass::{Channel, ReceiveError};
-use portyard_core::holding::{Holder, HoldingError, PATIENCE, PacketError, Packets};
+use portyard_core::holding::{Holder, PATIENCE, PacketError, Packets};
 use portyard_core::listen::Inherited;
 use portyard_core::serve::{Connection, Ended};
-use portyard_core::sys::register;
-use portyard_core::wire::hold::{
-    Bound, MESSAGE_MAX, Reason, Record, Reply, Request, Running, Waiting, Worker,
-};
-use tokio::sync::oneshot;
+use portyard_core::wire::hold::{Bound, Reason, Record, Reply, Request};
 use tokio::time::timeout;
 
-use super::control::{Received, receive, send};
-use super::form::handed;
-use super::heir::{Heir, Moving};
+use super::batch::{Item, items_of, items_of_workers};
+use super::control::send;
+use super::heir::Moving;
+use super::predecessor;
 use super::socket::HeldSocket;
+use super::successor::{Failure, Successor, expect, give_rest, send_batches, tell};
 use super::{Asker, Holding};
 use crate::broker::{Broker, Waiter};
-use crate::inetd::{Alone, Gate};
-use crate::pool::Parked;
+use crate::inetd::Gate;
 
 /// The broker's part in successions: it may have a predecessor, and get a successor. Cheap to clone.
 #[derive(Clone, Default)]
@@ -61,29 +56,6 @@ struct State {
     waiting: Vec<(String, OwnedFd)>,
 }
 
-/// The way to a successor.
-struct Successor {
-    packets: Packets<OwnedFd>,
-    /// How many batches it has had.
-    batches: u32,
-}
-
-/// Something that is handed over.
-pub struct Item {
-    record: Record,
-    descriptors: Vec<OwnedFd>,
-}
-
-/// A successor is not handed everything.
-enum Failure {
-    /// It is gone, or does not answer in time.
-    Gone(&'static str),
-    /// It broke the protocol.
-    Protocol,
-    /// The kernel refused.
-    Io(io::Error),
-}
-
 impl Succession {
     /// Takes the helm.
     pub fn steer(&self, helm: Helm) {
@@ -104,41 +76,10 @@ impl Succession {
         holding: &Holding,
         inherited: &mut Inherited,
     ) -> Result<bool, Fatal> {
-        let wrong = |error: HoldingError| {
-            let message = format!("cannot take over: {error}");
-            Fatal::new(error.exit(), message)
-        };
-        let holder = match Holder::connect_now(path, PATIENCE) {
-            Ok(holder) => holder,
-            Err(HoldingError::Absent { .. }) => {
-                tracing::info!(path = %path.display(), "no broker runs, so there is nothing to take over");
-                return Ok(false);
-            }
-            Err(error) => return Err(wrong(error)),
-        };
-        holder.send(&Request::TakeOver, &[]).map_err(wrong)?;
-        let (mut batches, mut sockets) = (0, 0);
-        loop {
-            let (reply, descriptors) = holder.receive().map_err(wrong)?;
-            match reply {
-                Reply::Batch { number, records } if number == batches + 1 => {
-                    batches = number;
-                    sockets += descriptors.len();
-                    take_in(records, descriptors, holding, inherited);
-                    holder
-                        .send(&Request::Received { batch: number }, &[])
-                        .map_err(wrong)?;
-                }
-                Reply::Complete { batches: all } if all == batches => break,
-                _ => return Err(wrong(HoldingError::Unfit)),
-            }
-        }
-        tracing::info!(
-            sockets,
-            "took over what the running broker listens on and holds"
-        );
-        self.lock().predecessor = Some(holder);
-        Ok(true)
+        let predecessor = predecessor::take_over(path, holding, inherited)?;
+        let taken = predecessor.is_some();
+        self.lock().predecessor = predecessor;
+        Ok(taken)
     }
 
     /// Hears that we accept: the predecessor may stop. What waits in it, and what it still accepts
@@ -158,7 +99,7 @@ impl Succession {
         if let Some(predecessor) = predecessor {
             let (moving, gate) = (self.0.moving.clone(), gate.clone());
             tokio::task::spawn_local(async move {
-                let taken = take_rest(predecessor, &helm, &gate, moving).await;
+                let taken = predecessor::take_rest(predecessor, &helm, &gate, moving).await;
                 gate.open();
                 match taken {
                     Ok(connections) => tracing::info!(connections, "the predecessor has left"),
@@ -305,7 +246,7 @@ impl Succession {
         }
         drop(waiting);
         let packets = Packets::new(channel, PATIENCE);
-        self.lock().successor = Some(Successor { packets, batches });
+        self.lock().successor = Some(Successor::new(packets, batches));
         broker.leave_files();
         helm.leave();
         Ok(())
@@ -341,39 +282,16 @@ impl Succession {
 
     /// The last word to a successor.
     pub fn end(&self) {
-        if let Some(successor) = self.lock().successor.take() {
-            let over = Reply::Over {
-                batches: successor.batches,
-            };
-            if let Err(error) = successor.packets.send(&over.encode(), &[]) {
-                tracing::warn!(%error, "the successor does not take the last word");
-            }
+        if let Some(successor) = self.lock().successor.take()
+            && let Err(error) = successor.end()
+        {
+            tracing::warn!(%error, "the successor does not take the last word");
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         // Each change is one assignment.
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Successor {
-    fn give(&mut self, items: &[Item]) -> Result<(), PacketError> {
-        let mut rest = items;
-        while let Some((now, later)) = next_batch(rest) {
-            rest = later;
-            self.batches += 1;
-            let (bytes, descriptors) = batch(self.batches, now);
-            self.packets.send(&bytes, &descriptors)?;
-            let mut buffer = vec![0; MESSAGE_MAX];
-            let message = self.packets.receive(&mut buffer)?;
-            let answer = Request::decode(&buffer[..message.length], message.descriptors.len());
-            let batch = self.batches;
-            if answer != Ok(Request::Received { batch }) {
-                return Err(PacketError::Closed);
-            }
-        }
-        Ok(())
     }
 }
 
@@ -391,235 +309,6 @@ pub fn control_path<'a>(listeners: &[(&'static str, &'a Endpoint)]) -> Result<&'
              service = \"control\" and listen = [\"unix:/…\"], the same for both",
         )
     })
-}
-
-/// Sorts a batch: sockets to listen on, what is held, and nothing else before the predecessor has
-/// stopped.
-fn take_in(
-    records: Vec<Record>,
-    descriptors: Vec<OwnedFd>,
-    holding: &Holding,
-    inherited: &mut Inherited,
-) {
-    let mut descriptors = descriptors.into_iter();
-    for record in records {
-        let ours: Vec<OwnedFd> = descriptors.by_ref().take(record.descriptors()).collect();
-        match record {
-            Record::Bound(bound) => {
-                for descriptor in ours {
-                    inherited.hand(handed(&bound, descriptor));
-                }
-            }
-            Record::Held(held) => holding.take_over(&held, ours),
-            Record::Waiting(Waiting { listener }) | Record::Worker(Worker { listener, .. }) => {
-                tracing::warn!(listener, "a connection came before its time and is closed");
-            }
-            Record::Served(_) | Record::Running(_) => {}
-        }
-    }
-}
-
-/// Says that we accept, and serves what still comes from the predecessor until its last word.
-async fn take_rest(
-    predecessor: Holder,
-    helm: &Helm,
-    gate: &Gate,
-    moving: Moving,
-) -> Result<usize, HoldingError> {
-    let _comes = moving.begin();
-    predecessor.send(&Request::Serving, &[])?;
-    let socket = Rc::new(predecessor.into_channel().into_socket());
-    let registered = register(socket.clone()).map_err(HoldingError::Io)?;
-    let channel = Channel::new(socket).map_err(HoldingError::Io)?;
-    let mut buffer = vec![0; MESSAGE_MAX];
-    let mut connections = 0;
-    let mut heir = Heir::new(helm.clone(), moving);
-    loop {
-        let mut ready = registered.readable().await.map_err(HoldingError::Io)?;
-        let message = match channel.receive(&mut buffer) {
-            Ok(message) => message,
-            Err(ReceiveError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
-                ready.clear_ready();
-                continue;
-            }
-            Err(ReceiveError::Io(error)) => return Err(HoldingError::Io(error)),
-            Err(error) => return Err(HoldingError::Lost(error)),
-        };
-        if message.length == 0 {
-            return Err(HoldingError::Unfit);
-        }
-        let reply = Reply::decode(&buffer[..message.length], message.descriptors.len())?;
-        let (number, records) = match reply {
-            Reply::Batch { number, records } => (number, records),
-            Reply::Over { .. } => return Ok(connections),
-            _ => return Err(HoldingError::Unfit),
-        };
-        // Confirmed first: what is served twice is worse than what is lost with us.
-        let received = Request::Received { batch: number }.encode();
-        channel.send(&received, &[]).map_err(HoldingError::Io)?;
-        let mut descriptors = message.descriptors.into_iter();
-        let is_program = |record: &Record| matches!(record, Record::Running(_));
-        let programs_are_over = !records.iter().any(is_program);
-        for record in records {
-            let mut ours: Vec<OwnedFd> = descriptors.by_ref().take(record.descriptors()).collect();
-            match record {
-                Record::Running(Running { socket, process }) => {
-                    let pid = i32::try_from(process).unwrap_or(0);
-                    if let Some(process) = ours.pop() {
-                        gate.expect(socket, pid, process);
-                    }
-                }
-                Record::Waiting(Waiting { listener }) => {
-                    for descriptor in ours {
-                        connections += 1;
-                        helm.accept(listener.clone(), descriptor.into());
-                    }
-                }
-                Record::Worker(worker) => heir.begin(worker, ours).await,
-                Record::Served(served) => heir.add(served).await,
-                Record::Bound(_) | Record::Held(_) => {}
-            }
-        }
-        if programs_are_over {
-            gate.open();
-        }
-    }
-}
-
-/// What a successor gets of workers, and whom to tell that it has them.
-fn items_of_workers(workers: Vec<Parked>) -> (Vec<oneshot::Sender<bool>>, Vec<Item>) {
-    let (mut tell, mut items) = (Vec::new(), Vec::new());
-    for Parked {
-        record,
-        descriptors,
-        served,
-        moved,
-    } in workers
-    {
-        tell.push(moved);
-        items.push(Item {
-            record: Record::Worker(record),
-            descriptors,
-        });
-        items.extend(served.into_iter().map(|served| Item {
-            record: Record::Served(served),
-            descriptors: Vec::new(),
-        }));
-    }
-    (tell, items)
-}
-
-/// What a successor gets of connections that wait: it gets copies, until it has confirmed them.
-fn items_of(waiting: &[Waiter]) -> io::Result<Vec<Item>> {
-    let item = |waiter: &Waiter| {
-        let copy = waiter.socket()?.try_clone();
-        Some(copy.map(|copy| Item {
-            record: Record::Waiting(Waiting {
-                listener: waiter.listener().into(),
-            }),
-            descriptors: vec![copy],
-        }))
-    };
-    waiting.iter().filter_map(item).collect()
-}
-
-/// Splits off what one message takes; `None` when nothing is left.
-fn next_batch(items: &[Item]) -> Option<(&[Item], &[Item])> {
-    if items.is_empty() {
-        return None;
-    }
-    let length = Reply::batch_length(items.iter().map(|item| &item.record));
-    // Every record fits a message by itself.
-    items.split_at_checked(length.max(1))
-}
-
-fn batch(number: u32, items: &[Item]) -> (Vec<u8>, Vec<BorrowedFd<'_>>) {
-    let reply = Reply::Batch {
-        number,
-        records: items.iter().map(|item| item.record.clone()).collect(),
-    };
-    let descriptors = items.iter().flat_map(|item| &item.descriptors);
-    (reply.encode(), descriptors.map(AsFd::as_fd).collect())
-}
-
-/// Sends everything in batches, each of which is confirmed before the next.
-async fn send_batches(
-    connection: &mut Connection,
-    items: &[Item],
-    batches: &mut u32,
-) -> Result<(), Failure> {
-    let mut rest = items;
-    while let Some((now, later)) = next_batch(rest) {
-        rest = later;
-        send_batch(connection, now, batches).await?;
-    }
-    Ok(())
-}
-
-async fn send_batch(
-    connection: &mut Connection,
-    items: &[Item],
-    batches: &mut u32,
-) -> Result<(), Failure> {
-    *batches += 1;
-    let (bytes, descriptors) = batch(*batches, items);
-    send_packet(connection, &bytes, &descriptors).await?;
-    let received = Request::Received { batch: *batches };
-    expect(connection, &received, PATIENCE).await
-}
-
-/// Sends what goes over once we have stopped: programs that have a socket for themselves, and when those
-/// are all, by a batch without any, the rest.
-async fn give_rest(
-    connection: &mut Connection,
-    programs: Vec<Alone>,
-    rest: &[Item],
-    batches: &mut u32,
-) -> Result<(), Failure> {
-    let item = |alone: Alone| Item {
-        record: Record::Running(Running {
-            socket: alone.socket,
-            process: alone.pid.unsigned_abs(),
-        }),
-        descriptors: vec![alone.process],
-    };
-    let programs: Vec<Item> = programs.into_iter().map(item).collect();
-    send_batches(connection, &programs, batches).await?;
-    if rest.is_empty() {
-        return send_batch(connection, &[], batches).await;
-    }
-    send_batches(connection, rest, batches).await
-}
-
-async fn tell(connection: &mut Connection, reply: &Reply) -> Result<(), Failure> {
-    send_packet(connection, &reply.encode(), &[]).await
-}
-
-async fn send_packet(
-    connection: &mut Connection,
-    bytes: &[u8],
-    descriptors: &[BorrowedFd<'_>],
-) -> Result<(), Failure> {
-    let sent = timeout(PATIENCE, send(connection, bytes, descriptors)).await;
-    match sent {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) => Err(Failure::Io(error)),
-        Err(_) => Err(Failure::Gone("it takes nothing")),
-    }
-}
-
-/// The next message must be this one, in time.
-async fn expect(
-    connection: &mut Connection,
-    wanted: &Request,
-    patience: Duration,
-) -> Result<(), Failure> {
-    match timeout(patience, receive(connection)).await {
-        Ok(Ok(Some(Received::Request(request, _)))) if request == *wanted => Ok(()),
-        Ok(Ok(Some(_)) | Err(_)) => Err(Failure::Protocol),
-        Ok(Ok(None)) => Err(Failure::Gone("it has closed the connection")),
-        Err(_) => Err(Failure::Gone("it has not answered in time")),
-    }
 }
 
 /// How long a peer that takes over waits for what still comes to us: less than it is patient.

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 
 use serde::{Deserialize, Serialize};
 
-use super::machine::{Worker, WorkerId};
+use super::worker::{Worker, WorkerId};
 
 /// The rule by which a pool picks among the workers that have room.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]

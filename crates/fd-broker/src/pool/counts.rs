@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::{Map, Value};
 
-use super::machine::Unserved;
+use super::action::Unserved;
 
 /// Numbers that only grow.
 #[derive(Debug, Default)]

@@ -12,17 +12,11 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use slab::Slab;
-
+use super::action::{Action, Unserved};
 use super::balance::{self, Balance};
-
-/// A connection of a pool, as it is called towards its worker. Numbers do not come again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ConnectionId(pub u64);
-
-/// A worker of a pool. Numbers do not come again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct WorkerId(pub u64);
+use super::connections::{ConnectionId, Connections, State};
+use super::offers::Offers;
+use super::worker::{Joining, Worker, WorkerId};
 
 /// The rules of a pool.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,74 +33,6 @@ pub struct Rules {
     pub redeliveries: u32,
     /// Offers without an answer at a time, all workers together: their descriptors are in flight.
     pub offers: usize,
-}
-
-/// A worker that joins.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Joining {
-    /// Its name; the hash of sources goes by it.
-    pub name: String,
-    /// Its share, from 1.
-    pub weight: u32,
-    /// Connections it takes at a time.
-    pub capacity: u32,
-    /// Offers without an answer that it may have at a time.
-    pub window: u32,
-}
-
-/// A worker that is there.
-#[derive(Debug)]
-pub struct Worker {
-    /// What it joined with.
-    pub joining: Joining,
-    /// When.
-    pub since: Instant,
-    /// It finishes what it has and gets nothing new.
-    pub draining: bool,
-    /// Offers it has not answered.
-    pub offered: u32,
-    /// Connections it has taken and not ended.
-    pub present: u32,
-    /// Connections it has taken in all.
-    pub taken: u64,
-    /// Connections it has refused.
-    pub refused: u64,
-    /// Connections that were offered to it and went to another.
-    pub redelivered: u64,
-    /// It gets nothing before: it has just refused, or could not be reached.
-    rests: Option<Instant>,
-    /// For the balancing: when it was last picked, and its running share.
-    pub(super) picked: u64,
-    pub(super) share: i64,
-}
-
-/// What the shell is to do.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Action<T> {
-    /// Send a connection to a worker.
-    Offer(WorkerId, ConnectionId),
-    /// Tell its client that nobody serves it.
-    Answer(T, Unserved),
-    /// Close it: a worker has died with it.
-    Lost(T),
-    /// Forget it: its worker has left, and whatever becomes of it is not known.
-    Released(T),
-    /// Part with a worker that does not answer, and then tell `leave` what the kernel says of its
-    /// connections.
-    Cut(WorkerId),
-}
-
-/// Why a connection is not served.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unserved {
-    /// No worker had room for it in time.
-    Timeout,
-    /// The queue was full.
-    Full,
-    /// It went back too often.
-    Redeliveries,
-    /// The pool ends.
-    Closing,
 }
 
 /// What the kernel says of a connection that was offered to a worker which is gone.
@@ -143,33 +69,11 @@ pub struct Unknown(pub u64);
 pub struct Machine<T> {
     rules: Rules,
     workers: BTreeMap<WorkerId, Worker>,
-    connections: Slab<Entry<T>>,
+    connections: Connections<T>,
     queue: VecDeque<ConnectionId>,
-    /// Offers by age; those that were answered go when they come to the front.
-    offers: VecDeque<ConnectionId>,
-    offered: usize,
+    offers: Offers,
     next_worker: u64,
-    generation: u32,
     picks: u64,
-}
-
-#[derive(Debug)]
-struct Entry<T> {
-    generation: u32,
-    payload: T,
-    source: u64,
-    arrived: Instant,
-    deliveries: u32,
-    state: State,
-    /// Who had it last and did not keep it.
-    shunned: Option<WorkerId>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    Queued,
-    Offered(WorkerId, Instant),
-    Served(WorkerId),
 }
 
 impl<T> Machine<T> {
@@ -178,12 +82,10 @@ impl<T> Machine<T> {
         Self {
             rules,
             workers: BTreeMap::new(),
-            connections: Slab::new(),
+            connections: Connections::default(),
             queue: VecDeque::new(),
-            offers: VecDeque::new(),
-            offered: 0,
+            offers: Offers::default(),
             next_worker: 1,
-            generation: 0,
             picks: 0,
         }
     }
@@ -203,20 +105,7 @@ impl<T> Machine<T> {
     ) -> WorkerId {
         let id = WorkerId(self.next_worker);
         self.next_worker += 1;
-        let worker = Worker {
-            joining,
-            since: now,
-            draining: false,
-            offered: 0,
-            present: 0,
-            taken: 0,
-            refused: 0,
-            redelivered: 0,
-            rests: None,
-            picked: 0,
-            share: 0,
-        };
-        self.workers.insert(id, worker);
+        self.workers.insert(id, Worker::new(joining, now));
         self.dispatch(now, actions);
         id
     }
@@ -239,19 +128,18 @@ impl<T> Machine<T> {
         };
         let id = self.join(joining, now, actions);
         let offered = estate.offered.map(|payload| {
-            let key = self.insert(payload, 0, now);
+            let key = self.connections.insert(payload, 0, now);
             self.connections[key].state = State::Offered(id, now);
             self.connections[key].deliveries = 1;
-            self.offered += 1;
-            let connection = self.id(key);
-            self.offers.push_back(connection);
+            let connection = self.connections.id(key);
+            self.offers.push(connection);
             connection
         });
         let mut served = Vec::with_capacity(estate.served.len());
         for payload in estate.served {
-            let key = self.insert(payload, 0, now);
+            let key = self.connections.insert(payload, 0, now);
             self.connections[key].state = State::Served(id);
-            served.push(self.id(key));
+            served.push(self.connections.id(key));
         }
         if let Some(worker) = self.workers.get_mut(&id) {
             worker.joining.capacity = capacity;
@@ -274,7 +162,7 @@ impl<T> Machine<T> {
         };
         let all = self.connections.iter();
         all.filter(move |(_, entry)| of_worker(entry.state))
-            .map(|(key, entry)| (self.id(key), &entry.payload))
+            .map(|(key, entry)| (entry.id(key), &entry.payload))
     }
 
     /// A worker is gone. `trace` is asked about each connection that it has not answered for.
@@ -289,7 +177,7 @@ impl<T> Machine<T> {
             return;
         }
         let mut held = Vec::new();
-        for (key, entry) in &self.connections {
+        for (key, entry) in self.connections.iter() {
             match entry.state {
                 State::Offered(to, at) if to == worker => held.push((Some(at), key)),
                 State::Served(by) if by == worker => held.push((None, key)),
@@ -304,7 +192,7 @@ impl<T> Machine<T> {
                 continue;
             }
             self.connections[key].state = State::Queued;
-            self.answered();
+            self.offers.answered(&self.connections);
             match trace(&self.connections[key].payload) {
                 Trace::Untouched => self.requeue(key, worker, actions),
                 Trace::Touched => {
@@ -325,7 +213,7 @@ impl<T> Machine<T> {
             actions.push(Action::Answer(payload, Unserved::Full));
             return;
         }
-        let key = self.insert(payload, source, now);
+        let key = self.connections.insert(payload, source, now);
         // Who waits goes first.
         if !waits && self.place(key, now, actions) {
             return;
@@ -334,21 +222,8 @@ impl<T> Machine<T> {
             let payload = self.connections.remove(key).payload;
             actions.push(Action::Answer(payload, Unserved::Full));
         } else {
-            self.queue.push_back(self.id(key));
+            self.queue.push_back(self.connections.id(key));
         }
-    }
-
-    fn insert(&mut self, payload: T, source: u64, now: Instant) -> usize {
-        self.generation = self.generation.wrapping_add(1);
-        self.connections.insert(Entry {
-            generation: self.generation,
-            payload,
-            source,
-            arrived: now,
-            deliveries: 0,
-            state: State::Queued,
-            shunned: None,
-        })
     }
 
     /// A worker has taken a connection. Gives its payload, of which the machine needs no socket any
@@ -356,7 +231,7 @@ impl<T> Machine<T> {
     pub fn taken(&mut self, worker: WorkerId, connection: ConnectionId) -> Result<&mut T, Unknown> {
         let key = self.offered_to(worker, connection)?;
         self.connections[key].state = State::Served(worker);
-        self.answered();
+        self.offers.answered(&self.connections);
         if let Some(worker) = self.workers.get_mut(&worker) {
             worker.offered -= 1;
             worker.present += 1;
@@ -375,7 +250,7 @@ impl<T> Machine<T> {
     ) -> Result<(), Unknown> {
         let key = self.offered_to(worker, connection)?;
         self.connections[key].state = State::Queued;
-        self.answered();
+        self.offers.answered(&self.connections);
         if let Some(worker) = self.workers.get_mut(&worker) {
             worker.offered -= 1;
             worker.refused += 1;
@@ -395,7 +270,7 @@ impl<T> Machine<T> {
         let entry = &mut self.connections[key];
         entry.state = State::Queued;
         entry.deliveries -= 1;
-        self.answered();
+        self.offers.answered(&self.connections);
         if let Some(worker) = self.workers.get_mut(&worker) {
             worker.offered -= 1;
             worker.rests = Some(now + REST);
@@ -418,7 +293,7 @@ impl<T> Machine<T> {
             // It was, one line above.
             let _ = self.taken(worker, connection);
         }
-        let key = self.key(connection)?;
+        let key = self.connections.key(connection)?;
         match self.connections[key].state {
             State::Served(worker) if by.is_none_or(|by| by == worker) => {
                 if let Some(worker) = self.workers.get_mut(&worker) {
@@ -464,7 +339,7 @@ impl<T> Machine<T> {
     pub fn tick(&mut self, now: Instant, actions: &mut Vec<Action<T>>) {
         self.dispatch(now, actions);
         while let Some(&id) = self.queue.front() {
-            let key = self.key(id);
+            let key = self.connections.key(id);
             let Some(key) = key.filter(|&key| {
                 now.duration_since(self.connections[key].arrived) >= self.rules.queue_timeout
             }) else {
@@ -474,27 +349,14 @@ impl<T> Machine<T> {
             let payload = self.connections.remove(key).payload;
             actions.push(Action::Answer(payload, Unserved::Timeout));
         }
-        let mut cut = Vec::new();
-        for &id in &self.offers {
-            // Others have been answered.
-            if let Some(key) = self.key(id)
-                && let State::Offered(worker, at) = self.connections[key].state
-            {
-                if now.duration_since(at) < self.rules.offer_timeout {
-                    break;
-                }
-                if !cut.contains(&worker) {
-                    cut.push(worker);
-                }
-            }
-        }
+        let cut = (self.offers).overdue(&self.connections, self.rules.offer_timeout, now);
         actions.extend(cut.into_iter().map(Action::Cut));
     }
 
     /// Ends the pool: what waits is told so.
     pub fn close(&mut self, actions: &mut Vec<Action<T>>) {
         while let Some(id) = self.queue.pop_front() {
-            if let Some(key) = self.key(id) {
+            if let Some(key) = self.connections.key(id) {
                 let payload = self.connections.remove(key).payload;
                 actions.push(Action::Answer(payload, Unserved::Closing));
             }
@@ -505,7 +367,7 @@ impl<T> Machine<T> {
     pub fn take_queue(&mut self) -> Vec<T> {
         let mut taken = Vec::with_capacity(self.queue.len());
         while let Some(id) = self.queue.pop_front() {
-            if let Some(key) = self.key(id) {
+            if let Some(key) = self.connections.key(id) {
                 taken.push(self.connections.remove(key).payload);
             }
         }
@@ -514,7 +376,7 @@ impl<T> Machine<T> {
 
     /// Whether nothing has a deadline: a tick would do nothing.
     pub fn is_idle(&self) -> bool {
-        self.queue.is_empty() && self.offered == 0
+        self.queue.is_empty() && self.offers.open() == 0
     }
 
     /// Whether no more should be accepted for now.
@@ -539,20 +401,22 @@ impl<T> Machine<T> {
 
     /// A connection that has not ended.
     pub fn connection(&self, id: ConnectionId) -> Option<&T> {
-        self.key(id).map(|key| &self.connections[key].payload)
+        self.connections
+            .key(id)
+            .map(|key| &self.connections[key].payload)
     }
 
     /// Who waits, the next one first, and since when.
     pub fn queue(&self) -> impl ExactSizeIterator<Item = (&T, Instant)> {
         self.queue.iter().map(|id| {
-            let entry = &self.connections[slot(*id)];
+            let entry = &self.connections[id.slot()];
             (&entry.payload, entry.arrived)
         })
     }
 
     /// Offers without an answer.
     pub fn offered(&self) -> usize {
-        self.offered
+        self.offers.open()
     }
 
     /// Connections in all.
@@ -565,7 +429,7 @@ impl<T> Machine<T> {
     fn dispatch(&mut self, now: Instant, actions: &mut Vec<Action<T>>) {
         let mut at = 0;
         while at < self.queue.len() && self.has_room(now) {
-            let key = slot(self.queue[at]);
+            let key = self.queue[at].slot();
             if self.place(key, now, actions) {
                 self.queue.remove(at);
             } else {
@@ -576,12 +440,13 @@ impl<T> Machine<T> {
     }
 
     fn has_room(&self, now: Instant) -> bool {
-        self.offered < self.rules.offers && self.workers.values().any(|worker| worker.is_free(now))
+        self.offers.open() < self.rules.offers
+            && self.workers.values().any(|worker| worker.is_free(now))
     }
 
     /// Offers a connection to the worker whose turn it is, if one has room.
     fn place(&mut self, key: usize, now: Instant, actions: &mut Vec<Action<T>>) -> bool {
-        if self.offered >= self.rules.offers {
+        if self.offers.open() >= self.rules.offers {
             return false;
         }
         let entry = &mut self.connections[key];
@@ -602,9 +467,8 @@ impl<T> Machine<T> {
         worker.offered += 1;
         entry.state = State::Offered(id, now);
         entry.deliveries += 1;
-        self.offered += 1;
-        let connection = ConnectionId(u64::from(entry.generation) << 32 | key as u64);
-        self.offers.push_back(connection);
+        let connection = entry.id(key);
+        self.offers.push(connection);
         actions.push(Action::Offer(id, connection));
         true
     }
@@ -619,63 +483,16 @@ impl<T> Machine<T> {
             return;
         }
         entry.state = State::Queued;
-        self.queue.push_front(self.id(key));
-    }
-
-    /// An offer has been answered: forgets the answered ones at the front.
-    fn answered(&mut self) {
-        self.offered -= 1;
-        if self.offered == 0 {
-            self.offers.clear();
-            return;
-        }
-        while let Some(&id) = self.offers.front() {
-            let key = self.key(id);
-            if key.is_some_and(|key| matches!(self.connections[key].state, State::Offered(..))) {
-                break;
-            }
-            self.offers.pop_front();
-        }
+        self.queue.push_front(self.connections.id(key));
     }
 
     fn offered_to(&self, worker: WorkerId, id: ConnectionId) -> Result<usize, Unknown> {
-        let key = self.key(id).ok_or(Unknown(id.0))?;
+        let key = self.connections.key(id).ok_or(Unknown(id.0))?;
         match self.connections[key].state {
             State::Offered(to, _) if to == worker => Ok(key),
             _ => Err(Unknown(id.0)),
         }
     }
-
-    fn id(&self, key: usize) -> ConnectionId {
-        let generation = self.connections[key].generation;
-        ConnectionId(u64::from(generation) << 32 | key as u64)
-    }
-
-    fn key(&self, id: ConnectionId) -> Option<usize> {
-        let key = slot(id);
-        let entry = self.connections.get(key)?;
-        (u64::from(entry.generation) == id.0 >> 32).then_some(key)
-    }
-}
-
-impl Worker {
-    /// Connections it has, or may have any moment.
-    pub fn load(&self) -> u32 {
-        self.offered + self.present
-    }
-
-    fn is_free(&self, now: Instant) -> bool {
-        !self.draining
-            && self.offered < self.joining.window
-            && self.load() < self.joining.capacity
-            && self.rests.is_none_or(|until| until <= now)
-    }
-}
-
-/// The place in the table: the lower half. The table never has 2^32 places, which would need as many
-/// descriptors.
-fn slot(id: ConnectionId) -> usize {
-    (id.0 & 0xffff_ffff) as usize
 }
 
 /// How long a worker gets nothing after it refused: long enough that a busy one is not asked in

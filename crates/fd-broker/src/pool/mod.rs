@@ -4,12 +4,16 @@
 //! need: the workers' outboxes, and the answers for clients that nobody serves. A worker's session
 //! holds a [`Seat`] in its pool for as long as it lasts.
 
+mod action;
 mod balance;
 mod config;
+mod connections;
 mod counts;
 mod handed;
 mod machine;
+mod offers;
 mod seat;
+mod worker;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
@@ -21,12 +25,15 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
 
+use action::Action;
+pub use action::Unserved;
 pub use config::{Mode, PoolConfig, is_name};
+pub use connections::ConnectionId;
 pub use counts::Counts;
 pub use handed::{Handed, Place};
-use machine::Action;
-pub use machine::{ConnectionId, Joining, Machine, Unknown, Unserved, WorkerId};
+pub use machine::{Machine, Unknown};
 pub use seat::{About, Asked, Legacy, Parked, Protocol, Seat, Sent};
+pub use worker::{Joining, WorkerId};
 
 use crate::watch::Watch;
 

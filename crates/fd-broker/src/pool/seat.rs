@@ -13,7 +13,9 @@ use portyard_wire::hold as wire;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{Notify, oneshot};
 
-use super::machine::{self, ConnectionId, Joining, Trace, Unknown, WorkerId};
+use super::connections::ConnectionId;
+use super::machine::{self, Trace, Unknown};
+use super::worker::{Joining, WorkerId};
 use super::{Counts, Handed, Link, Mode, Pool};
 
 /// What is told of a worker.

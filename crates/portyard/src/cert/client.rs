@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 
 use super::authority::{self, Authority};
 use super::issue::{COMMON_NAME_MAX, Use, Wanted, issue};
-use super::key_type::KeyType;
+use super::leaf::LeafArgs;
 use super::names::Name;
 use super::pair_paths;
 use super::server::{save, say_files, toml_text};
@@ -43,19 +43,8 @@ pub struct Args {
     /// The directory with ca.pem and ca.key of the authority that signs.
     #[arg(long, value_name = "DIR", default_value = ".")]
     ca: PathBuf,
-    /// For how many days it is good.
-    #[arg(long, value_name = "N", default_value_t = 397)]
-    #[arg(value_parser = clap::value_parser!(u32).range(1..=36_500))]
-    days: u32,
-    /// The kind of key: ec (P-256), rsa (3072 bits), or rsa:2048, rsa:3072, rsa:4096.
-    #[arg(long, value_name = "TYPE", default_value_t = KeyType::Ec)]
-    key_type: KeyType,
-    /// Write PREFIX.pem and PREFIX.key; a directory takes them under their usual names.
-    #[arg(long, value_name = "PREFIX")]
-    out: Option<PathBuf>,
-    /// Replace the files that are there.
-    #[arg(long)]
-    force: bool,
+    #[command(flatten)]
+    leaf: LeafArgs,
 }
 
 /// Runs the subcommand.
@@ -73,12 +62,12 @@ pub fn run(args: &Args) -> Outcome {
         usage: Use::Client,
         common_name,
         names: &names,
-        days: args.days,
-        key_type: args.key_type,
+        days: args.leaf.days,
+        key_type: args.leaf.key_type,
     };
     let issued = issue(&wanted, Some(&authority), OffsetDateTime::now_utc())?;
-    let (chain, key) = pair_paths(args.out.as_deref(), &args.name);
-    save(&issued, Some(&authority), (&chain, &key), args.force)?;
+    let (chain, key) = pair_paths(args.leaf.out.as_deref(), &args.name);
+    save(&issued, Some(&authority), (&chain, &key), args.leaf.force)?;
 
     let mut out = Out::new();
     let known: Vec<_> = common_name

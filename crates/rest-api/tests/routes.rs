@@ -86,6 +86,10 @@ fn a_table_that_would_not_do_what_it_says_is_refused() {
     let text = "template = { body = \"x\" }";
     for (table, part) in [
         ("listeners = [\"othr\"]\nTEXT", "'othr'; there are http"),
+        (
+            "TEXT\n[[route]]\npath = \"/{b}\"\nTEXT\n[[route]]\npath = \"/c\"\nmethods = [\"HEAD\"]\nTEXT",
+            "\"/c\": no request reaches it, as \"/{b}\"",
+        ),
         ("headers = { Content-Length = \"5\" }\nTEXT", "take it out"),
         ("headers = { Connection = \"close\" }\nTEXT", "take it out"),
         ("timeout = \"0s\"\nTEXT", "timeout must be longer"),

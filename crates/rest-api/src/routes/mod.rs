@@ -65,7 +65,18 @@ impl Routes {
                 .map(Arc::new)
                 .map_err(|why| format!("[[route]] \"{}\": {why}", config.label()))
         });
-        routes.collect::<Result<_, _>>().map(Self)
+        let routes = routes.collect::<Result<Vec<Arc<Route>>, String>>()?;
+        for (at, later) in routes.iter().enumerate() {
+            if let Some(earlier) = routes[..at].iter().find(|earlier| earlier.hides(later)) {
+                return Err(format!(
+                    "[[route]] \"{}\": no request reaches it, as \"{}\" before it takes them all; put it first, \
+                     or take one of them out",
+                    later.name(),
+                    earlier.name()
+                ));
+            }
+        }
+        Ok(Self(routes))
     }
 
     /// Each of them.

@@ -86,6 +86,21 @@ impl Pattern {
             .any(|segment| segment.name() == Some(name))
     }
 
+    /// Whether every path that fits the other fits this one, too.
+    pub fn covers(&self, other: &Self) -> bool {
+        let mut others = other.segments.iter();
+        for segment in &self.segments {
+            match (segment, others.next()) {
+                (Segment::Rest(_), Some(_)) => return true,
+                (Segment::One(_), Some(Segment::One(_))) => {}
+                (Segment::One(_), Some(Segment::Fixed(text))) if !text.is_empty() => {}
+                (Segment::Fixed(ours), Some(Segment::Fixed(theirs))) if ours == theirs => {}
+                _ => return false,
+            }
+        }
+        others.next().is_none()
+    }
+
     /// What the parameters stand for, if the path, as it came, fits.
     pub fn captures(&self, path: &str) -> Option<Captures> {
         self.read(path, decode)
@@ -175,6 +190,28 @@ mod tests {
             ("/{rest..}", "/", some(&["rest="])),
         ] {
             assert_eq!(captures(pattern, path), expected, "{pattern} {path}");
+        }
+    }
+
+    #[test]
+    fn a_pattern_covers_what_fits_no_other_path() {
+        for (one, other, expected) in [
+            ("/a", "/a", true),
+            ("/a", "/b", false),
+            ("/a", "/a/b", false),
+            ("/{x}", "/a", true),
+            ("/{x}", "/{y}", true),
+            ("/{x}", "/", false),
+            ("/a", "/{x}", false),
+            ("/{x}/b", "/a/{y}", false),
+            ("/{x..}", "/a/{y}/b", true),
+            ("/{x..}", "/", true),
+            ("/a/{x..}", "/a", false),
+            ("/a/{x..}", "/a/{y..}", true),
+            ("/a/{x}", "/a/{y..}", false),
+        ] {
+            let parse = |text| Pattern::parse(text).unwrap();
+            assert_eq!(parse(one).covers(&parse(other)), expected, "{one} {other}");
         }
     }
 

@@ -186,6 +186,19 @@ impl Route {
             .any(|ours| ours == name || (ours == "GET" && name == "HEAD"))
     }
 
+    /// Whether no request reaches a route behind this one.
+    pub fn hides(&self, later: &Self) -> bool {
+        let takes = |method: &String| {
+            self.methods.contains(method) || (method == "HEAD" && self.takes(&Method::HEAD))
+        };
+        let is_everywhere = self.listeners.is_empty();
+        let is_there = |name: &String| is_everywhere || self.listeners.contains(name);
+        later.methods.iter().all(takes)
+            && (is_everywhere || !later.listeners.is_empty())
+            && later.listeners.iter().all(is_there)
+            && self.pattern.covers(&later.pattern)
+    }
+
     /// The methods that it takes.
     pub fn methods(&self) -> impl Iterator<Item = &str> {
         self.methods.iter().map(String::as_str)

@@ -6,10 +6,11 @@ mod common;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use common::{ask, get, key_file, start};
-use portyard_testkit::{Client, eventually};
+use portyard_testkit::{Client, eventually, finish, peer};
 
 /// A program that tells its environment and its input.
 const PROGRAM: &str = r#"#!/usr/bin/env python3
@@ -238,6 +239,36 @@ fn what_a_program_leaves_running_ends_with_its_answer() {
         let told = String::from_utf8(client.receive_all().0).unwrap();
         assert!(told.contains("left"), "{told}");
     }
+}
+
+#[test]
+fn an_answer_breaks_off_where_its_program_is_killed() {
+    let script = |then: &str| {
+        format!(
+            "program = \"/bin/sh\", arguments = [\"-c\", \"printf 'Content-Type: text/plain\\n\\nhalf'; {then}\"]"
+        )
+    };
+    let daemon = start(
+        "",
+        &format!(
+            "[[route]]\npath = \"/killed\"\ncgi = {{ {} }}\n[[route]]\npath = \"/failed\"\ncgi = {{ {} }}\n\
+             [[route]]\npath = \"/silent\"\ncgi = {{ {} }}\n",
+            script("kill -9 $$"),
+            script("exit 1"),
+            script("exec >/dev/null; sleep 1000"),
+        ),
+    );
+    for (path, code) in [("/killed", 18), ("/failed", 0), ("/silent", 0)] {
+        let mut curl = Command::new(peer("curl"));
+        let told = finish(curl.args(["-s", &common::url(&daemon, path)]), b"");
+        assert_eq!(told.code, Some(code), "{path}: {}", told.stderr);
+        assert_eq!(told.stdout, "half", "{path}");
+    }
+    assert!(
+        daemon
+            .log()
+            .contains("a CGI program was killed while it answered")
+    );
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Runs a program for each request (RFC 3875).
 
+mod running;
+
 use std::collections::BTreeMap;
 use std::future::{Future as _, poll_fn};
 use std::io;
@@ -14,14 +16,14 @@ use hyper::ext::ReasonPhrase;
 use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HeaderName, HeaderValue, LOCATION};
 use hyper::http::uri::Authority;
 use hyper::{StatusCode, Version};
-use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
 use portyard_core::endpoint::Endpoint;
 use portyard_core::sandbox::outside;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::process::{Child, ChildStdout, Command};
+use tokio::process::{ChildStdout, Command};
 use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout_at};
+
+use running::Running;
 
 use super::config::CgiConfig;
 use super::pattern::{Captures, Pattern};
@@ -39,12 +41,6 @@ pub struct Cgi {
     script: String,
     /// Whether the last parameter is what follows the program's own path.
     has_rest: bool,
-}
-
-/// A program that runs. Dropping it ends the program and whatever that has started.
-struct Running {
-    child: Child,
-    group: Option<Pid>,
 }
 
 /// The head of what a program writes.
@@ -170,9 +166,11 @@ impl Cgi {
             return Ok(response);
         }
         let left = self.max_output;
+        let program = self.program.clone();
+        let says_length = head.length.is_some();
         let stream = Body::produce(head.length, |mut sender| async move {
             // The program lives as long as this does.
-            let _running = running;
+            let running = running;
             let mut left = left;
             let mut piece = pending;
             let mut writing = pin!(async {
@@ -184,9 +182,15 @@ impl Cgi {
                     piece = Vec::with_capacity(PIECE);
                     let read = timeout_at(deadline, stdout.read_buf(&mut piece)).await;
                     if read.map_err(|_| io::ErrorKind::TimedOut)?? == 0 {
-                        return Ok(());
+                        break;
                     }
                 }
+                // What a length would show: the answer breaks off.
+                if !says_length && let Some(signal) = running.killed_by().await {
+                    tracing::warn!(program = %program.display(), %signal, "a CGI program was killed while it answered");
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+                Ok(())
             });
             // A sender may be polled once for each piece, so this is no loop.
             poll_fn(|cx| {
@@ -243,11 +247,7 @@ impl Cgi {
             tracing::error!(program = %self.program.display(), %error, "a CGI program cannot be started");
             Problem::internal("the program behind this path cannot be started")
         })?;
-        let group = child
-            .id()
-            .and_then(|id| i32::try_from(id).ok())
-            .map(Pid::from_raw);
-        Ok(Running { child, group })
+        Ok(Running::new(child))
     }
 
     /// RFC 3875, 4.1.
@@ -347,16 +347,6 @@ impl Cgi {
             set(name, value);
         }
         all
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // Nobody has waited for it, so its number is its own still, though it may have ended. What it has left
-        // running ends with it.
-        if let Some(group) = self.group {
-            let _ = killpg(group, Signal::SIGKILL);
-        }
     }
 }
 

@@ -10,6 +10,8 @@ pub struct Checker {
     caps: Caps,
     /// A head that is not complete.
     head: Vec<u8>,
+    /// Where its request line begins, behind empty lines.
+    start: usize,
     body: Body,
     /// Content of chunks, which only the decoder looks at.
     content: Vec<u8>,
@@ -31,6 +33,7 @@ impl Checker {
         Self {
             caps,
             head: Vec::new(),
+            start: 0,
             body: Body::None,
             content: Vec::new(),
             heads: 0,
@@ -59,6 +62,7 @@ impl Checker {
                 } else {
                     check_lines(bytes)?;
                     self.head.extend_from_slice(bytes);
+                    self.skip_empty_lines();
                     bytes.len()
                 }
             } else {
@@ -67,21 +71,27 @@ impl Checker {
                 let more = bytes.len().min(room);
                 let before = self.head.len();
                 self.head.extend_from_slice(&bytes[..more]);
+                self.skip_empty_lines();
                 // Only what is new is looked at, or a head that drips in would cost its square.
                 let fresh = &self.head[before.saturating_sub(3)..];
                 // The method is looked at until it is over.
-                let is_short = before <= SHORT;
+                let is_short = before <= self.start + SHORT;
                 let may_end = fresh.windows(4).any(|four| four == b"\r\n\r\n");
-                let whole = if is_short || may_end || self.head.len() > self.caps.head {
-                    Head::parse(&self.head, &self.caps)?
+                let is_long = self.head.len() > self.caps.head;
+                // Empty lines count as a part of it, but are not read again with every piece.
+                let skipped = if is_long { 0 } else { self.start };
+                let whole = if is_short || may_end || is_long {
+                    Head::parse(&self.head[skipped..], &self.caps)?
                 } else {
                     None
                 };
                 if let Some((head, length)) = whole {
+                    let length = skipped + length;
                     self.body = head.body;
                     self.heads += 1;
                     hand_on(Passed::Head(&self.head[..length]));
                     self.head = Vec::new();
+                    self.start = 0;
                     length - before
                 } else {
                     // Behind the end of a head lines are the body's.
@@ -92,6 +102,12 @@ impl Checker {
             bytes = &bytes[taken..];
         }
         Ok(())
+    }
+
+    fn skip_empty_lines(&mut self) {
+        while self.head[self.start..].starts_with(b"\r\n") {
+            self.start += 2;
+        }
     }
 
     /// Whether a head has begun and is not complete.
@@ -196,6 +212,22 @@ mod tests {
         for piece in [1, 3, 100] {
             let (_, result, _) = check("POST@GE /cT  HTTP/", piece);
             assert_eq!(result, Err(HttpError::RequestLine), "{piece}");
+            let behind_lines = format!("{}{}", "\r\n".repeat(40), "W".repeat(40));
+            let (_, result, _) = check(&behind_lines, piece);
+            assert_eq!(result, Err(HttpError::RequestLine), "{piece}");
+        }
+    }
+
+    #[test]
+    fn empty_lines_before_a_head_count_and_pass() {
+        for (lines, expected) in [(2, Ok(())), (200, Err(HttpError::HeadTooLarge))] {
+            let text = format!("{GOOD}{}{GOOD}", "\r\n".repeat(lines));
+            for piece in [1, 2, 3, 4000] {
+                let (out, result, _) = check(&text, piece);
+                assert_eq!(result, expected, "{lines} {piece}");
+                let passed = if result.is_ok() { &text } else { GOOD };
+                assert_eq!(out, passed, "{lines} {piece}");
+            }
         }
     }
 

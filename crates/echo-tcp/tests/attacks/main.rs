@@ -12,6 +12,8 @@ mod stream;
 mod table;
 mod victim;
 
+use std::io;
+
 use oracle::Forger;
 use portyard_core::wire::auth::python::MinDigest;
 use table::{Row, Table};
@@ -34,7 +36,7 @@ fn nobody_without_the_key_is_served() {
                 // It is what the setting allows.
                 continue;
             }
-            let passed = |server: &Server, tries| {
+            let passed = |server: &Server, tries, chances| {
                 let recorded = &on_servers::record(server);
                 let forger = &forger;
                 let made = (0..tries).map(|number| on_servers::Try {
@@ -43,16 +45,17 @@ fn nobody_without_the_key_is_served() {
                     forger,
                     number,
                 });
-                made.filter(|made| attack(made).unwrap_or(false)).count()
+                made.filter(|made| comes_off(chances, || attack(made)))
+                    .count()
             };
             table.add(Row {
                 attack: format!("{} server: {name}", label(dialect, min)),
                 cpython: pythons
                     .iter()
-                    .map(|python| passed(python, CONTROLS))
+                    .map(|python| passed(python, CONTROLS, chances(cpython_falls)))
                     .collect(),
                 cpython_falls,
-                ours: passed(&ours, TRIES),
+                ours: passed(&ours, TRIES, 1),
             });
         }
     }
@@ -77,7 +80,7 @@ fn nobody_without_the_key_is_believed() {
                 // It is what the setting allows.
                 continue;
             }
-            let passed = |client: &Client, tries| {
+            let passed = |client: &Client, tries, chances| {
                 let recorded = &on_clients::record(client);
                 let forger = &forger;
                 let made = (0..tries).map(|number| on_clients::Try {
@@ -86,20 +89,31 @@ fn nobody_without_the_key_is_believed() {
                     forger,
                     number,
                 });
-                made.filter(|made| attack(made).unwrap_or(false)).count()
+                made.filter(|made| comes_off(chances, || attack(made)))
+                    .count()
             };
             table.add(Row {
                 attack: format!("{} client: {name}", label(dialect, min)),
                 cpython: pythons
                     .iter()
-                    .map(|python| passed(python, CONTROLS))
+                    .map(|python| passed(python, CONTROLS, chances(cpython_falls)))
                     .collect(),
                 cpython_falls,
-                ours: passed(&ours, TRIES),
+                ours: passed(&ours, TRIES, 1),
             });
         }
     }
     table.judge();
+}
+
+/// How many chances a try against CPython has: what must come off may be too late once, on a busy machine.
+fn chances(must_come_off: bool) -> usize {
+    if must_come_off { 2 } else { 1 }
+}
+
+/// Whether a try comes off, given so many chances.
+fn comes_off(chances: usize, made: impl Fn() -> io::Result<bool>) -> bool {
+    (0..chances).any(|_| made().unwrap_or(false))
 }
 
 #[test]

@@ -142,6 +142,7 @@ fn the_address_of_the_page_will_do_and_what_is_no_yard_is_said_to_be_none() {
         format!(
             "[[listener]]\nservice = \"yard\"\nlisten = [\"tcp://127.0.0.1:0\"]\n\
              [[listener]]\nservice = \"httpbin\"\nlisten = [\"tcp://127.0.0.1:0\"]\n\
+             [[listener]]\nservice = \"http\"\nlisten = [\"tcp://127.0.0.1:0\"]\n\
              [[yard]]\nname = \"nobody\"\nadmin = \"unix:{}\"\n",
             dir.join("nobody").display()
         )
@@ -149,12 +150,14 @@ fn the_address_of_the_page_will_do_and_what_is_no_yard_is_said_to_be_none() {
     let page = format!("http://{}/yard", rest.address("yard"));
     let told = run(&["yard", &page], b"").expect(1);
     assert!(told.text().contains("nobody"), "{}", told.text());
-    let other = run(&["yard", &rest.endpoint("httpbin")], b"").expect(65);
-    assert!(
-        other.stderr.contains("404") && other.stderr.contains("service yard?"),
-        "{}",
-        other.stderr
-    );
+    for service in ["httpbin", "http"] {
+        let other = run(&["yard", &rest.endpoint(service)], b"").expect(65);
+        assert!(
+            other.stderr.contains("404") && other.stderr.contains("service yard?"),
+            "{}",
+            other.stderr
+        );
+    }
     let secure = run(&["yard", "https://yard.example.org/yard"], b"").expect(64);
     assert!(
         secure.stderr.contains("tcp://yard.example.org:443 --tls"),

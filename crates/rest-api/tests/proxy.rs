@@ -356,17 +356,19 @@ while True:
     threading.Thread(target=serve, args=server.accept()[:1], daemon=True).start()
 "#;
 
+/// A daemon that passes every path on to [`PLAIN`], by a route with this key besides.
+fn before_plain(key: &str) -> (Daemon, Behind) {
+    let behind = Behind::start(PLAIN, &[]);
+    let route = format!(
+        "[[route]]\npath = \"/{{rest..}}\"\n{key}\nproxy = {{ to = \"http://127.0.0.1:{}\" }}\n",
+        behind.1
+    );
+    (start("", &route), behind)
+}
+
 #[test]
 fn what_a_server_says_comes_as_it_said_it() {
-    let behind = Behind::start(PLAIN, &[]);
-    let daemon = start(
-        "",
-        &format!(
-            "[[route]]\npath = \"/{{rest..}}\"\ncache = \"public, max-age=3600\"\n\
-             proxy = {{ to = \"http://127.0.0.1:{}\" }}\n",
-            behind.1
-        ),
-    );
+    let (daemon, _behind) = before_plain("cache = \"public, max-age=3600\"");
     // What an encoder has kept goes out before the trailers do.
     for version in ["--http1.1", "--http2-prior-knowledge"] {
         for coding in ["identity", "gzip", "br", "zstd"] {
@@ -416,14 +418,7 @@ fn what_a_server_says_comes_as_it_said_it() {
 
 #[test]
 fn what_is_not_to_be_changed_is_not_compressed() {
-    let behind = Behind::start(PLAIN, &[]);
-    let daemon = start(
-        "",
-        &format!(
-            "[[route]]\npath = \"/{{rest..}}\"\nproxy = {{ to = \"http://127.0.0.1:{}\" }}\n",
-            behind.1
-        ),
-    );
+    let (daemon, _behind) = before_plain("");
     let fixed = ask(&daemon, "GET", "/fixed", "Accept-Encoding: gzip\r\n", "");
     assert_eq!(
         (fixed.field("content-encoding"), fixed.body.len()),
@@ -433,14 +428,7 @@ fn what_is_not_to_be_changed_is_not_compressed() {
 
 #[test]
 fn a_piece_reaches_the_client_before_the_next_is_there_though_it_is_compressed() {
-    let behind = Behind::start(PLAIN, &[]);
-    let daemon = start(
-        "",
-        &format!(
-            "[[route]]\npath = \"/{{rest..}}\"\nproxy = {{ to = \"http://127.0.0.1:{}\" }}\n",
-            behind.1
-        ),
-    );
+    let (daemon, _behind) = before_plain("");
     let script = r"
 import http.client, sys, zlib
 connection = http.client.HTTPConnection(sys.argv[1], timeout=20)

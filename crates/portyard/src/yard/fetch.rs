@@ -85,9 +85,10 @@ impl Fetcher {
             }
             return Ok(value);
         }
-        // A problem document says what to do.
+        // A problem document says what to do, but not that there is no such page.
         let detail = value
             .ok()
+            .filter(|_| status != StatusCode::NOT_FOUND)
             .and_then(|value| value["detail"].as_str().map(String::from));
         let detail = detail.unwrap_or_else(|| {
             "is it a rest-api's listener of service yard? Without a configuration that is tcp://127.0.0.1:18082"

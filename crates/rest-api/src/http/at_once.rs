@@ -12,9 +12,7 @@ use std::time::Instant;
 
 use hyper::body::Bytes;
 use hyper::ext::ReasonPhrase;
-use hyper::header::{
-    CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue, TRAILER, TRANSFER_ENCODING, UPGRADE,
-};
+use hyper::header::{HeaderName, HeaderValue};
 use hyper::{HeaderMap, Method, StatusCode, Uri, Version};
 use portyard_core::serve::Connection;
 use portyard_wire::http::Head;
@@ -22,6 +20,7 @@ use portyard_wire::http::Head;
 use super::encode::encode;
 use super::record::Record;
 use super::request::{Client, Parts};
+use super::response::{FRAMING, has_content};
 use super::server::{Exchange, Site, exchange};
 use super::{RequestBody, Response};
 
@@ -125,21 +124,9 @@ fn is_plain(response: &Response) -> bool {
     let (status, fields) = (response.status(), response.headers());
     let own = response.extensions();
     let phrases = usize::from(own.get::<ReasonPhrase>().is_some());
-    let has_body = !status.is_informational()
-        && !matches!(
-            status,
-            StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::NOT_MODIFIED
-        );
+    let has_body = has_content(status) && status != StatusCode::RESET_CONTENT;
     has_body && own.len() == phrases && !fields.keys().any(|name| FRAMING.contains(name))
 }
 
-/// Fields by which hyper frames an answer, or ends the connection behind it.
-const FRAMING: [HeaderName; 5] = [
-    CONNECTION,
-    CONTENT_LENGTH,
-    TRAILER,
-    TRANSFER_ENCODING,
-    UPGRADE,
-];
 /// What is made before it is sent, at the most and a last answer.
 const OUT: usize = 64 << 10;

@@ -18,6 +18,7 @@ use super::conditions::{self, Validators, Verdict};
 use super::negotiate::choose_coding;
 use super::ranges;
 use super::request::{Client, Head};
+use super::response::{has_content, without_body};
 use super::server::Site;
 use super::{Body, Response};
 
@@ -65,22 +66,6 @@ pub fn finish(site: &Site, head: &Head, client: &Client, mut response: Response)
         without_body(&mut response);
     }
     response
-}
-
-/// Leaves the fields of a body that a HEAD does not get.
-fn without_body(response: &mut Response) {
-    let has_body = !matches!(
-        response.status(),
-        StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
-    );
-    if let (true, Some(length)) = (has_body, response.body().length())
-        && !response.headers().contains_key(CONTENT_LENGTH)
-    {
-        response
-            .headers_mut()
-            .insert(CONTENT_LENGTH, HeaderValue::from(length));
-    }
-    *response.body_mut() = Body::empty();
 }
 
 fn validators(response: &HeaderMap) -> Validators<'_> {
@@ -171,13 +156,10 @@ fn is_codable(response: &Response) -> bool {
     if !is_part && length.is_some_and(is_short) {
         return false;
     }
-    let has_body = !status.is_informational()
-        && status != StatusCode::NO_CONTENT
-        && status != StatusCode::NOT_MODIFIED;
     let is_fixed = lists(fields, &CACHE_CONTROL, |item| {
         item.eq_ignore_ascii_case("no-transform")
     });
-    has_body
+    has_content(status)
         && !fields.contains_key(CONTENT_ENCODING)
         && !is_fixed
         && fields.get(CONTENT_TYPE).is_some_and(is_compressible)

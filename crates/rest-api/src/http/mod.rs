@@ -40,7 +40,7 @@ pub use produced::Sender;
 pub use query::{decode, is_text};
 pub use request::{Client, Head, Request, User};
 pub use request_body::{Progress, RequestBody};
-pub use response::{Interim, Response, respond, turn_away};
+pub use response::{FRAMING, Interim, Response, respond, turn_away, without_body};
 pub use server::Server;
 pub use spelling::{Spelling, spell};
 

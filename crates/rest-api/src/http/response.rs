@@ -1,6 +1,9 @@
 //! An answer, and the usual ways to make one.
 
-use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use hyper::header::{
+    ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, TRAILER,
+    TRANSFER_ENCODING, UPGRADE,
+};
 use hyper::{HeaderMap, StatusCode};
 
 use super::request::Head;
@@ -23,6 +26,32 @@ pub fn respond(status: StatusCode, content_type: &'static str, body: impl Into<B
     *response.headers_mut() = fields;
     response
 }
+
+/// Whether an answer with this status may have content (RFC 9110, 6.4.1).
+pub fn has_content(status: StatusCode) -> bool {
+    let is_bare = [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED].contains(&status);
+    !is_bare && !status.is_informational()
+}
+
+/// Leaves the fields of a body that a HEAD does not get.
+pub fn without_body(response: &mut Response) {
+    if has_content(response.status())
+        && let Some(length) = response.body().length()
+    {
+        let fields = response.headers_mut();
+        fields.entry(CONTENT_LENGTH).or_insert(length.into());
+    }
+    *response.body_mut() = Body::empty();
+}
+
+/// Fields that say where an answer ends, and what becomes of its connection.
+pub const FRAMING: [HeaderName; 5] = [
+    CONNECTION,
+    CONTENT_LENGTH,
+    TRAILER,
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
 
 /// The answer to a request whose method is none of these, of which GET means HEAD too, or is OPTIONS;
 /// `None` where the request is to be answered.

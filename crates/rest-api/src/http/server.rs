@@ -14,7 +14,7 @@ use std::time::Instant;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::service::Service;
-use hyper::{HeaderMap, Method, StatusCode, Version};
+use hyper::{HeaderMap, Method, Version};
 use portyard_core::serve::{Connection, Ended, Serving, StreamService};
 use portyard_wire::http::Caps;
 use tokio::time::timeout;
@@ -27,7 +27,7 @@ use super::head::METHODS;
 use super::record::Record;
 use super::remains::Remains;
 use super::request::{Head, Parts};
-use super::response::{Interim, allowed};
+use super::response::{Interim, allowed, has_content};
 use super::watch::Watch;
 use super::{Answer, Body, Client, Handler, Request, RequestBody, Response, h1, h2, head};
 use crate::metrics::RouteMetrics;
@@ -268,7 +268,9 @@ pub fn exchange(
         } else {
             finish(&site, &head, &client, answer)
         };
-        if head.version == Version::HTTP_2 && has_no_body(&head.method, response.status()) {
+        if head.version == Version::HTTP_2
+            && (head.method == Method::HEAD || !has_content(response.status()))
+        {
             // Over HTTP/1.1 hyper leaves it out; over HTTP/2 it would send it, which clients take for a fault
             // of the stream (RFC 9113, 8.1.1).
             *response.body_mut() = Body::empty();
@@ -289,11 +291,6 @@ pub fn exchange(
             .then(|| Box::new(Record::new(head, client, status, started)));
         (response, record)
     })
-}
-
-/// Whether an answer is its head alone (RFC 9110, 6.4.1).
-fn has_no_body(method: &Method, status: StatusCode) -> bool {
-    method == Method::HEAD || [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED].contains(&status)
 }
 
 async fn answer(site: &Site, head: Rc<Head>, body: RequestBody, client: Rc<Client>) -> Answer {

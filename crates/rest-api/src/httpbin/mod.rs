@@ -29,13 +29,15 @@ use std::sync::{Arc, OnceLock};
 use hyper::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS, ALLOW,
-    CONNECTION, CONTENT_LENGTH, ETAG, HeaderName, HeaderValue, ORIGIN, VARY, WWW_AUTHENTICATE,
+    CONNECTION, ETAG, HeaderName, HeaderValue, ORIGIN, VARY, WWW_AUTHENTICATE,
     X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::{HeaderMap, Method, StatusCode};
 use serde::{Deserialize, Serialize};
 
-use crate::http::{Answering, Body, Handler, Head, Problem, Request, Response, Spelling, spell};
+use crate::http::{
+    Answering, Body, Handler, Head, Problem, Request, Response, Spelling, spell, without_body,
+};
 use crate::metrics::{RequestMetrics, RouteMetrics};
 use answer::Refusal;
 use asked::Asked;
@@ -152,17 +154,14 @@ impl Site {
         }
         answer::name_reason(&mut response, dialect);
         if head.method == Method::HEAD {
-            let bodiless = [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED];
-            let has_body = !bodiless.contains(&response.status());
-            match (dialect, response.body().length()) {
+            match dialect {
                 // Its HEAD writes no body, so that no length is known.
-                (Dialect::Go, _) => *response.body_mut() = Body::empty(),
-                (Dialect::Python, Some(length)) if has_body => {
-                    let fields = response.headers_mut();
-                    fields.entry(CONTENT_LENGTH).or_insert(length.into());
-                    *response.body_mut() = Body::empty();
+                Dialect::Go => *response.body_mut() = Body::empty(),
+                Dialect::Python if response.body().length().is_some() => {
+                    without_body(&mut response);
                 }
-                (Dialect::Python, _) => {}
+                // hyper tells that it comes in chunks.
+                Dialect::Python => {}
             }
         }
         response

@@ -6,10 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
-use hyper::header::{
-    CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue, RETRY_AFTER, TRAILER,
-    TRANSFER_ENCODING, UPGRADE,
-};
+use hyper::header::{CACHE_CONTROL, HeaderName, HeaderValue, RETRY_AFTER};
 use hyper::{Method, StatusCode};
 use portyard_core::access::{AccessConfig, AccessList, Action, Identity, Kind, Rule};
 use portyard_core::config::{Source, Spanned};
@@ -26,7 +23,7 @@ use super::proxy::Proxy;
 use super::redirect::Redirect;
 use super::rpc::Rpc;
 use super::text::Text;
-use crate::http::{Answer, Answering, Problem, Progress, Request, Response};
+use crate::http::{Answer, Answering, FRAMING, Problem, Progress, Request, Response};
 use crate::metrics::{RequestMetrics, RouteMetrics};
 
 /// A route, ready to answer.
@@ -500,13 +497,5 @@ impl Target {
     }
 }
 
-/// Fields that say where an answer ends, and what becomes of its connection.
-const FRAMING: [HeaderName; 5] = [
-    CONNECTION,
-    CONTENT_LENGTH,
-    TRAILER,
-    TRANSFER_ENCODING,
-    UPGRADE,
-];
 const RATE_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const RATE: HeaderName = HeaderName::from_static("ratelimit");

@@ -12,6 +12,8 @@ pub mod slow;
 pub mod status;
 pub mod websocket;
 
+use std::ops::RangeInclusive;
+
 use super::answer::Refusal;
 use super::asked::Asked;
 
@@ -23,6 +25,19 @@ fn go_number(text: &str, what: &str) -> Result<i64, Refusal> {
 /// A number, as Go's `Atoi` reads it.
 fn go_count(text: &str, what: &str) -> Result<i64, Refusal> {
     go_parse(text, what, "Atoi")
+}
+
+/// The code of a status from a range, as go-httpbin reads it.
+fn go_status(text: &str, range: RangeInclusive<i64>) -> Result<i64, Refusal> {
+    let quoted = super::text::go_quoted(text);
+    let code = go_count(text, &format!("status code: {quoted}"))?;
+    if range.contains(&code) {
+        return Ok(code);
+    }
+    let (first, last) = range.into_inner();
+    Err(Refusal::bad(format!(
+        "invalid status code: {code} not in range [{first}, {last}]"
+    )))
 }
 
 fn go_parse(text: &str, what: &str, by: &str) -> Result<i64, Refusal> {

@@ -3,7 +3,7 @@
 use hyper::StatusCode;
 use hyper::header::LOCATION;
 
-use super::{count, go_count, integer};
+use super::{count, go_count, go_status, integer};
 use crate::httpbin::Dialect;
 use crate::httpbin::answer::{self, Given, Refusal};
 use crate::httpbin::asked::Asked;
@@ -102,18 +102,10 @@ pub fn to(asked: &Asked) -> Given {
     }
     let status = match asked.dialect {
         Dialect::Python => integer(asked, "status_code")?,
-        Dialect::Go => match asked.argument("status_code") {
-            None => None,
-            Some(text) => {
-                let quoted = text::go_quoted(&text);
-                let code = go_count(&text, &format!("status code: {quoted}"))?;
-                if !(300..400).contains(&code) {
-                    let why = format!("invalid status code: {code} not in range [300, 399]");
-                    return Err(Refusal::bad(why));
-                }
-                Some(code)
-            }
-        },
+        Dialect::Go => {
+            let text = asked.argument("status_code");
+            text.map(|text| go_status(&text, 300..=399)).transpose()?
+        }
     };
     let status = status.filter(|status| (300..400).contains(status));
     let status = status.and_then(|status| StatusCode::from_u16(u16::try_from(status).ok()?).ok());

@@ -7,7 +7,7 @@ use hyper::header::{CONTENT_LENGTH, HeaderName};
 use tokio::time::sleep;
 
 use super::status::on_the_way;
-use super::{go_count, go_number, integer};
+use super::{go_number, go_status, integer};
 use crate::http::{Body, respond};
 use crate::httpbin::Dialect;
 use crate::httpbin::answer::{self, Given, Refusal};
@@ -151,14 +151,7 @@ impl Drip {
             return Err(Refusal::bad(why));
         };
         let code = asked.argument("code");
-        let code = code.map_or(Ok(200), |text| {
-            let quoted = crate::httpbin::text::go_quoted(&text);
-            go_count(&text, &format!("status code: {quoted}"))
-        })?;
-        if !(100..600).contains(&code) {
-            let why = format!("invalid status code: {code} not in range [100, 599]");
-            return Err(Refusal::bad(why));
-        }
+        let code = code.map_or(Ok(200), |text| go_status(&text, 100..=599))?;
         if span + delay > longest {
             let (span, delay, longest) = (shown(span), shown(delay), shown(longest));
             let why = format!("too much time: {span}+{delay} > {longest}");

@@ -6,7 +6,7 @@ use hyper::header::{
     TRANSFER_ENCODING, WWW_AUTHENTICATE,
 };
 
-use super::{go_count, go_number, random_fraction};
+use super::{go_number, go_status, random_fraction};
 use crate::http::{Interim, Response, Spelling, respond, spell};
 use crate::httpbin::answer::{self, Given, Refusal};
 use crate::httpbin::asked::Asked;
@@ -25,15 +25,7 @@ pub fn status(asked: &Asked) -> Given {
             weights::choose(&choices, random_fraction())
         }
         (false, Dialect::Python) => list.trim().parse().map_err(|_| invalid(asked, list))?,
-        (false, Dialect::Go) => {
-            let quoted = text::go_quoted(list);
-            let code = go_count(list, &format!("status code: {quoted}"))?;
-            if !(100..=599).contains(&code) {
-                let why = format!("invalid status code: {code} not in range [100, 599]");
-                return Err(Refusal::bad(why));
-            }
-            code
-        }
+        (false, Dialect::Go) => go_status(list, 100..=599)?,
     };
     let found = u16::try_from(code)
         .ok()

@@ -31,9 +31,10 @@ impl Running {
     /// goes on without an output.
     pub async fn killed_by(&self) -> Option<Signal> {
         let pid = self.pid?;
-        // The output of who dies is closed a moment before.
-        let ended = register_descriptor(child_descriptor(pid).ok()?).ok()?;
-        let _ended = timeout(DYING, ended.readable()).await.ok()?.ok()?;
+        // The output of who dies is closed a moment before. Without a descriptor left nobody waits for that.
+        if let Ok(ended) = child_descriptor(pid).and_then(register_descriptor) {
+            let _ended = timeout(DYING, ended.readable()).await;
+        }
         let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
         match waitid(Id::Pid(pid), flags) {
             Ok(WaitStatus::Signaled(_, signal, _)) => Some(signal),

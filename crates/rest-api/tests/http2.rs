@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::process::Command;
 use std::time::Duration;
 
@@ -295,6 +296,30 @@ fn streams_beyond_the_limit_are_refused_and_the_rest_served() {
         said.chunks(6).any(|one| one == [0, 3, 0, 0, 0, 2]),
         "{said:?}"
     );
+}
+
+#[test]
+fn bodies_that_nobody_wants_and_that_do_not_come_are_let_go_of() {
+    let daemon = start("", "");
+    let client = connect(&daemon);
+    // As many as there may be at a time, twice.
+    for round in 0..2 {
+        let mut open: BTreeSet<u32> = (0..100)
+            .map(|number| 2 * (100 * round + number) + 1)
+            .collect();
+        for stream in &open {
+            client.send(frame(1, 4, *stream, b"\x83\x86\x44\x06/hello\x41\x01a"));
+        }
+        while !open.is_empty() {
+            let (kind, stream, payload) = next(&client).unwrap();
+            if kind == 3 {
+                assert_eq!(payload, [0; 4], "not without an error");
+                open.remove(&stream);
+            }
+        }
+    }
+    client.send(frame(1, 5, 999, b"\x82\x86\x44\x06/hello\x41\x01a"));
+    while next(&client).unwrap().1 != 999 {}
 }
 
 #[test]
